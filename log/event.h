@@ -1,0 +1,80 @@
+// What a recording holds for one vCPU: the decisions that the outside world made for it, in the order of the
+// vCPU's own history. Everything else that the guest does follows from these.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/units.h"
+
+namespace reprise::log {
+
+// Where a value comes from that the guest read from outside. Written into recordings: never renumber.
+enum class Source : uint8_t {
+  kTime = 1,         // HPET main counter
+  kTimerCount = 2,   // local APIC timer, current count
+  kConsoleInput = 3, // 16550 receive buffer
+  kConsoleStatus = 4,// 16550 line status, as far as input decides it
+};
+std::string_view name(Source source);
+
+// One page's part in a transition: `version` counts the transitions that the page had before this one.
+struct PageStep {
+  PageNumber page;
+  uint32_t version = 0;
+  bool operator==(const PageStep&) const = default;
+};
+
+// This vCPU, stopped at an ownership fault, gets `right` on all of `pages` in one step.
+struct Gain {
+  Ticket ticket;
+  Right right = Right::kRead;
+  std::vector<PageStep> pages;
+  bool operator==(const Gain&) const = default;
+};
+
+// This vCPU gives up a page at this position, as far as `left` (kNone or kRead).
+struct Loss {
+  Ticket ticket;
+  Right left = Right::kNone;
+  PageStep page;
+  bool operator==(const Loss&) const = default;
+};
+
+// The guest read something from outside.
+struct Value {
+  Source source = Source::kTime;
+  uint64_t value = 0;
+  bool operator==(const Value&) const = default;
+};
+
+// A message reaches this vCPU's local APIC here. Written into recordings: never renumber.
+enum class ApicMessageKind : uint8_t { kFixed = 1, kNmi = 2, kInit = 3, kStartup = 4, kTimer = 5 };
+struct ApicMessage {
+  ApicMessageKind kind = ApicMessageKind::kFixed;
+  uint8_t vector = 0;  // kFixed: 16..255; kStartup: real-mode page; otherwise 0
+  bool operator==(const ApicMessage&) const = default;
+};
+
+// The digest of the registers at a completed deterministic stop (vmm/register_digest.h), of every k-th.
+struct Digest {
+  uint64_t registers = 0;
+  bool operator==(const Digest&) const = default;
+};
+
+// The machine stops: this vCPU executes nothing after this position. Always the last event.
+struct End {
+  uint64_t registers = 0;
+  bool operator==(const End&) const = default;
+};
+
+struct Event {
+  Position position;
+  std::variant<Gain, Loss, Value, ApicMessage, Digest, End> what;
+  bool operator==(const Event&) const = default;
+};
+std::string_view kind_name(const Event& event);  // "gain", "loss", "value", "message", "digest", "end"
+
+}  // namespace reprise::log
