@@ -1,0 +1,47 @@
+// The numbers of the recording format. docs/log-format.md is the page to read; this is what the code uses.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/units.h"
+
+namespace reprise::log {
+
+// Raised when an older reader would misread what a newer writer writes.
+inline constexpr uint32_t kFormatVersion = 1;
+
+// The first 8 bytes of each file. "\x89" and "\n" catch transfers that are not 8-bit clean (PNG's trick).
+using Magic = std::array<char, 8>;
+inline constexpr Magic kManifestMagic = {'\x89', 'R', 'P', 'R', 'M', 'A', 'N', '\n'};
+inline constexpr Magic kFinalMagic = {'\x89', 'R', 'P', 'R', 'F', 'I', 'N', '\n'};
+inline constexpr Magic kIndexMagic = {'\x89', 'R', 'P', 'R', 'I', 'D', 'X', '\n'};
+inline constexpr Magic kLogMagic = {'\x89', 'R', 'P', 'R', 'L', 'O', 'G', '\n'};
+
+inline constexpr std::string_view kManifestFile = "manifest";
+inline constexpr std::string_view kImageFile = "image.elf";
+inline constexpr std::string_view kConsoleFile = "console";
+inline constexpr std::string_view kFinalFile = "final";
+inline constexpr std::string_view kIndexFile = "index";
+inline std::string log_file_name(VcpuId vcpu) { return "vcpu-" + std::to_string(vcpu.raw) + ".log"; }
+
+// Writer: a block is closed when its raw payload reaches this. Larger blocks compressed hardly better (under
+// 2 % at 256 KiB) and a killed recorder would lose more.
+inline constexpr size_t kBlockBytes = 64 * 1024;
+// Reader: bytes of raw payload that one block may claim. Bounds what a hostile file can make us allocate.
+inline constexpr uint32_t kMaxRawBytes = 4 * 1024 * 1024;
+// Bytes of compressed payload: ZSTD_compressBound(kMaxRawBytes) is 4,210,688; rounded up.
+inline constexpr uint32_t kMaxCompressedBytes = kMaxRawBytes + kMaxRawBytes / 64;
+// Events in one block; the smallest event is 4 raw bytes, so this is reached before 4 bytes * 65,536.
+inline constexpr uint32_t kMaxBlockEvents = 65536;
+// Pages in one Gain: 256 MiB of guest memory in one step, and at most 20 raw bytes each.
+inline constexpr size_t kMaxPagesPerGain = 65536;
+// Largest manifest, final or index; an index entry is about 30 bytes for 64 KiB of events.
+inline constexpr uint32_t kMaxSealedBytes = 64 * 1024 * 1024;
+// Largest image or console that is read back, bytes.
+inline constexpr uint64_t kMaxImageBytes = 4ull << 30;
+
+}  // namespace reprise::log

@@ -1,0 +1,20 @@
+// The hashes of a recording. All of them find accidents and careless edits, none of them an adversary.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace reprise::log {
+
+using Bytes = std::span<const uint8_t>;
+inline Bytes bytes_of(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+uint64_t xxh64(Bytes bytes, uint64_t seed = 0);  // block and envelope sums
+uint64_t xxh3_64(Bytes bytes);                   // console
+std::string xxh3_128_hex(Bytes bytes);           // images; 32 digits, the high half first
+
+}  // namespace reprise::log

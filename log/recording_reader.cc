@@ -1,0 +1,99 @@
+#include "log/recording_reader.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "log/file_io.h"
+#include "log/format.h"
+#include "log/index.h"
+#include "log/sealed_file.h"
+
+namespace reprise::log {
+
+Result<Recording> Recording::open(const std::filesystem::path& folder) {
+  std::error_code error;
+  const auto status = std::filesystem::status(folder, error);
+  if (status.type() == std::filesystem::file_type::not_found)
+    return fail(ErrorCode::kNotFound, "there is no recording {}", folder.string());
+  if (error)
+    return fail_errno(ErrorCode::kNotFound, error.value(), fmt::format("cannot open {}", folder.string()));
+  if (status.type() != std::filesystem::file_type::directory)
+    return fail(ErrorCode::kDamaged, "{} is not a recording: not a folder", folder.string());
+  Recording recording;
+  recording.folder_ = folder;
+  TRY(recording.read_manifest());
+  TRY(recording.read_image());
+  TRY(recording.read_final());
+  return recording;
+}
+
+Status Recording::read_manifest() {
+  const std::filesystem::path path = folder_ / kManifestFile;
+  Result<std::vector<uint8_t>> payload = read_sealed_file(path, kManifestMagic);
+  if (!payload && payload.error().code == ErrorCode::kNotFound)
+    return fail(ErrorCode::kDamaged, "{} is not a recording: it has no manifest", folder_.string());
+  if (!payload) return tl::unexpected(std::move(payload).error());
+  if (!manifest_.ParseFromArray(payload->data(), static_cast<int>(payload->size())))
+    return fail(ErrorCode::kDamaged, "{} is not a manifest", path.string());
+  if (manifest_.vcpus() == 0 || manifest_.vcpus() > kMaxVcpus)
+    return fail(ErrorCode::kDamaged, "{} names {} vCPUs, 1 to {} are possible", path.string(), manifest_.vcpus(),
+                kMaxVcpus);
+  return {};
+}
+
+Status Recording::read_image() {
+  // The name in the manifest is not believed: it could lead out of the folder.
+  if (manifest_.image().file() != kImageFile)
+    return fail(ErrorCode::kDamaged, "the manifest names the image {}, expected {}", manifest_.image().file(),
+                kImageFile);
+  const std::filesystem::path path = folder_ / kImageFile;
+  Result<std::vector<uint8_t>> bytes = read_file(path, kMaxImageBytes);
+  if (!bytes) return fail(ErrorCode::kDamaged, "{}", bytes.error().message);
+  if (const std::string found = xxh3_128_hex(*bytes); found != manifest_.image().xxh3_128())
+    return fail(ErrorCode::kDamaged, "{} is not the image that was recorded: its hash is {}, recorded was {}",
+                path.string(), found, manifest_.image().xxh3_128());
+  image_ = std::move(*bytes);
+  return {};
+}
+
+Status Recording::read_final() {
+  const std::filesystem::path path = folder_ / kFinalFile;
+  Result<std::vector<uint8_t>> payload = read_sealed_file(path, kFinalMagic);
+  if (!payload && payload.error().code == ErrorCode::kNotFound) return {};
+  if (!payload) return tl::unexpected(std::move(payload).error());
+  if (!final_.emplace().ParseFromArray(payload->data(), static_cast<int>(payload->size())))
+    return fail(ErrorCode::kDamaged, "{} is not a final record", path.string());
+  return {};
+}
+
+Result<std::string> Recording::console() const {
+  REPRISE_CHECK(final_.has_value());
+  const std::filesystem::path path = folder_ / kConsoleFile;
+  Result<std::vector<uint8_t>> bytes = read_file(path, kMaxImageBytes);
+  if (!bytes) return fail(ErrorCode::kDamaged, "{}", bytes.error().message);
+  if (bytes->size() != final_->console_bytes() || xxh3_64(*bytes) != final_->console_xxh3())
+    return fail(ErrorCode::kDamaged, "{} is not the console output that was recorded", path.string());
+  return std::string(bytes->begin(), bytes->end());
+}
+
+Result<VcpuLogReader> Recording::open_log(VcpuId vcpu) const {
+  REPRISE_CHECK(vcpu.raw < vcpus());
+  auto blocks = BlockReader::open(folder_, vcpu);
+  // Also a missing log is damage: the manifest promises it.
+  if (!blocks) return fail(ErrorCode::kDamaged, "{}", blocks.error().message);
+  return VcpuLogReader(std::move(*blocks), final_ ? LogEnd::kEndEvent : LogEnd::kAnywhere);
+}
+
+Result<VcpuLogReader> Recording::open_log_at(VcpuId vcpu, const pb::Index& index, uint32_t number) const {
+  REPRISE_CHECK(vcpu.raw < vcpus());
+  const pb::LogIndex& log = index.logs(static_cast<int>(vcpu.raw));
+  REPRISE_CHECK(number < static_cast<uint32_t>(log.blocks_size()));
+  auto blocks = BlockReader::open(folder_, vcpu);
+  if (!blocks) return fail(ErrorCode::kDamaged, "{}", blocks.error().message);
+  (*blocks)->seek(log.blocks(static_cast<int>(number)).offset(), number);
+  return VcpuLogReader(std::move(*blocks), final_ ? LogEnd::kEndEvent : LogEnd::kAnywhere);
+}
+
+Result<pb::Index> Recording::index() const { return read_index(folder_, vcpus()); }
+
+}  // namespace reprise::log

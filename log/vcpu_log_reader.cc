@@ -1,0 +1,48 @@
+#include "log/vcpu_log_reader.h"
+
+#include <utility>
+
+namespace reprise::log {
+
+Result<std::optional<Event>> VcpuLogReader::next() {
+  TRY(fill());
+  if (at_end_) return std::nullopt;
+  return std::move(events_[next_++]);
+}
+
+Result<const Event*> VcpuLogReader::peek() {
+  TRY(fill());
+  return at_end_ ? nullptr : &events_[next_];
+}
+
+// Makes events_[next_] the next event, or at_end_ true.
+Status VcpuLogReader::fill() {
+  if (error_) return tl::unexpected(*error_);
+  if (next_ < events_.size() || at_end_) return {};
+  Status read = read_block();
+  if (!read) error_ = read.error();
+  return read;
+}
+
+Status VcpuLogReader::read_block() {
+  next_ = 0;
+  TRY_ASSIGN(const bool more, blocks_->next(events_));
+  if (!more) {
+    at_end_ = true;
+    return check_end();
+  }
+  for (const Event& event : events_) {
+    if (ended_) return blocks_->damaged("there are events behind the end of the machine");
+    ended_ = std::holds_alternative<End>(event.what);
+  }
+  return {};
+}
+
+Status VcpuLogReader::check_end() const {
+  if (end_ == LogEnd::kAnywhere) return {};
+  if (blocks_->torn()) return blocks_->damaged("the file ends here, inside a block of a finished recording");
+  if (!ended_) return blocks_->damaged("the file ends here, without the end event of a finished recording");
+  return {};
+}
+
+}  // namespace reprise::log

@@ -1,0 +1,52 @@
+// One vCPU's log while it is being read.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/result.h"
+#include "log/block_reader.h"
+#include "log/event.h"
+
+namespace reprise::log {
+
+// What the reader expects behind the last whole block.
+enum class LogEnd {
+  kAnywhere,  // a prefix: the file may end anywhere, even inside a block
+  kEndEvent,  // the recording has a `final`: the last event is End, and nothing is cut off
+};
+
+// Streams the events of one log, holding one block at a time. After an error every call returns that error.
+// Threads: confined to its owner; many readers of one file may be open.
+class VcpuLogReader {
+ public:
+  VcpuLogReader(std::unique_ptr<BlockReader> blocks, LogEnd end) : blocks_(std::move(blocks)), end_(end) {}
+
+  // The next event; nothing at the end of the log (of a prefix: after its last whole block).
+  // Errors: kDamaged, naming file, block number and byte offset. Cost: about 100 ns, reading a block included.
+  Result<std::optional<Event>> next();
+
+  // The event that next() will return, or null at the end. Valid until the next call of either.
+  Result<const Event*> peek();
+
+  // Whether the log was found to end in the middle of a block. Known once next() has returned nothing.
+  [[nodiscard]] bool torn() const { return blocks_->torn(); }
+
+  [[nodiscard]] const BlockReader& blocks() const { return *blocks_; }
+
+ private:
+  Status fill();
+  Status read_block();
+  Status check_end() const;
+
+  std::unique_ptr<BlockReader> blocks_;
+  LogEnd end_;
+  std::vector<Event> events_;
+  size_t next_ = 0;
+  bool at_end_ = false;
+  bool ended_ = false;  // the last event read is End
+  std::optional<Error> error_;
+};
+
+}  // namespace reprise::log
