@@ -1,0 +1,92 @@
+// The private range: everything that the processor itself reads or writes behind the program's back
+// (page tables, descriptor tables, kernel stacks), and the software clock.
+//
+// Why private: under Reprise each vCPU sees its own copy of these pages, so none of them can ever
+// change owner. Page walks, interrupt entry and safepoints then cost no ownership event. Under plain
+// QEMU there is one copy only; that works because per-CPU things are indexed by CPU. Hence the rule:
+// nothing in here may carry a value from one CPU to another.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernel/layout.h"
+#include "kernel/thread_frame.h"
+
+namespace reprise::guest {
+
+inline constexpr size_t kPageSize = 4096;
+
+// The software clock of one vCPU.
+struct alignas(kPageSize) ClockPage {
+  uint64_t count;       // safepoints passed; written by the guest alone
+  uint64_t limit;       // a safepoint with count >= limit stores to the trap page; written by the VMM alone
+  uint64_t vcpu_count;  // set by the VMM before the start; 0: nobody told us
+};
+
+// One level of address translation. Source: Intel SDM vol. 3, 4.5 "4-level paging".
+struct alignas(kPageSize) PageTable {
+  uint64_t entry[512];
+};
+
+// Source: Intel SDM vol. 3, 3.4.5 "Segment Descriptors", 8.2.3 "TSS Descriptor in 64-bit mode".
+struct alignas(kPageSize) SegmentTable {
+  uint64_t entry[FIRST_TSS / 8 + 2 * MAX_CPUS];
+};
+
+// Source: Intel SDM vol. 3, 6.14.1 "64-Bit Mode IDT".
+struct InterruptGate {
+  uint64_t low;
+  uint64_t high;
+};
+struct alignas(kPageSize) InterruptTable {
+  InterruptGate gate[256];
+};
+
+// Source: Intel SDM vol. 3, 8.7 "Task Management in 64-bit Mode". Only rsp0 is used.
+struct [[gnu::packed]] TaskState {
+  uint32_t reserved0;
+  uint64_t rsp0;
+  uint64_t unused[11];
+  uint16_t reserved1;
+  uint16_t io_map;  // beyond the limit: no port is open to CPL 3
+};
+static_assert(sizeof(TaskState) == 104);
+
+// What one CPU's kernel needs. It lies at the base of the kernel stack, and the stack is aligned to
+// its size, so that a kernel function finds it by masking its stack pointer: no swapgs, no MSR.
+struct alignas(CPU_SLOT_SIZE) CpuSlot {
+  uint32_t cpu;             // index, equal to the local APIC's id
+  uint32_t current_thread;  // index into `thread`
+  uint32_t runnable;        // bit i: thread i exists and has not finished
+  ThreadFrame thread[THREADS_PER_CPU];  // registers of the threads that do not run
+  TaskState task;
+  alignas(16) uint8_t stack[CPU_SLOT_SIZE - 16 - THREADS_PER_CPU * sizeof(ThreadFrame) - sizeof(TaskState) - 8];
+};
+static_assert(sizeof(CpuSlot) == CPU_SLOT_SIZE);
+
+struct PrivateImage {
+  ClockPage clock;
+  PageTable pml4;
+  PageTable pdpt;
+  PageTable pd[4];
+  PageTable pt;
+  SegmentTable gdt;
+  InterruptTable idt;
+  CpuSlot slot[MAX_CPUS];
+};
+
+// Linked at PRIVATE_START; each field at the address that kernel/layout.h gives it.
+extern "C" PrivateImage private_image;
+
+static_assert(PRIVATE_START + offsetof(PrivateImage, clock) == CLOCK_PAGE);
+static_assert(PRIVATE_START + offsetof(PrivateImage, pml4) == PML4_PAGE);
+static_assert(PRIVATE_START + offsetof(PrivateImage, pdpt) == PDPT_PAGE);
+static_assert(PRIVATE_START + offsetof(PrivateImage, pd) == PD_PAGES);
+static_assert(PRIVATE_START + offsetof(PrivateImage, pt) == PT_PAGE);
+static_assert(PRIVATE_START + offsetof(PrivateImage, gdt) == GDT_PAGE);
+static_assert(PRIVATE_START + offsetof(PrivateImage, idt) == IDT_PAGE);
+static_assert(PRIVATE_START + offsetof(PrivateImage, slot) == CPU_SLOTS);
+static_assert(PRIVATE_START + sizeof(PrivateImage) == PRIVATE_END);
+
+}  // namespace reprise::guest

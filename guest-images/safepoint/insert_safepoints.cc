@@ -1,0 +1,138 @@
+// Clang plugin: puts a safepoint at every function entry and on every loop back-edge.
+//
+// A safepoint is one tick of the vCPU's software clock, and the place where a VMM can stop the vCPU:
+//
+//     movq  CLOCK, %r          count, which the guest alone writes
+//     incq  %r
+//     movq  %r, CLOCK
+//     cmpq  CLOCK+8, %r        limit, which the VMM alone writes
+//     jae   2f                 out of line: store 0 to the trap page, and go on
+//
+// It is one block of assembler rather than IR, so that every safepoint is the same instructions in
+// the same order: count is stored before limit is read, and a stop has one exact place. Absolute
+// addresses below 2 GiB encode without a base register, and nothing is called.
+//
+// Every cycle in the flow graph holds an edge that goes back to a block on the depth-first search's
+// stack, whatever the shape of the cycle (irreducible ones too); so these edges are where to put it.
+// It runs last in the optimizer: loops that were unrolled or deleted by then pay less or nothing.
+//
+// Not covered: functions with the annotation "no_safepoint" ([[clang::annotate("no_safepoint")]]), assembler,
+// and the retry loops that code generation makes of some atomic operations (check_safepoints finds those).
+#include <string>
+#include <utility>
+
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/SmallVector.h"
+#include "llvm/IR/CFG.h"
+#include "llvm/IR/Constants.h"
+#include "llvm/IR/IRBuilder.h"
+#include "llvm/IR/InlineAsm.h"
+#include "llvm/IR/Module.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Passes/PassPlugin.h"
+
+#include "kernel/layout.h"
+
+namespace {
+
+// An edge, as a successor number of its block's terminator.
+struct Edge {
+  llvm::BasicBlock* from;
+  unsigned successor;
+};
+
+// The safepoint itself. The scratch register is dead afterwards, so the cold part may use it for the address.
+void insert_safepoint(llvm::Instruction* before) {
+  const std::string count = std::to_string(CLOCK_PAGE), limit = std::to_string(CLOCK_PAGE + 8);
+  const std::string text = "movq " + count + ", $0\n\tincq $0\n\tmovq $0, " + count + "\n\tcmpq " + limit +
+                           ", $0\n\tjae 2f\n1:\n\t.subsection 1\n2:\tmovl $$" + std::to_string(TRAP_PAGE) +
+                           ", ${0:k}\n\tmovl $$0, ($0)\n\tjmp 1b\n\t.previous";
+  llvm::IRBuilder<> builder(before);
+  auto* type = llvm::FunctionType::get(builder.getInt64Ty(), false);
+  auto* safepoint =
+      llvm::InlineAsm::get(type, text, "=&r,~{memory},~{flags},~{dirflag},~{fpsr}", /*hasSideEffects=*/true);
+  builder.CreateCall(type, safepoint)->setDoesNotThrow();
+}
+
+// The edges that close a cycle: those to a block that the depth-first search has entered and not left.
+llvm::SmallVector<Edge, 8> back_edges(llvm::Function& function) {
+  enum State { kNew, kOnStack, kDone };
+  llvm::DenseMap<llvm::BasicBlock*, State> state;
+  llvm::SmallVector<Edge, 16> stack;  // the block and the next successor to look at
+  llvm::SmallVector<Edge, 8> found;
+  stack.push_back({&function.getEntryBlock(), 0});
+  state[stack.back().from] = kOnStack;
+  while (!stack.empty()) {
+    Edge& top = stack.back();
+    llvm::Instruction* terminator = top.from->getTerminator();
+    if (top.successor == terminator->getNumSuccessors()) {
+      state[top.from] = kDone;
+      stack.pop_back();
+      continue;
+    }
+    const Edge edge{top.from, top.successor++};
+    llvm::BasicBlock* to = terminator->getSuccessor(edge.successor);
+    if (state[to] == kOnStack) found.push_back(edge);
+    if (state[to] == kNew) {
+      state[to] = kOnStack;
+      stack.push_back({to, 0});
+    }
+  }
+  return found;
+}
+
+// A new block on the edge, or the end of its first block where the edge has no place of its own: the
+// only way out, or a jump through a register. (Then it ticks on the other edges of that block as well.)
+llvm::Instruction* place_on(const Edge& edge) {
+  llvm::Instruction* terminator = edge.from->getTerminator();
+  if (terminator->getNumSuccessors() == 1 || !llvm::isa<llvm::BranchInst, llvm::SwitchInst>(terminator))
+    return terminator;
+  llvm::BasicBlock* to = terminator->getSuccessor(edge.successor);
+  auto* middle = llvm::BasicBlock::Create(to->getContext(), "safepoint", to->getParent(), to);
+  auto* jump = llvm::BranchInst::Create(to, middle);
+  jump->setDebugLoc(terminator->getDebugLoc());
+  terminator->setSuccessor(edge.successor, middle);
+  // One incoming value of each phi came along this very edge; a switch may have several equal edges.
+  for (llvm::PHINode& phi : to->phis()) phi.setIncomingBlock(phi.getBasicBlockIndex(edge.from), middle);
+  return jump;
+}
+
+class InsertSafepoints : public llvm::PassInfoMixin<InsertSafepoints> {
+ public:
+  llvm::PreservedAnalyses run(llvm::Module& module, llvm::ModuleAnalysisManager&) {
+    const llvm::SmallVector<llvm::Function*, 4> exempt = annotated(module);
+    for (llvm::Function& function : module) {
+      if (function.isDeclaration() || llvm::is_contained(exempt, &function)) continue;
+      for (const Edge& edge : back_edges(function)) insert_safepoint(place_on(edge));
+      insert_safepoint(&*function.getEntryBlock().getFirstInsertionPt());
+    }
+    return llvm::PreservedAnalyses::none();
+  }
+
+  static bool isRequired() { return true; }
+
+ private:
+  // Functions with [[clang::annotate("no_safepoint")]].
+  static llvm::SmallVector<llvm::Function*, 4> annotated(llvm::Module& module) {
+    llvm::SmallVector<llvm::Function*, 4> found;
+    const auto* all = module.getNamedGlobal("llvm.global.annotations");
+    if (!all) return found;
+    for (const llvm::Use& entry : llvm::cast<llvm::ConstantArray>(all->getInitializer())->operands()) {
+      const auto* fields = llvm::cast<llvm::ConstantStruct>(entry.get());
+      auto* function = llvm::dyn_cast<llvm::Function>(fields->getOperand(0)->stripPointerCasts());
+      const auto* text = llvm::cast<llvm::GlobalVariable>(fields->getOperand(1)->stripPointerCasts());
+      const auto* bytes = llvm::cast<llvm::ConstantDataArray>(text->getInitializer());
+      if (function && bytes->getAsCString() == "no_safepoint") found.push_back(function);
+    }
+    return found;
+  }
+};
+
+}  // namespace
+
+extern "C" LLVM_ATTRIBUTE_WEAK llvm::PassPluginLibraryInfo llvmGetPassPluginInfo() {
+  return {LLVM_PLUGIN_API_VERSION, "InsertSafepoints", "1", [](llvm::PassBuilder& builder) {
+            builder.registerOptimizerLastEPCallback(
+                [](llvm::ModulePassManager& passes, llvm::OptimizationLevel) { passes.addPass(InsertSafepoints()); });
+          }};
+}
