@@ -3,18 +3,9 @@
 #include "log/block_reader.h"
 #include "log/format.h"
 #include "log/sealed_file.h"
+#include "log/ticket_of.h"
 
 namespace reprise::log {
-namespace {
-
-Ticket ticket_of(const Event& event) {
-  if (const auto* gain = std::get_if<Gain>(&event.what)) return gain->ticket;
-  if (const auto* loss = std::get_if<Loss>(&event.what)) return loss->ticket;
-  return Ticket();
-}
-
-}  // namespace
-
 Result<pb::Index> build_index(const std::filesystem::path& folder, uint32_t vcpus) {
   pb::Index index;
   std::vector<Event> events;
@@ -31,7 +22,7 @@ Result<pb::Index> build_index(const std::filesystem::path& folder, uint32_t vcpu
       block.set_first_stops(events.front().position.stops);
       block.set_first_ticks(events.front().position.ticks.raw);
       for (size_t at = 0; at < events.size() && block.first_ticket() == 0; ++at)
-        block.set_first_ticket(ticket_of(events[at]).raw);
+        block.set_first_ticket(ticket_of(events[at]).value_or(Ticket()).raw);
     }
   }
   return index;
