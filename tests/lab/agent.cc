@@ -29,7 +29,8 @@ namespace {
 
 constexpr char kMagic[] = "\x01reprise-lab\x02";
 constexpr size_t kMagicSize = sizeof(kMagic) - 1;
-constexpr size_t kChunk = 16 * 1024;           // virtio-console takes at most 32 KiB in one write
+constexpr size_t kChunk = 16 * 1024;  // virtio-console takes at most 32 KiB in one write
+constexpr int kHangUpMicroseconds = 300'000;
 constexpr int kIdlePollMicroseconds = 20'000;  // an idle port without a client always polls as hung up
 
 class Port {
@@ -47,6 +48,19 @@ class Port {
     return n > 0 || (n < 0 && errno == EAGAIN && !(p.revents & POLLHUP));
   }
 
+  // Whether the client has left for good. Data and the news of who is connected reach the driver on different
+  // queues, so just after a client took over from another one a port may look hung up, or its last client
+  // alive.
+  bool gone() const {
+    for (int waited = 0; waited < kHangUpMicroseconds; waited += kIdlePollMicroseconds) {
+      pollfd p{fd_, POLLIN, 0};
+      poll(&p, 1, 0);
+      if (!(p.revents & POLLHUP)) return false;
+      usleep(kIdlePollMicroseconds);
+    }
+    return true;
+  }
+
   bool send(char type, const char* data, size_t size) {
     std::string frame(1, type);
     for (int shift = 0; shift < 32; shift += 8) frame += static_cast<char>(size >> shift);
@@ -54,7 +68,10 @@ class Port {
     for (size_t done = 0; done < frame.size();) {
       pollfd p{fd_, POLLOUT, 0};
       poll(&p, 1, -1);
-      if (p.revents & POLLHUP) return false;
+      if (p.revents & POLLHUP) {
+        if (gone()) return false;
+        continue;
+      }
       const ssize_t n = write(fd_, frame.data() + done, frame.size() - done);
       if (n > 0) done += static_cast<size_t>(n);
       if (n < 0 && errno != EAGAIN && errno != EINTR) return false;
@@ -73,6 +90,9 @@ class Port {
     in_.erase(0, 5 + size_t{size});
     return type;
   }
+
+  // Whether the next thing to take is a request: then the client of the running command is no more.
+  bool at_request() const { return in_.compare(0, 1, "R") == 0; }
 
   // Throws away what stands before the next request. True if a request may start here.
   bool align() {
@@ -192,11 +212,9 @@ void serve(Port* port, const std::vector<std::string>& words) {
     if (exited && !moved) break;
     std::string payload;
     while (connected && can_take(child.in)) {
-      const char type = port->take(&payload);
-      if (type == 0) break;
-      if (type != 'I')
-        connected = false;
-      else if (payload.empty()) {
+      if (port->at_request()) connected = false;
+      if (!connected || port->take(&payload) != 'I') break;
+      if (payload.empty()) {
         close(child.in);
         child.in = -1;
       } else if (child.in >= 0 && write(child.in, payload.data(), payload.size()) < 0) {
@@ -207,7 +225,7 @@ void serve(Port* port, const std::vector<std::string>& words) {
     if (moved || !connected) continue;
     pollfd all[3] = {{port->fd(), POLLIN, 0}, {child.out, POLLIN, 0}, {child.err, POLLIN, 0}};
     poll(all, 3, 20);
-    if (all[0].revents) connected = port->fill(0);
+    if (all[0].revents) connected = port->fill(0) || !port->gone();
   }
   if (!exited) {
     kill(-child.pid, SIGKILL);
