@@ -29,34 +29,38 @@ namespace {
 
 constexpr char kMagic[] = "\x01reprise-lab\x02";
 constexpr size_t kMagicSize = sizeof(kMagic) - 1;
-constexpr size_t kChunk = 16 * 1024;  // virtio-console takes at most 32 KiB in one write
+constexpr size_t kChunk = 16 * 1024;      // virtio-console takes at most 32 KiB in one write
+constexpr size_t kMaxBuffered = 1 << 20;  // standard input that the command has not read yet
 constexpr int kHangUpMicroseconds = 300'000;
-constexpr int kIdlePollMicroseconds = 20'000;  // an idle port without a client always polls as hung up
+constexpr int kHangUpPollMicroseconds = 20'000;
+constexpr timespec kIdleWait{1, 0};  // between two looks at an idle port, should a signal be lost
 
 class Port {
  public:
   explicit Port(int fd) : fd_(fd) {}
   int fd() const { return fd_; }
 
-  // Waits for up to `milliseconds` (-1: for ever) and reads what is there. False: the client has gone.
-  bool fill(int milliseconds) {
+  // Reads what is there. False: nobody is connected, or only just.
+  bool fill() {
     pollfd p{fd_, POLLIN, 0};
-    if (poll(&p, 1, milliseconds) <= 0) return true;
     char chunk[kChunk];
-    const ssize_t n = read(fd_, chunk, sizeof chunk);
-    if (n > 0) in_.append(chunk, static_cast<size_t>(n));
-    return n > 0 || (n < 0 && errno == EAGAIN && !(p.revents & POLLHUP));
+    while (in_.size() < kMaxBuffered && poll(&p, 1, 0) > 0) {
+      const ssize_t n = read(fd_, chunk, sizeof chunk);
+      if (n <= 0) return n < 0 && errno == EAGAIN && !(p.revents & POLLHUP);
+      in_.append(chunk, static_cast<size_t>(n));
+    }
+    return true;
   }
 
   // Whether the client has left for good. Data and the news of who is connected reach the driver on different
   // queues, so just after a client took over from another one a port may look hung up, or its last client
   // alive.
   bool gone() const {
-    for (int waited = 0; waited < kHangUpMicroseconds; waited += kIdlePollMicroseconds) {
+    for (int waited = 0; waited < kHangUpMicroseconds; waited += kHangUpPollMicroseconds) {
       pollfd p{fd_, POLLIN, 0};
       poll(&p, 1, 0);
       if (!(p.revents & POLLHUP)) return false;
-      usleep(kIdlePollMicroseconds);
+      usleep(kHangUpPollMicroseconds);
     }
     return true;
   }
@@ -78,6 +82,9 @@ class Port {
     }
     return true;
   }
+
+  bool half_sent() const { return !in_.empty(); }
+  void clear() { in_.clear(); }
 
   // Takes one whole frame out of what was read; 0 if there is none yet.
   char take(std::string* payload) {
@@ -140,6 +147,9 @@ struct Child {
   argv.push_back(nullptr);
   for (int fd = 3; fd < 256; ++fd) close(fd);
   signal(SIGPIPE, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
   execvp(argv[0], argv.data());
   dprintf(2, "lab: %s: %s\n", argv[0], strerror(errno));
   _exit(errno == ENOENT ? 127 : 126);
@@ -225,7 +235,7 @@ void serve(Port* port, const std::vector<std::string>& words) {
     if (moved || !connected) continue;
     pollfd all[3] = {{port->fd(), POLLIN, 0}, {child.out, POLLIN, 0}, {child.err, POLLIN, 0}};
     poll(all, 3, 20);
-    if (all[0].revents) connected = port->fill(0) || !port->gone();
+    if (all[0].revents) connected = port->fill() || !port->gone();
   }
   if (!exited) {
     kill(-child.pid, SIGKILL);
@@ -242,11 +252,20 @@ void serve(Port* port, const std::vector<std::string>& words) {
 [[noreturn]] void run_slot(const std::string& device) {
   const int fd = open(device.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) _exit(1);
+  // Without a client a port always polls as hung up, so waiting goes by signal: the driver sends SIGIO for
+  // whatever is new.
+  sigset_t news;
+  sigemptyset(&news);
+  sigaddset(&news, SIGIO);
+  sigprocmask(SIG_BLOCK, &news, nullptr);
+  fcntl(fd, F_SETOWN, getpid());
+  fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC);
   Port port(fd);
   for (;;) {
     std::string payload;
+    if (!port.fill() && port.half_sent() && port.gone()) port.clear();
     if (!port.align() || port.take(&payload) != 'R') {
-      if (!port.fill(1000)) usleep(kIdlePollMicroseconds);
+      sigtimedwait(&news, nullptr, &kIdleWait);
       continue;
     }
     const std::vector<std::string> words = split(payload.substr(kMagicSize));
