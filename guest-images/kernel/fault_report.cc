@@ -26,16 +26,26 @@ void put(const char* name, uint64_t value) {
 // Source: Intel SDM vol. 3, table 6-1.
 const char* name_of(uint64_t vector) {
   switch (vector) {
-    case 0: return "divide error";
-    case 1: return "debug exception";
-    case 3: return "breakpoint";
-    case 6: return "undefined opcode";
-    case 7: return "no coprocessor";
-    case 8: return "double fault";
-    case 13: return "general protection";
-    case 14: return "page fault";
-    case 19: return "SIMD exception";
-    default: return "unexpected interrupt";
+    case 0:
+      return "divide error";
+    case 1:
+      return "debug exception";
+    case 3:
+      return "breakpoint";
+    case 6:
+      return "undefined opcode";
+    case 7:
+      return "no coprocessor";
+    case 8:
+      return "double fault";
+    case 13:
+      return "general protection";
+    case 14:
+      return "page fault";
+    case 19:
+      return "SIMD exception";
+    default:
+      return "unexpected interrupt";
   }
 }
 

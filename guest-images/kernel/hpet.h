@@ -1,5 +1,5 @@
-// The only clock: the HPET's main counter. (The TSC cannot be trapped on every host, so nothing here reads it.)
-// Source: IA-PC HPET specification 1.0a, 2.3.4 "General Capabilities and ID Register" and following.
+// The only clock: the HPET's main counter. (The TSC cannot be trapped on every host, so nothing here reads
+// it.) Source: IA-PC HPET specification 1.0a, 2.3.4 "General Capabilities and ID Register" and following.
 #pragma once
 
 #include <stdint.h>

@@ -16,9 +16,13 @@ inline volatile uint32_t& apic_register(uint64_t offset) {
 }
 
 // Software-enables it: the spurious-interrupt vector register's bit 8.
-inline void enable_local_apic() { apic_register(0xf0) = 0x100 | kSpuriousVector; }
+inline void enable_local_apic() {
+  apic_register(0xf0) = 0x100 | kSpuriousVector;
+}
 
-inline void end_of_interrupt() { apic_register(0xb0) = 0; }
+inline void end_of_interrupt() {
+  apic_register(0xb0) = 0;
+}
 
 // Sends `command` (delivery mode and vector; physical destination) to one CPU.
 // No wait for the delivery-status bit: the next write to the high half is ordered behind this one.
@@ -27,9 +31,15 @@ inline void send_interrupt(uint32_t cpu, uint32_t command) {
   apic_register(0x300) = command;
 }
 
-inline void send_init(uint32_t cpu) { send_interrupt(cpu, 0x4500); }
-inline void send_startup(uint32_t cpu) { send_interrupt(cpu, 0x4600 | TRAMPOLINE_PAGE >> 12); }
-inline void send_wake(uint32_t cpu) { send_interrupt(cpu, 0x4000 | kWakeVector); }
+inline void send_init(uint32_t cpu) {
+  send_interrupt(cpu, 0x4500);
+}
+inline void send_startup(uint32_t cpu) {
+  send_interrupt(cpu, 0x4600 | TRAMPOLINE_PAGE >> 12);
+}
+inline void send_wake(uint32_t cpu) {
+  send_interrupt(cpu, 0x4000 | kWakeVector);
+}
 
 // The timer counts down at the bus clock (1 GHz on QEMU and Reprise), divided by one: `period` is in
 // nanoseconds, below 4.2 s. 0 stops it.

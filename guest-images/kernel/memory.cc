@@ -13,7 +13,8 @@ void* memcpy(void* to, const void* from, size_t size) {
 }
 
 void* memmove(void* to, const void* from, size_t size) {
-  if (reinterpret_cast<uint64_t>(to) - reinterpret_cast<uint64_t>(from) >= size) return memcpy(to, from, size);
+  if (reinterpret_cast<uint64_t>(to) - reinterpret_cast<uint64_t>(from) >= size)
+    return memcpy(to, from, size);
   void* target = static_cast<uint8_t*>(to) + size - 1;
   const void* source = static_cast<const uint8_t*>(from) + size - 1;
   asm volatile("std; rep movsb; cld" : "+D"(target), "+S"(source), "+c"(size)::"memory");

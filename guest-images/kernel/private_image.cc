@@ -38,7 +38,9 @@ constexpr uint64_t kCode32 = 0x00cf9b000000ffff;
 constexpr uint64_t kData = 0x00cf93000000ffff;
 constexpr uint64_t kUserLevel = uint64_t{3} << 45;
 
-constexpr uint64_t slot_address(unsigned cpu) { return CPU_SLOTS + uint64_t{cpu} * CPU_SLOT_SIZE; }
+constexpr uint64_t slot_address(unsigned cpu) {
+  return CPU_SLOTS + uint64_t{cpu} * CPU_SLOT_SIZE;
+}
 
 constexpr uint64_t tss_descriptor(unsigned cpu) {
   constexpr uint64_t kAvailableTss = uint64_t{0x89} << 40;
@@ -60,7 +62,8 @@ constexpr PrivateImage build() {
   image.pml4.entry[0] = PDPT_PAGE | kTable;
   for (unsigned gib = 0; gib < 4; ++gib) {
     image.pdpt.entry[gib] = (PD_PAGES + uint64_t{gib} * kPageSize) | kTable;
-    for (unsigned i = 0; i < 512; ++i) image.pd[gib].entry[i] = large_page((uint64_t{gib} * 512 + i) * kLargePage);
+    for (unsigned i = 0; i < 512; ++i)
+      image.pd[gib].entry[i] = large_page((uint64_t{gib} * 512 + i) * kLargePage);
   }
   image.pd[0].entry[0] = PT_PAGE | kTable;
   for (unsigned i = 0; i < 512; ++i) image.pt.entry[i] = small_page(uint64_t{i} * kPageSize);

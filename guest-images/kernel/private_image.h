@@ -56,12 +56,13 @@ static_assert(sizeof(TaskState) == 104);
 // What one CPU's kernel needs. It lies at the base of the kernel stack, and the stack is aligned to
 // its size, so that a kernel function finds it by masking its stack pointer: no swapgs, no MSR.
 struct alignas(CPU_SLOT_SIZE) CpuSlot {
-  uint32_t cpu;             // index, equal to the local APIC's id
-  uint32_t current_thread;  // index into `thread`
-  uint32_t runnable;        // bit i: thread i exists and has not finished
+  uint32_t cpu;                         // index, equal to the local APIC's id
+  uint32_t current_thread;              // index into `thread`
+  uint32_t runnable;                    // bit i: thread i exists and has not finished
   ThreadFrame thread[THREADS_PER_CPU];  // registers of the threads that do not run
   TaskState task;
-  alignas(16) uint8_t stack[CPU_SLOT_SIZE - 16 - THREADS_PER_CPU * sizeof(ThreadFrame) - sizeof(TaskState) - 8];
+  alignas(
+      16) uint8_t stack[CPU_SLOT_SIZE - 16 - THREADS_PER_CPU * sizeof(ThreadFrame) - sizeof(TaskState) - 8];
 };
 static_assert(sizeof(CpuSlot) == CPU_SLOT_SIZE);
 

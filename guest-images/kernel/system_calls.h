@@ -5,7 +5,8 @@
 
 namespace reprise::guest::kernel {
 
-// Carries out the call in `frame` and puts the result into its rax. May leave another thread's registers there.
+// Carries out the call in `frame` and puts the result into its rax. May leave another thread's registers
+// there.
 void system_call(ThreadFrame& frame);
 
 }  // namespace reprise::guest::kernel

@@ -28,7 +28,9 @@ static void switch_thread(CpuSlot& slot, ThreadFrame& frame) {
   slot.current_thread = next;
 }
 
-void yield_thread(ThreadFrame& frame) { switch_thread(this_slot(), frame); }
+void yield_thread(ThreadFrame& frame) {
+  switch_thread(this_slot(), frame);
+}
 
 void finish_thread(ThreadFrame& frame) {
   CpuSlot& slot = this_slot();
@@ -47,7 +49,7 @@ bool spawn_thread(uint32_t thread, uint64_t entry) {
 void preempt_thread(ThreadFrame& frame) {
   const uint32_t runnable = this_slot().runnable;
   if ((runnable & (runnable - 1)) == 0) return;  // nobody to give the CPU to
-  frame.rsp -= 8;  // user code has no red zone
+  frame.rsp -= 8;                                // user code has no red zone
   *reinterpret_cast<uint64_t*>(frame.rsp) = frame.rip;
   frame.rip = reinterpret_cast<uint64_t>(&preempt_trampoline);
 }

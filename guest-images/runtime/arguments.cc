@@ -5,7 +5,9 @@
 namespace reprise::guest {
 namespace {
 
-bool is_blank_or_end(char character) { return character == ' ' || character == '\0'; }
+bool is_blank_or_end(char character) {
+  return character == ' ' || character == '\0';
+}
 
 const char* skip_blanks(const char* text) {
   while (*text == ' ') ++text;

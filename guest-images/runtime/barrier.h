@@ -1,8 +1,9 @@
 // All workers wait until the last one has come.
 #pragma once
 
-#include <atomic>
 #include <stdint.h>
+
+#include <atomic>
 
 #include "runtime/system_calls.h"
 
@@ -12,9 +13,8 @@ namespace reprise::guest {
 // late in leaving cannot mistake the next round for its own.
 class Barrier {
  public:
-  explicit Barrier(uint32_t workers = 1) : workers_(workers) {}
-
-  void reset(uint32_t workers) { workers_ = workers; }
+  // Before the first wait().
+  void set_workers(uint32_t workers) { workers_ = workers; }
 
   void wait() {
     const uint32_t phase = phase_.load();
@@ -27,7 +27,7 @@ class Barrier {
   }
 
  private:
-  uint32_t workers_;
+  uint32_t workers_ = 0;
   std::atomic<uint32_t> arrived_{0};
   std::atomic<uint32_t> phase_{0};
 };

@@ -61,7 +61,8 @@ void start_heap(uint64_t start, uint64_t end) {
 void* allocate(size_t size) {
   Locked guard(heap->lock);
   const size_t index = class_of(size);
-  if (index >= kSmallClasses) return size <= kPage && heap->free_page ? take(heap->free_page) : take_pages(*heap, size);
+  if (index >= kSmallClasses)
+    return size <= kPage && heap->free_page ? take(heap->free_page) : take_pages(*heap, size);
   if (!heap->free[index]) {  // cut a page into blocks
     auto* page = static_cast<uint8_t*>(take_pages(*heap, kPage));
     for (size_t offset = kPage; offset > 0; offset -= kSmallest << index)
@@ -74,7 +75,8 @@ void release(void* memory, size_t size) {
   Locked guard(heap->lock);
   const size_t index = class_of(size);
   if (index < kSmallClasses) return put(heap->free[index], memory);
-  for (size_t offset = 0; offset < size; offset += kPage) put(heap->free_page, static_cast<uint8_t*>(memory) + offset);
+  for (size_t offset = 0; offset < size; offset += kPage)
+    put(heap->free_page, static_cast<uint8_t*>(memory) + offset);
 }
 
 }  // namespace reprise::guest

@@ -11,14 +11,14 @@ inline constexpr size_t kCacheLine = 64;
 
 template <typename T>
 struct alignas(kPage) OwnPage {
-  T value;
+  T value{};
   T* operator->() { return &value; }
   T& operator*() { return value; }
 };
 
 template <typename T>
 struct alignas(kCacheLine) OwnCacheLine {
-  T value;
+  T value{};
 };
 
 }  // namespace reprise::guest

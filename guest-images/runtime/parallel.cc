@@ -27,7 +27,9 @@ OwnPage<std::atomic<uint32_t>> started_cpus;  // CPUs that reached serve_cpu()
 uint32_t number_of_cpus = 1;
 
 // How many workers CPU `cpu` has.
-uint32_t workers_on(uint32_t cpu) { return (job->workers + cpus() - 1 - cpu) / cpus(); }
+uint32_t workers_on(uint32_t cpu) {
+  return (job->workers + cpus() - 1 - cpu) / cpus();
+}
 
 // First function of a spawned thread.
 [[noreturn]] void extra_thread() {
@@ -63,7 +65,9 @@ void run_share() {
 
 }  // namespace
 
-uint32_t cpus() { return number_of_cpus; }
+uint32_t cpus() {
+  return number_of_cpus;
+}
 
 // INIT to each, then SIPI to each, repeated for those that did not hear it: a SIPI is lost if it
 // arrives before the INIT has been digested. Source: Intel SDM vol. 3, 9.4.4 "MP Initialization Example".
@@ -93,8 +97,8 @@ void serve_cpu() {
   }
 }
 
-void internal::run_parallel(uint32_t workers, uint32_t switch_every, WorkerFunction function, const void* body,
-                            size_t size) {
+void internal::run_parallel(uint32_t workers, uint32_t switch_every, WorkerFunction function,
+                            const void* body, size_t size) {
   if (workers == 0 || workers > THREADS_PER_CPU * cpus()) panic("more workers than the CPUs have threads");
   job->workers = workers;
   job->switch_every = switch_every;

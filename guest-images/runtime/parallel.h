@@ -24,7 +24,8 @@ void start_cpus(uint32_t count);
 namespace internal {
 using WorkerFunction = void (*)(const void* body, uint32_t worker);
 inline constexpr size_t kBodySize = 512;
-void run_parallel(uint32_t workers, uint32_t switch_every, WorkerFunction function, const void* body, size_t size);
+void run_parallel(uint32_t workers, uint32_t switch_every, WorkerFunction function, const void* body,
+                  size_t size);
 }  // namespace internal
 
 // Calls body(worker) for workers 0 .. workers - 1 and returns when all have returned.
@@ -38,7 +39,8 @@ void parallel(uint32_t workers, const Body& body, uint32_t switch_every = 0) {
   static_assert(std::is_trivially_copyable_v<Body> && sizeof(Body) <= internal::kBodySize);
   internal::run_parallel(
       workers, switch_every,
-      [](const void* copy, uint32_t worker) { (*static_cast<const Body*>(copy))(worker); }, &body, sizeof(body));
+      [](const void* copy, uint32_t worker) { (*static_cast<const Body*>(copy))(worker); }, &body,
+      sizeof(body));
 }
 
 }  // namespace reprise::guest

@@ -4,7 +4,9 @@
 
 namespace reprise::guest {
 
-Line::~Line() { write(text_, size_); }
+Line::~Line() {
+  write(text_, size_);
+}
 
 void Line::add(const char* text) {
   while (*text) add(*text++);

@@ -12,9 +12,12 @@ namespace reprise::guest {
 struct Hex {
   uint64_t value;
 };
-inline Hex hex(uint64_t value) { return {value}; }
+inline Hex hex(uint64_t value) {
+  return {value};
+}
 
-// Collects one line, so that it reaches the console in one system call and whole. What exceeds kSize is cut off.
+// Collects one line, so that it reaches the console in one system call and whole. What exceeds kSize is cut
+// off.
 class Line {
  public:
   Line() = default;

@@ -8,10 +8,18 @@
 
 namespace reprise::guest {
 
-inline uint64_t racy_load(const uint64_t& word) { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
-inline uint32_t racy_load(const uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_RELAXED); }
-inline void racy_store(uint64_t& word, uint64_t value) { __atomic_store_n(&word, value, __ATOMIC_RELAXED); }
-inline void racy_store(uint32_t& word, uint32_t value) { __atomic_store_n(&word, value, __ATOMIC_RELAXED); }
+inline uint64_t racy_load(const uint64_t& word) {
+  return __atomic_load_n(&word, __ATOMIC_RELAXED);
+}
+inline uint32_t racy_load(const uint32_t& word) {
+  return __atomic_load_n(&word, __ATOMIC_RELAXED);
+}
+inline void racy_store(uint64_t& word, uint64_t value) {
+  __atomic_store_n(&word, value, __ATOMIC_RELAXED);
+}
+inline void racy_store(uint32_t& word, uint32_t value) {
+  __atomic_store_n(&word, value, __ATOMIC_RELAXED);
+}
 
 // word += amount in two instructions that another CPU can come between. The empty assembler keeps
 // the compiler from folding them into one `add` to memory. No safepoint lies between them.

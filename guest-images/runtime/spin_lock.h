@@ -1,8 +1,9 @@
 // Test-and-test-and-set: waiters read, and try to write only when they see the lock free.
 #pragma once
 
-#include <atomic>
 #include <stdint.h>
+
+#include <atomic>
 
 #include "runtime/system_calls.h"
 

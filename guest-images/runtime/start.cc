@@ -15,7 +15,8 @@ namespace {
 uint32_t wanted_cpus(const Arguments& arguments) {
   const uint64_t told = boot_information.cpus ? boot_information.cpus : 1;
   const uint64_t wanted = arguments.number("cpus", told);
-  if (wanted < 1 || wanted > MAX_CPUS || wanted > told) panic("cpus= is not between 1 and what the machine has");
+  if (wanted < 1 || wanted > MAX_CPUS || wanted > told)
+    panic("cpus= is not between 1 and what the machine has");
   return static_cast<uint32_t>(wanted);
 }
 

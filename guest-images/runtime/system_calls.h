@@ -1,9 +1,10 @@
 // System calls as functions. What each does is told in kernel/system_call_numbers.h.
 #pragma once
 
-#include <atomic>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <atomic>
 
 #include "kernel/system_call_numbers.h"
 
@@ -25,7 +26,9 @@ inline void write(const char* text, size_t size) {
 }
 
 // Nanoseconds since some moment before the start. An input of the program: a recorder logs it.
-inline uint64_t time_ns() { return system_call(SystemCall::kTime); }
+inline uint64_t time_ns() {
+  return system_call(SystemCall::kTime);
+}
 
 // Halts this CPU until an interrupt, unless *word != expected already. May return without a reason:
 // call it in a loop. Whoever changes the word calls wake() afterwards.
@@ -33,15 +36,23 @@ inline void sleep_while(const std::atomic<uint32_t>* word, uint32_t expected) {
   system_call(SystemCall::kSleepWhile, reinterpret_cast<uint64_t>(word), expected);
 }
 
-inline void wake(uint32_t cpu) { system_call(SystemCall::kWake, cpu); }
+inline void wake(uint32_t cpu) {
+  system_call(SystemCall::kWake, cpu);
+}
 
 // Interrupts this CPU every `period` nanoseconds; 0 stops that.
-inline void set_timer(uint32_t period) { system_call(SystemCall::kSetTimer, period); }
+inline void set_timer(uint32_t period) {
+  system_call(SystemCall::kSetTimer, period);
+}
 
 // Runs the next thread of this CPU.
-inline void yield() { system_call(SystemCall::kYield); }
+inline void yield() {
+  system_call(SystemCall::kYield);
+}
 
 // For the body of a loop that waits.
-inline void cpu_relax() { __builtin_ia32_pause(); }
+inline void cpu_relax() {
+  __builtin_ia32_pause();
+}
 
 }  // namespace reprise::guest

@@ -2,9 +2,10 @@
 // the stack pointer answers without a segment register or an MSR.
 #pragma once
 
-#include <atomic>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <atomic>
 
 #include "kernel/boot_information.h"
 #include "kernel/layout.h"
@@ -14,8 +15,8 @@ namespace reprise::guest {
 
 struct ThreadBlock {
   uint32_t cpu;
-  uint32_t thread;       // on that CPU; 0 is the one that always exists
-  uint64_t preemptions;  // how often the timer took the CPU away; counted by preempt_trampoline
+  uint32_t thread;                 // on that CPU; 0 is the one that always exists
+  uint64_t preemptions;            // how often the timer took the CPU away; counted by preempt_trampoline
   std::atomic<uint32_t> siblings;  // in thread 0: how many others of this CPU have work left
 };
 static_assert(offsetof(ThreadBlock, preemptions) == THREAD_BLOCK_PREEMPTIONS);

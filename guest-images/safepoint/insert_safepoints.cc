@@ -21,6 +21,7 @@
 #include <string>
 #include <utility>
 
+#include "kernel/layout.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/IR/CFG.h"
@@ -30,8 +31,6 @@
 #include "llvm/IR/Module.h"
 #include "llvm/Passes/PassBuilder.h"
 #include "llvm/Passes/PassPlugin.h"
-
-#include "kernel/layout.h"
 
 namespace {
 
@@ -131,8 +130,10 @@ class InsertSafepoints : public llvm::PassInfoMixin<InsertSafepoints> {
 }  // namespace
 
 extern "C" LLVM_ATTRIBUTE_WEAK llvm::PassPluginLibraryInfo llvmGetPassPluginInfo() {
-  return {LLVM_PLUGIN_API_VERSION, "InsertSafepoints", "1", [](llvm::PassBuilder& builder) {
-            builder.registerOptimizerLastEPCallback(
-                [](llvm::ModulePassManager& passes, llvm::OptimizationLevel) { passes.addPass(InsertSafepoints()); });
-          }};
+  return {
+      LLVM_PLUGIN_API_VERSION, "InsertSafepoints", "1", [](llvm::PassBuilder& builder) {
+        builder.registerOptimizerLastEPCallback([](llvm::ModulePassManager& passes, llvm::OptimizationLevel) {
+          passes.addPass(InsertSafepoints());
+        });
+      }};
 }
