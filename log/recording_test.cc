@@ -1,1 +1,239 @@
+// Opening a recording: what is refused, what is a prefix.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "log/format.h"
+#include "log/hash.h"
+#include "log/recording_reader.h"
+#include "log/sample_recording.h"
+#include "log/sealed_file.h"
+
+namespace reprise::log {
+namespace {
+
+using testing::HasSubstr;
+
+Result<std::vector<Event>> read_all(VcpuLogReader reader) {
+  std::vector<Event> events;
+  for (;;) {
+    TRY_ASSIGN(std::optional<Event> event, reader.next());
+    if (!event) return events;
+    events.push_back(std::move(*event));
+  }
+}
+
+Result<std::vector<Event>> read_all(const Recording& recording, VcpuId vcpu) {
+  TRY_ASSIGN(VcpuLogReader reader, recording.open_log(vcpu));
+  return read_all(std::move(reader));
+}
+
+// The next event, or none also after an error.
+std::optional<Event> next_of(VcpuLogReader& reader) { return reader.next().value_or(std::nullopt); }
+
+class RecordingTest : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(sample_.save(path_)); }
+
+  void expect_refused(ErrorCode code, const std::string& what) const {
+    const auto recording = Recording::open(path_);
+    ASSERT_FALSE(recording);
+    EXPECT_EQ(recording.error().code, code);
+    EXPECT_THAT(recording.error().message, HasSubstr(what));
+  }
+
+  TemporaryFolder folder_;
+  RecordingEditor sample_ = sample_recording(2, 3);
+  std::filesystem::path path_ = folder_ / "r";
+};
+
+TEST_F(RecordingTest, FinishedRecordingReadsBack) {
+  const auto recording = Recording::open(path_);
+  ASSERT_TRUE(recording) << recording.error().message;
+  EXPECT_EQ(recording->manifest().SerializeAsString(), sample_.manifest.SerializeAsString());
+  EXPECT_EQ(recording->final()->SerializeAsString(), sample_.final->SerializeAsString());
+  EXPECT_EQ(recording->image(), sample_.image);
+  EXPECT_EQ(recording->console(), sample_.console);
+  for (uint32_t i = 0; i < 2; ++i) EXPECT_EQ(read_all(*recording, VcpuId(i)), sample_.log(VcpuId(i)));
+}
+
+TEST_F(RecordingTest, PeekShowsWhatNextReturns) {
+  const auto recording = Recording::open(path_);
+  ASSERT_TRUE(recording);
+  auto reader = recording->open_log(VcpuId(0));
+  ASSERT_TRUE(reader);
+  for (const Event& event : sample_.log(VcpuId(0))) {
+    const auto peeked = reader->peek();
+    ASSERT_TRUE(peeked);
+    ASSERT_NE(*peeked, nullptr);
+    EXPECT_EQ(**peeked, event);
+    EXPECT_EQ(next_of(*reader), event);
+  }
+  const auto peeked = reader->peek();
+  ASSERT_TRUE(peeked);
+  EXPECT_EQ(*peeked, nullptr);
+  EXPECT_TRUE(reader->next());
+  EXPECT_EQ(next_of(*reader), std::nullopt);
+}
+
+TEST_F(RecordingTest, MissingFolderIsNotFound) {
+  std::filesystem::remove_all(path_);
+  expect_refused(ErrorCode::kNotFound, "there is no recording");
+}
+
+TEST_F(RecordingTest, FolderWithoutManifestIsDamage) {
+  std::filesystem::remove(path_ / kManifestFile);
+  expect_refused(ErrorCode::kDamaged, "it has no manifest");
+}
+
+TEST_F(RecordingTest, FileInsteadOfAFolderIsDamage) {
+  std::filesystem::remove_all(path_);
+  write_bytes(path_, {1});
+  expect_refused(ErrorCode::kDamaged, "not a folder");
+}
+
+TEST_F(RecordingTest, NewerFormatIsRefused) {
+  auto bytes = read_bytes(path_ / kManifestFile);
+  bytes[8] = kFormatVersion + 1;
+  write_bytes(path_ / kManifestFile, bytes);
+  expect_refused(ErrorCode::kDamaged, "newer Reprise");
+}
+
+TEST_F(RecordingTest, OtherImageIsRefusedWithBothHashes) {
+  write_bytes(path_ / kImageFile, {1, 2, 3});
+  expect_refused(ErrorCode::kDamaged, xxh3_128_hex(std::vector<uint8_t>{1, 2, 3}));
+  expect_refused(ErrorCode::kDamaged, sample_.manifest.image().xxh3_128());
+}
+
+TEST_F(RecordingTest, MissingImageIsDamage) {
+  std::filesystem::remove(path_ / kImageFile);
+  expect_refused(ErrorCode::kDamaged, "image.elf");
+}
+
+TEST_F(RecordingTest, ImageOutsideTheFolderIsRefused) {
+  sample_.manifest.mutable_image()->set_file("../image.elf");
+  ASSERT_TRUE(sample_.save(folder_ / "other"));
+  const auto recording = Recording::open(folder_ / "other");
+  ASSERT_FALSE(recording);
+  EXPECT_EQ(recording.error().code, ErrorCode::kDamaged);
+}
+
+TEST_F(RecordingTest, ImpossibleVcpuCountIsDamage) {
+  for (const uint32_t vcpus : {0u, kMaxVcpus + 1, ~0u}) {
+    sample_.manifest.set_vcpus(vcpus);
+    ASSERT_TRUE(write_sealed_file(path_ / kManifestFile, kManifestMagic, sample_.manifest.SerializeAsString()));
+    expect_refused(ErrorCode::kDamaged, "vCPUs");
+  }
+}
+
+TEST_F(RecordingTest, SealedNonsenseInTheManifestIsDamage) {
+  ASSERT_TRUE(write_sealed_file(path_ / kManifestFile, kManifestMagic, "\xff\xff\xff"));
+  expect_refused(ErrorCode::kDamaged, "is not a manifest");
+}
+
+TEST_F(RecordingTest, DamagedFinalIsDamageAndNotAPrefix) {
+  auto bytes = read_bytes(path_ / kFinalFile);
+  bytes.back() ^= 1;
+  write_bytes(path_ / kFinalFile, bytes);
+  expect_refused(ErrorCode::kDamaged, "final");
+}
+
+TEST_F(RecordingTest, OtherConsoleIsDamage) {
+  write_bytes(path_ / kConsoleFile, {'s', 'u', 'm', ' ', '1', '1', '\n'});
+  const auto recording = Recording::open(path_);
+  ASSERT_TRUE(recording);
+  const auto console = recording->console();
+  ASSERT_FALSE(console);
+  EXPECT_EQ(console.error().code, ErrorCode::kDamaged);
+}
+
+TEST_F(RecordingTest, MissingLogIsDamage) {
+  std::filesystem::remove(path_ / "vcpu-1.log");
+  const auto recording = Recording::open(path_);
+  ASSERT_TRUE(recording);
+  const auto log = recording->open_log(VcpuId(1));
+  ASSERT_FALSE(log);
+  EXPECT_EQ(log.error().code, ErrorCode::kDamaged);
+}
+
+TEST_F(RecordingTest, TornLogIsAPrefixWithoutFinalAndDamageWithIt) {
+  auto bytes = read_bytes(path_ / "vcpu-0.log");
+  bytes.pop_back();
+  write_bytes(path_ / "vcpu-0.log", bytes);
+  auto recording = Recording::open(path_);
+  ASSERT_TRUE(recording);
+  const auto finished = read_all(*recording, VcpuId(0));
+  ASSERT_FALSE(finished);
+  EXPECT_THAT(finished.error().message, HasSubstr("inside a block of a finished recording"));
+  std::filesystem::remove(path_ / kFinalFile);
+  recording = Recording::open(path_);
+  ASSERT_TRUE(recording);
+  EXPECT_EQ(read_all(*recording, VcpuId(0)), std::vector<Event>());
+}
+
+TEST_F(RecordingTest, LogWithoutEndIsDamageWithFinal) {
+  sample_.log(VcpuId(1)).pop_back();
+  ASSERT_TRUE(sample_.save(folder_ / "other"));
+  const auto recording = Recording::open(folder_ / "other");
+  ASSERT_TRUE(recording);
+  const auto events = read_all(*recording, VcpuId(1));
+  ASSERT_FALSE(events);
+  EXPECT_THAT(events.error().message, HasSubstr("without the end event"));
+}
+
+TEST_F(RecordingTest, EventsBehindEndAreDamage) {
+  sample_.final.reset();
+  sample_.log(VcpuId(1)).push_back(sample_.log(VcpuId(1)).back());
+  ASSERT_TRUE(sample_.save(folder_ / "other"));
+  const auto recording = Recording::open(folder_ / "other");
+  ASSERT_TRUE(recording);
+  const auto events = read_all(*recording, VcpuId(1));
+  ASSERT_FALSE(events);
+  EXPECT_THAT(events.error().message, HasSubstr("behind the end"));
+}
+
+TEST_F(RecordingTest, ErrorOfALogStays) {
+  auto bytes = read_bytes(path_ / "vcpu-0.log");
+  bytes.back() ^= 1;
+  write_bytes(path_ / "vcpu-0.log", bytes);
+  const auto recording = Recording::open(path_);
+  auto reader = recording->open_log(VcpuId(0));
+  ASSERT_TRUE(reader);
+  EXPECT_FALSE(reader->next());
+  EXPECT_FALSE(reader->peek());
+  EXPECT_FALSE(reader->next());
+}
+
+TEST_F(RecordingTest, MissingIndexIsRebuiltTheSame) {
+  auto recording = Recording::open(path_);
+  ASSERT_TRUE(recording);
+  const auto stored = recording->index();
+  ASSERT_TRUE(stored);
+  std::filesystem::remove(path_ / kIndexFile);
+  const auto rebuilt = recording->index();
+  ASSERT_TRUE(rebuilt);
+  EXPECT_EQ(stored->SerializeAsString(), rebuilt->SerializeAsString());
+  EXPECT_EQ(rebuilt->logs_size(), 2);
+}
+
+TEST_F(RecordingTest, LogOpensAtAnyBlockOfTheIndex) {
+  RecordingEditor large = sample_recording(1, 8000);
+  ASSERT_TRUE(large.save(folder_ / "large"));
+  const auto recording = Recording::open(folder_ / "large");
+  ASSERT_TRUE(recording);
+  const auto index = recording->index();
+  ASSERT_TRUE(index);
+  const int blocks = index->logs(0).blocks_size();
+  ASSERT_GT(blocks, 3);
+  size_t skipped = 0;
+  for (int i = 0; i < blocks; ++i) {
+    auto reader = recording->open_log_at(VcpuId(0), *index, static_cast<uint32_t>(i));
+    ASSERT_TRUE(reader);
+    EXPECT_EQ(next_of(*reader), large.log(VcpuId(0))[skipped]);
+    EXPECT_EQ(index->logs(0).blocks(i).first_stops(), large.log(VcpuId(0))[skipped].position.stops);
+    skipped += index->logs(0).blocks(i).events();
+  }
+  EXPECT_EQ(skipped, large.log(VcpuId(0)).size());
+}
+
+}  // namespace
+}  // namespace reprise::log
