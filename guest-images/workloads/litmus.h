@@ -4,7 +4,7 @@
 // of one role on cell i (registers hold 0 or 1); and forbidden(outcome), where bit r of the outcome is
 // register r: can sequential consistency not explain it? kForbiddenByTso: nor can x86's memory model.
 //
-// Each variable and each register is an array of cells on a page of its own. The roles sweep over the
+// Each variable and each register is an array of cells on pages of its own. The roles sweep over the
 // cells without meeting, and meet only after each sweep: that gives far more interleavings than a
 // barrier for each cell. Each group of kRoles workers has its own arrays. On a machine with fewer CPUs
 // than roles, a worker plays several roles, one sweep each.
@@ -19,7 +19,9 @@
 
 namespace reprise::guest {
 
-inline constexpr uint64_t kCells = 1024;
+// Long enough that the workers of a group are in it at the same time, though they enter it one after the
+// other.
+inline constexpr uint64_t kCells = 16384;
 
 struct alignas(kPage) Cells {
   uint32_t cell[kCells];

@@ -4,7 +4,8 @@
 // Every thread computes the same numbers, in general and in SSE registers, so a register lost in a
 // switch shows. The order in which the threads of a CPU get on is hashed: it depends on every switch.
 //
-// Parameters: n (steps of each thread, 3000000), threads (per CPU, 3; at most 8), period (microseconds, 200).
+// Parameters: n (steps of each thread, 10000000), threads (per CPU, 3; at most 8), period (microseconds,
+// 1000).
 #include "kernel/layout.h"
 #include "runtime/checksum.h"
 #include "runtime/own_page.h"
@@ -42,7 +43,7 @@ Result compute(uint64_t n, Checksum& order, uint32_t thread) {
 }  // namespace
 
 uint32_t workload(const Arguments& arguments) {
-  const uint64_t n = arguments.number("n", 3'000'000), period = arguments.number("period", 200);
+  const uint64_t n = arguments.number("n", 10'000'000), period = arguments.number("period", 1000);
   const uint32_t threads = static_cast<uint32_t>(arguments.number("threads", 3));
   if (threads < 1 || threads > THREADS_PER_CPU) panic("threads= is not between 1 and 8");
   if (period < 1 || period > 4'000'000) panic("period= is not between 1 and 4000000");
