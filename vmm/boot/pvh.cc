@@ -8,6 +8,9 @@
 #include <cstring>
 #include <type_traits>
 
+#include "vmm/device/hpet.h"
+#include "vmm/irq/local_apic.h"
+
 namespace reprise::vmm {
 namespace {
 
@@ -20,8 +23,7 @@ constexpr uint32_t kRepriseNote = 1;
 constexpr uint32_t kRepriseVersion = 1;
 constexpr uint32_t kSafepointsFlag = 1;
 constexpr uint64_t kAddressLimit = 1ull << 36;  // what every x86-64 processor can address (SDM vol. 1, 3.3.1)
-constexpr uint64_t kDevicesBegin = 0xfec00000;  // I/O APIC, HPET, local APIC
-constexpr uint64_t kDevicesEnd = 0x100000000;
+constexpr uint64_t kIoApicBase = 0xfec00000;
 constexpr uint64_t kMiB = 1ull << 20;
 
 // xen/include/public/arch-x86/hvm/start_info.h, version 1.
@@ -72,7 +74,8 @@ constexpr uint16_t kTaskSelector = 0x18;
 static_assert(kGdtAddress.raw + sizeof(kGdt) <= kStartInfoAddress.raw);
 static_assert(kStartInfoAddress.raw + sizeof(StartInfo) <= kMemoryMapAddress.raw);
 static_assert(kMemoryMapAddress.raw + 3 * sizeof(MemoryMapEntry) <= kCommandLineAddress.raw);
-static_assert(kMaxRamBytes <= kDevicesBegin && kAddressLimit <= UINT64_MAX / 2);
+static_assert(kMaxRamBytes <= kIoApicBase && kMaxRamBytes <= kHpetBase && kMaxRamBytes <= kLocalApicBase);
+static_assert(kAddressLimit <= UINT64_MAX / 2);
 
 template <typename... Args>
 tl::unexpected<Error> bad_image(fmt::format_string<Args...> format, Args&&... args) {
@@ -214,8 +217,9 @@ Status check_safepoint_pages(const RepriseNoteLayout& note) {
     return bad_image(
         "the Reprise note puts the clock page at {:#x}, outside the private range {:#x} to {:#x}",
         note.clock_gpa, note.private_begin, note.private_end);
-  if (note.trap_gpa >= kAddressLimit || (note.trap_gpa >= kDevicesBegin && note.trap_gpa < kDevicesEnd))
-    return bad_image("the Reprise note puts the trap page at {:#x}, on devices or out of reach",
+  if (note.trap_gpa >= kAddressLimit || note.trap_gpa == kIoApicBase || note.trap_gpa == kHpetBase ||
+      note.trap_gpa == kLocalApicBase)
+    return bad_image("the Reprise note puts the trap page at {:#x}, on a device or out of reach",
                      note.trap_gpa);
   return {};
 }
@@ -327,9 +331,10 @@ Status check_fits(const Image& image, uint64_t ram_bytes) {
     return fail(ErrorCode::kUsage,
                 "a machine cannot have {} bytes of memory: {} to {} MiB in whole pages are possible",
                 ram_bytes, kMinRamBytes / kMiB, kMaxRamBytes / kMiB);
-  for (const Segment& segment : image.segments)
-    TRY(check_inside_ram("the segment", segment.address, segment.address.raw + segment.memory_bytes,
-                         ram_bytes));
+  if (image.segments.empty()) return bad_image("the guest image has nothing to load");
+  // The last one ends highest, so that the message names the size that is enough for all.
+  const Segment& last = image.segments.back();
+  TRY(check_inside_ram("the segment", last.address, last.address.raw + last.memory_bytes, ram_bytes));
   if (!image.reprise) return {};
   TRY(check_inside_ram("the private range", image.reprise->private_begin, image.reprise->private_end.raw,
                        ram_bytes));

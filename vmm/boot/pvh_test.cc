@@ -163,7 +163,9 @@ TEST(PvhParse, BadRepriseNotesAreRefused) {
   EXPECT_THAT(note([](FakeRepriseNote& n) { n.private_begin = 1; }), HasSubstr("begin and end at a page"));
   EXPECT_THAT(note([](FakeRepriseNote& n) { n.private_end += kMaxPrivateBytes; }),
               HasSubstr("at most 64 MiB"));
-  EXPECT_THAT(note([](FakeRepriseNote& n) { n.trap = 0xfee00000; }), HasSubstr("on devices"));
+  for (const uint64_t device : {0xfec00000, 0xfed00000, 0xfee00000})
+    EXPECT_THAT(note([device](FakeRepriseNote& n) { n.trap = device; }), HasSubstr("on a device"));
+  EXPECT_EQ(note([](FakeRepriseNote& n) { n.trap = 0xfed80000; }), "");
   EXPECT_THAT(note([](FakeRepriseNote& n) { n.trap = ~0xfffull; }), HasSubstr("out of reach"));
   EXPECT_THAT(refusal_of([](FakeElfImage& f) { f.reprise_bytes = 36; }), HasSubstr("40 are needed"));
   EXPECT_THAT(refusal_of([](FakeElfImage& f) { f.reprise_bytes = 0; }), HasSubstr("40 are needed"));
@@ -339,6 +341,13 @@ TEST_F(PvhLoad, SegmentOutsideRamSaysHowMuchIsNeeded) {
   EXPECT_THAT(load_refusal(), HasSubstr("needs 9 MiB, the machine has 4 MiB: use --memory"));
   fake_.programs[1].p_paddr = 0xf0000000;
   EXPECT_THAT(load_refusal(), HasSubstr("above the 3072 MiB"));
+}
+
+TEST_F(PvhLoad, SizeNeededIsThatOfTheHighestSegment) {
+  fake_.programs.push_back({PT_LOAD, PF_R, 0, 0, 20 * kMiB, 0, 1, 1});
+  fake_.programs[1].p_memsz = 8 * kMiB;
+  fake_.header.e_phnum = 4;
+  EXPECT_THAT(load_refusal(), HasSubstr("needs 21 MiB"));
 }
 
 TEST_F(PvhLoad, SegmentMayEndWhereRamEnds) {
