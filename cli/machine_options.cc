@@ -1,0 +1,133 @@
+#include "cli/machine_options.h"
+
+#include <signal.h>
+
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "vmm/cpu_model.h"
+
+namespace reprise::cli {
+namespace {
+
+std::atomic<bool> g_interrupted{false};
+
+std::string_view reason_name(vmm::StopReason reason) {
+  switch (reason) {
+    case vmm::StopReason::kGuestExit: return "guest exit";
+    case vmm::StopReason::kInterrupted: return "interrupted";
+    case vmm::StopReason::kAllHalted: return "all halted";
+    case vmm::StopReason::kGuestError: return "guest error";
+    case vmm::StopReason::kLogEnded: return "end of the recorded prefix";
+  }
+  return "unknown";
+}
+
+nlohmann::json crew_json(const vmm::Outcome& outcome) {
+  ept::CrewTimes sum;
+  for (const auto& times : outcome.crew) {
+    sum.transfers += times.transfers;
+    sum.uncontended += times.uncontended;
+    sum.wait_ns += times.wait_ns;
+    sum.grant_ns += times.grant_ns;
+    sum.revoke_ns += times.revoke_ns;
+    sum.revokes += times.revokes;
+  }
+  return {{"transfers", sum.transfers}, {"uncontended", sum.uncontended}, {"revokes", sum.revokes},
+          {"wait_ns", sum.wait_ns},     {"grant_ns", sum.grant_ns},       {"revoke_ns", sum.revoke_ns}};
+}
+
+nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
+  auto list = nlohmann::json::array();
+  for (size_t i = 0; i < outcome.vcpus.size(); ++i) {
+    const auto& v = outcome.vcpus[i];
+    list.push_back({{"stops", v.stops},
+                    {"traps", v.traps},
+                    {"faults", v.faults},
+                    {"port_io", v.port_io},
+                    {"mmio", v.mmio},
+                    {"halts", v.halts},
+                    {"interrupts", v.interrupts},
+                    {"host_faults", v.host_faults},
+                    {"decode_ns", v.decode_ns},
+                    {"register_digest", fmt::format("{:016x}", outcome.register_digests[i])}});
+  }
+  return list;
+}
+
+}  // namespace
+
+void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
+  verb.add_option("--vcpus", arguments.vcpus, "virtual CPUs, 1 to 32")->check(CLI::Range(1u, kMaxVcpus))->capture_default_str();
+  verb.add_option("--memory", arguments.memory_mib, "guest RAM in MiB")->check(CLI::Range(2u, 3072u))->capture_default_str();
+  verb.add_flag("--mprotect", arguments.mprotect, "take pages away with mprotect instead of userfaultfd");
+  verb.add_flag("--json", arguments.json, "report as JSON on standard output; the guest's console goes to standard error");
+  verb.add_option("image", arguments.image, "guest image, an ELF file with a PVH note")->required();
+  verb.add_option("args", arguments.guest_arguments, "the guest's command line, after --");
+}
+
+Result<std::vector<uint8_t>> read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot open {}", path));
+  std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (file.bad()) return fail(ErrorCode::kNotFound, "cannot read {}", path);
+  return bytes;
+}
+
+Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments) {
+  vmm::MachineOptions machine;
+  machine.vcpus = arguments.vcpus;
+  machine.memory_bytes = arguments.memory_mib << 20;
+  TRY_ASSIGN(machine.image, read_file(arguments.image));
+  machine.command_line = fmt::format("{}", fmt::join(arguments.guest_arguments, " "));
+  machine.cpuid = vmm::cpu_model();
+  machine.views = arguments.mprotect ? vmm::ViewKind::kMprotect : vmm::ViewKind::kUserfault;
+  return machine;
+}
+
+const std::atomic<bool>& interrupt_flag() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { g_interrupted.store(true, std::memory_order_relaxed); };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // a second one ends the process at once
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  return g_interrupted;
+}
+
+vmm::ConsoleSink console_to_stdout(bool to_stderr) {
+  FILE* stream = to_stderr ? stderr : stdout;
+  return [stream](uint8_t byte) {
+    std::fputc(byte, stream);
+    if (byte == '\n') std::fflush(stream);
+  };
+}
+
+ExitCode report_outcome(const vmm::Outcome& outcome, std::string_view what, bool json) {
+  const bool failed = outcome.stop.reason == vmm::StopReason::kGuestError ||
+                      outcome.stop.reason == vmm::StopReason::kAllHalted ||
+                      (outcome.stop.reason == vmm::StopReason::kGuestExit && outcome.stop.status != 0);
+  std::fflush(stdout);
+  if (json) {
+    const nlohmann::json report = {{"verb", what},
+                                   {"reason", reason_name(outcome.stop.reason)},
+                                   {"guest_status", outcome.stop.status},
+                                   {"message", outcome.stop.message},
+                                   {"wall_ns", outcome.wall_ns},
+                                   {"tickets", outcome.tickets},
+                                   {"log_bytes", outcome.log_bytes},
+                                   {"memory_digest", fmt::format("{:016x}", outcome.memory_digest)},
+                                   {"vcpus", vcpus_json(outcome)},
+                                   {"crew", crew_json(outcome)}};
+    fmt::print("{}\n", report.dump());
+  } else {
+    std::string how(reason_name(outcome.stop.reason));
+    if (outcome.stop.reason == vmm::StopReason::kGuestExit) how += fmt::format(", status {}", outcome.stop.status);
+    if (!outcome.stop.message.empty()) how += ": " + outcome.stop.message;
+    fmt::print(stderr, "reprise: {}: {}; {:.3f} s, {} page transitions, digest {:016x}\n", what, how,
+               static_cast<double>(outcome.wall_ns) / 1e9, outcome.tickets, outcome.memory_digest);
+  }
+  return failed ? kGuestFailed : kOk;
+}
+
+}  // namespace reprise::cli

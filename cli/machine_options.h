@@ -1,0 +1,40 @@
+// The options that make a machine, the same for `record` and `run`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/exit_code.h"
+#include "vmm/live_run.h"
+
+namespace reprise::cli {
+
+struct MachineArguments {
+  std::string image;
+  std::vector<std::string> guest_arguments;
+  uint32_t vcpus = 1;
+  uint64_t memory_mib = 64;
+  bool mprotect = false;
+  bool json = false;
+};
+
+// --vcpus, --memory, --views, --json, IMAGE and [-- ARGS].
+void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
+
+// Reads the image and fills in the machine. Errors: kNotFound.
+Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments);
+
+// Whole file. Errors: kNotFound, naming it.
+Result<std::vector<uint8_t>> read_file(const std::string& path);
+
+// Set by SIGINT and SIGTERM from the first call on: the run is to end cleanly.
+const std::atomic<bool>& interrupt_flag();
+
+// Writes the guest's console to standard output, unless `quiet`.
+vmm::ConsoleSink console_to_stdout(bool quiet);
+
+// One line, or JSON: how the run ended. Returns kOk, or kGuestFailed where the guest said so.
+ExitCode report_outcome(const vmm::Outcome& outcome, std::string_view what, bool json);
+
+}  // namespace reprise::cli

@@ -1,0 +1,51 @@
+// reprise record: run a guest and write down what a replay needs.
+#include <memory>
+
+#include "cli/machine_options.h"
+#include "cli/verbs.h"
+
+namespace reprise::cli {
+namespace {
+
+struct RecordArguments {
+  MachineArguments machine;
+  std::string folder;
+  std::optional<uint64_t> chaos;
+  std::optional<uint64_t> hold_us;
+  uint64_t digest_every = 1;
+  bool serial = false;
+};
+
+Result<ExitCode> record(const RecordArguments& arguments) {
+  vmm::LiveOptions options;
+  TRY_ASSIGN(options.machine, to_machine_options(arguments.machine));
+  options.machine.serial = arguments.serial;
+  options.folder = arguments.folder;
+  options.image_path = arguments.machine.image;
+  options.policy = arguments.serial ? ept::serial_policy() : ept::PolicyOptions{};
+  if (arguments.hold_us.has_value()) options.policy.hold_ns = *arguments.hold_us * 1000;
+  options.policy.chaos = arguments.chaos;
+  options.digest_every = arguments.digest_every;
+  options.console = console_to_stdout(arguments.machine.json);
+  options.interrupt = &interrupt_flag();
+  TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
+  TRY_ASSIGN(const auto outcome, vmm::run_live(*kvm, options));
+  return report_outcome(outcome, "recorded", arguments.machine.json);
+}
+
+}  // namespace
+
+void add_record(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<RecordArguments>();
+  auto* verb = app.add_subcommand("record", "run a guest and record it");
+  add_machine_arguments(*verb, arguments->machine);
+  verb->add_option("-o,--output", arguments->folder, "folder to make for the recording; must not exist")->required();
+  verb->add_option("--chaos", arguments->chaos, "make rare interleavings common, steered by this seed");
+  verb->add_option("--hold", arguments->hold_us, "microseconds that a vCPU keeps a page at least (serial: its turn)");
+  verb->add_option("--digest-every", arguments->digest_every, "log the register digest at every k-th stop; 0: only at the end")
+      ->capture_default_str();
+  verb->add_flag("--serial", arguments->serial, "run one vCPU at a time");
+  verb->callback([arguments, &action] { action = [arguments] { return record(*arguments); }; });
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,43 @@
+// reprise replay: run a recording again, exactly.
+#include "replay/replay_run.h"
+
+#include <memory>
+
+#include "cli/machine_options.h"
+#include "cli/verbs.h"
+
+namespace reprise::cli {
+namespace {
+
+struct ReplayArguments {
+  std::string folder;
+  bool mprotect = false;
+  bool json = false;
+};
+
+Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
+  TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
+  replay::ReplayOptions options;
+  options.views = arguments.mprotect ? vmm::ViewKind::kMprotect : vmm::ViewKind::kUserfault;
+  options.console = console_to_stdout(arguments.json);
+  options.interrupt = &interrupt_flag();
+  TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
+  TRY_ASSIGN(const auto outcome, replay::replay(*kvm, recording, options));
+  // The guest's own failure was recorded and replayed as it should be: that is a success of the replay.
+  (void)report_outcome(outcome.run, outcome.complete ? "replayed, identical" : "replayed as far as it was recorded",
+                       arguments.json);
+  return kOk;
+}
+
+}  // namespace
+
+void add_replay(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<ReplayArguments>();
+  auto* verb = app.add_subcommand("replay", "run a recording again, and compare on the way and at the end");
+  verb->add_option("recording", arguments->folder, "folder that `reprise record` made")->required();
+  verb->add_flag("--mprotect", arguments->mprotect, "take pages away with mprotect instead of userfaultfd");
+  verb->add_flag("--json", arguments->json, "report as JSON on standard output; the guest's console goes to standard error");
+  verb->callback([arguments, &action] { action = [arguments] { return replay_recording(*arguments); }; });
+}
+
+}  // namespace reprise::cli

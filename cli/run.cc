@@ -1,0 +1,27 @@
+// reprise run: run a guest without recording it, to compare with.
+#include <memory>
+
+#include "cli/machine_options.h"
+#include "cli/verbs.h"
+
+namespace reprise::cli {
+
+void add_run(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<MachineArguments>();
+  auto* verb = app.add_subcommand("run", "run a guest without recording it; any PVH image will do");
+  add_machine_arguments(*verb, *arguments);
+  verb->callback([arguments, &action] {
+    action = [arguments]() -> Result<ExitCode> {
+      vmm::LiveOptions options;
+      TRY_ASSIGN(options.machine, to_machine_options(*arguments));
+      options.machine.free_run = true;
+      options.console = console_to_stdout(arguments->json);
+      options.interrupt = &interrupt_flag();
+      TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
+      TRY_ASSIGN(const auto outcome, vmm::run_live(*kvm, options));
+      return report_outcome(outcome, "ran", arguments->json);
+    };
+  });
+}
+
+}  // namespace reprise::cli

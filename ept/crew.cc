@@ -1,0 +1,209 @@
+#include "ept/crew.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "base/check.h"
+
+namespace reprise::ept {
+namespace {
+
+// A kicked vCPU reaches its next safepoint within microseconds on hardware and within a scheduler's slice where vCPUs outnumber
+// cores. Half a minute without one means that the guest has none.
+constexpr uint64_t kPatienceNs = 30'000'000'000;
+constexpr size_t kRecent = 32;
+constexpr uint8_t kWritesSeen = 2;  // read-then-write this often: ask for writing at once
+
+bool is_wanted(std::span<const PageRight> wanted, PageNumber page) {
+  return std::any_of(wanted.begin(), wanted.end(), [&](const PageRight& want) { return want.page == page; });
+}
+
+}  // namespace
+
+CrewMember::CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::unique_ptr<Mailbox>> mailboxes, View& view,
+                       OrderLog& log, const PolicyOptions& policy)
+    : vcpu_(vcpu),
+      ownership_(ownership),
+      mailboxes_(mailboxes),
+      view_(view),
+      log_(log),
+      policy_(policy, vcpu),
+      reads_then_writes_(view.ram_pages()) {
+  recent_.reserve(kRecent);
+}
+
+Result<bool> CrewMember::acquire(std::span<const PageRight> needed, bool again) {
+  std::vector<PageRight> wanted(needed.begin(), needed.end());
+  if (again) {
+    wanted.insert(wanted.end(), last_.begin(), last_.end());
+    std::sort(wanted.begin(), wanted.end(), [](const PageRight& a, const PageRight& b) {
+      return a.page != b.page ? a.page < b.page : a.right > b.right;
+    });
+    wanted.erase(std::unique(wanted.begin(), wanted.end(),
+                             [](const PageRight& a, const PageRight& b) { return a.page == b.page; }),
+                 wanted.end());
+  }
+  for (PageRight& want : wanted) want.right = strengthen(want, again);
+  // Page order is the lock order of busy pages: no cycle of vCPUs that wait for each other's busy pages.
+  for (const PageRight& want : wanted) {
+    TRY_ASSIGN(const Waited busy, make_busy(want.page));
+    if (busy == Waited::kStopping) return false;
+    TRY_ASSIGN(const Waited clear, clear_conflicts(want));
+    if (clear == Waited::kStopping) return false;
+  }
+  TRY(grant(wanted));
+  last_ = std::move(wanted);
+  return true;
+}
+
+Right CrewMember::strengthen(const PageRight& want, bool again) {
+  if (view_.is_token(want.page)) return want.right;
+  uint8_t& history = reads_then_writes_[want.page.raw];
+  if (want.right == Right::kWrite) {
+    if (view_.right(want.page) == Right::kRead && history < kWritesSeen) ++history;
+    if (!again && view_.right(want.page) == Right::kNone && policy_.read_first()) return Right::kRead;
+    return Right::kWrite;
+  }
+  const bool direct = policy_.options().write_directly && !policy_.chaotic() && history >= kWritesSeen;
+  return direct ? Right::kWrite : want.right;
+}
+
+Result<CrewMember::Waited> CrewMember::make_busy(PageNumber page) {
+  if (ownership_.begin(page, vcpu_)) return Waited::kReady;
+  return wait_for([&] { return ownership_.is_busy_for(page, vcpu_); }, 0);
+}
+
+Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want) {
+  const auto conflicts = ownership_.conflicts(want.page, vcpu_, want.right);
+  if (conflicts.holders == 0) {
+    ++times_.uncontended;
+    return Waited::kReady;
+  }
+  ++times_.transfers;
+  const uint64_t start = monotonic_ns();
+  const uint64_t not_before = conflicts.held_since_ns + policy_.hold_ns();
+  own().expect_replies(static_cast<uint32_t>(std::popcount(conflicts.holders)));
+  const auto each_holder = [&](auto&& act) {
+    for (uint32_t left = conflicts.holders; left != 0; left &= left - 1)
+      act(*mailboxes_[static_cast<size_t>(std::countr_zero(left))]);
+  };
+  each_holder([&](Mailbox& holder) { holder.post(Revoke{want.page, conflicts.left, vcpu_, not_before}); });
+  const auto replied = [&] { return own().all_replied(); };
+  Waited waited = Waited::kExpired;
+  if (not_before > start) {
+    TRY_ASSIGN(waited, wait_for(replied, not_before));
+  }
+  if (waited == Waited::kExpired) {
+    each_holder([](Mailbox& holder) { holder.kick(); });
+    TRY_ASSIGN(waited, wait_for(replied, monotonic_ns() + kPatienceNs));
+  }
+  if (waited == Waited::kExpired)
+    return fail(ErrorCode::kGuest,
+                "vCPU {} waited {} s for a page that another vCPU holds without passing a safepoint: the guest runs code that was "
+                "not compiled with safepoints (see docs/guest-abi.md)",
+                vcpu_.raw, kPatienceNs / 1'000'000'000);
+  times_.wait_ns += monotonic_ns() - start;
+  return waited;
+}
+
+Result<CrewMember::Waited> CrewMember::wait_for(const std::function<bool()>& ready, uint64_t deadline_ns) {
+  while (!ready()) {
+    TRY(service(true));
+    if (std::any_of(letters_.begin(), letters_.end(),
+                    [](const Letter& letter) { return std::holds_alternative<StopRequest>(letter); }))
+      return Waited::kStopping;
+    if (!own().wait(ready, deadline_ns)) return ready() ? Waited::kReady : Waited::kExpired;
+  }
+  return Waited::kReady;
+}
+
+void CrewMember::add_neighbours(std::vector<PageNumber>& pages) {
+  const PageNumber last = pages.back();
+  if (view_.is_token(last) || pages.size() != 1) return;
+  walk_length_ = last == walk_end_ ? std::min(walk_length_ * 2, policy_.options().neighbours) : 1;
+  for (uint32_t i = 1; i < walk_length_; ++i) {
+    const PageNumber next = last + i;
+    // Only pages that nobody has touched yet: what another vCPU used may be wanted there again.
+    if (next.raw >= view_.ram_pages() || view_.right(next) != Right::kNone || view_.is_exempt(next)) break;
+    if (!ownership_.try_begin(next, vcpu_)) break;
+    if (ownership_.holders(next).version != 0) {
+      release(next);
+      break;
+    }
+    pages.push_back(next);
+  }
+  walk_end_ = pages.back() + 1;
+}
+
+Status CrewMember::grant(std::span<const PageRight> wanted) {
+  for (const Right right : {Right::kWrite, Right::kRead}) {
+    std::vector<PageNumber> pages;
+    for (const PageRight& want : wanted)
+      if (want.right == right && !view_.allows(want.page, right)) pages.push_back(want.page);
+    if (pages.empty()) continue;
+    if (wanted.size() == 1) add_neighbours(pages);
+    const uint64_t start = monotonic_ns();
+    TRY(view_.grant(pages, right));
+    const uint64_t now = monotonic_ns();
+    times_.grant_ns += now - start;
+    log_.gained(ownership_.complete(pages, vcpu_, right, now));
+    for (const PageNumber page : pages) {
+      if (!view_.is_token(page)) {
+        if (recent_.size() < kRecent) recent_.push_back(page);
+        else recent_[recent_next_++ % kRecent] = page;
+      }
+      if (!is_wanted(wanted, page)) release(page);
+    }
+  }
+  for (const PageRight& want : wanted) release(want.page);
+  return {};
+}
+
+void CrewMember::release(PageNumber page) {
+  if (const auto handed = ownership_.release(page, vcpu_)) mailboxes_[handed->raw]->nudge();
+}
+
+Status CrewMember::give_up(PageNumber page, Right left) {
+  const uint64_t start = monotonic_ns();
+  TRY(view_.revoke(page, left));
+  log_.lost(ownership_.give_up(page, vcpu_, left));
+  times_.revoke_ns += monotonic_ns() - start;
+  ++times_.revokes;
+  return {};
+}
+
+Status CrewMember::service(bool waiting) {
+  for (Letter& letter : own().take()) {
+    if (const auto* revoke = std::get_if<Revoke>(&letter)) deferred_.push_back(*revoke);
+    else letters_.push_back(std::move(letter));
+  }
+  if (deferred_.empty()) return {};
+  const uint64_t now = waiting ? 0 : monotonic_ns();
+  std::vector<Revoke> kept;
+  for (const Revoke& revoke : deferred_) {
+    if (!waiting && revoke.not_before_ns > now) {
+      kept.push_back(revoke);  // its sender kicks us when the time has come
+      continue;
+    }
+    TRY(give_up(revoke.page, revoke.left));
+    mailboxes_[revoke.from.raw]->reply();
+  }
+  deferred_ = std::move(kept);
+  return {};
+}
+
+void CrewMember::wait_for_mail() {
+  own().wait([] { return false; });
+}
+
+Status CrewMember::drop_some() {
+  for (const PageNumber page : recent_) {
+    if (view_.right(page) == Right::kNone || !policy_.drop()) continue;
+    if (!ownership_.try_begin(page, vcpu_)) continue;
+    TRY(give_up(page, Right::kNone));
+    release(page);
+  }
+  return {};
+}
+
+}  // namespace reprise::ept

@@ -1,0 +1,96 @@
+// The recording side of CREW: takes pages from other vCPUs and gives them up, and reports each transition to be logged.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "ept/mailbox.h"
+#include "ept/ownership.h"
+#include "ept/policy.h"
+#include "ept/view.h"
+#include "log/event.h"
+
+namespace reprise::ept {
+
+// Where a vCPU's transitions go. Threads: called on the vCPU's own thread.
+class OrderLog {
+ public:
+  virtual ~OrderLog() = default;
+  virtual void lost(const log::Loss& loss) = 0;
+  virtual void gained(log::Gain gain) = 0;
+};
+
+// Times of one vCPU's transitions, for the microbenchmark. Nanoseconds.
+struct CrewTimes {
+  uint64_t transfers = 0;      // grants that had to take a page from somebody
+  uint64_t uncontended = 0;    // grants that had not
+  uint64_t wait_ns = 0;        // from the request until the last holder gave way
+  uint64_t grant_ns = 0;       // changing our own view
+  uint64_t revoke_ns = 0;      // giving up pages: changing our own view
+  uint64_t revokes = 0;
+};
+
+// One vCPU's membership in the protocol.
+// Threads: confined to the vCPU's thread; talks to other members through `mailboxes`.
+class CrewMember {
+ public:
+  // All references outlive the member. `mailboxes` is indexed by VcpuId.
+  CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::unique_ptr<Mailbox>> mailboxes, View& view,
+             OrderLog& log, const PolicyOptions& policy);
+
+  // Gets all of `needed` (sorted by page, no page twice) in one step, waiting for their holders. While it waits, pages are
+  // given up to others, and letters that are not Revokes are kept for take_letters().
+  // `again`: the same instruction faulted before and has not retired; then what it got before is asked for too, so that two
+  // vCPUs cannot take pages from each other's unfinished instructions for ever.
+  // False: the machine stops meanwhile; nothing was granted, and this member must not be used for acquire() again.
+  // Errors: kHost (a mapping call failed), kGuest (a holder makes no safepoint).
+  Result<bool> acquire(std::span<const PageRight> needed, bool again);
+
+  // Answers the mail. `waiting`: this vCPU executes nothing for now, so pages held only a short while may go as well.
+  Status service(bool waiting);
+  // Letters other than Revoke, oldest first.
+  std::deque<Letter>& letters() { return letters_; }
+  // Waits for a letter.
+  void wait_for_mail();
+
+  // Chaos: drops some pages for no reason. Call at a position where pages may be lost.
+  Status drop_some();
+
+  Policy& policy() { return policy_; }
+  [[nodiscard]] const CrewTimes& times() const { return times_; }
+
+ private:
+  Mailbox& own() { return *mailboxes_[vcpu_.raw]; }
+  enum class Waited { kReady, kExpired, kStopping };
+  Result<Waited> make_busy(PageNumber page);
+  Result<Waited> clear_conflicts(const PageRight& want);
+  Result<Waited> wait_for(const std::function<bool()>& ready, uint64_t deadline_ns);
+  Status give_up(PageNumber page, Right left);
+  void add_neighbours(std::vector<PageNumber>& pages);
+  void release(PageNumber page);
+  Status grant(std::span<const PageRight> wanted);
+  Right strengthen(const PageRight& want, bool again);
+
+  VcpuId vcpu_;
+  Ownership& ownership_;
+  std::span<const std::unique_ptr<Mailbox>> mailboxes_;
+  View& view_;
+  OrderLog& log_;
+  Policy policy_;
+  std::deque<Letter> letters_;
+  std::vector<Revoke> deferred_;         // revokes of pages that may be kept a little longer
+  std::vector<PageRight> last_;          // what the last acquire() got
+  std::vector<PageNumber> recent_;       // ring of pages granted lately, for drop_some()
+  size_t recent_next_ = 0;
+  std::vector<uint8_t> reads_then_writes_;  // per RAM page: saturating count of read grants that became write grants
+  PageNumber walk_end_;                  // page after the last neighbour grant
+  uint32_t walk_length_ = 1;
+  CrewTimes times_;
+};
+
+}  // namespace reprise::ept

@@ -1,0 +1,56 @@
+// When pages change hands. Nothing here decides *what happens* to a guest, only when: every choice ends up in the log as a
+// transition at a position, so a policy may use time and randomness freely.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <random>
+
+#include "base/units.h"
+
+namespace reprise::ept {
+
+struct PolicyOptions {
+  // A page is not taken away before it was held this long. Derived from the cost of a transfer: holding for a few transfers
+  // bounds the share of time that two vCPUs can spend passing one page. 0 switches it off.
+  uint64_t hold_ns = 0;
+  // At most so many pages are granted in one step when a vCPU walks through untouched memory. 1 switches it off.
+  uint32_t neighbours = 16;
+  // Grant writing at once on pages that this vCPU has read and then written before.
+  bool write_directly = true;
+  // Rare interleavings made common, from this seed: random hold times, early kicks, pages dropped for no reason, read
+  // grants before write grants, vCPUs held back.
+  std::optional<uint64_t> chaos;
+};
+
+// For serial mode, where the one "page" that changes hands is the turn: the hold time is the length of a slice.
+inline PolicyOptions serial_policy() { return {.hold_ns = 10'000'000, .neighbours = 1, .write_directly = false, .chaos = {}}; }
+
+// One vCPU's policy. Threads: confined to the vCPU's thread.
+class Policy {
+ public:
+  Policy(const PolicyOptions& options, VcpuId vcpu);
+
+  [[nodiscard]] const PolicyOptions& options() const { return options_; }
+  [[nodiscard]] bool chaotic() const { return options_.chaos.has_value(); }
+
+  // How long the present holder of a contended page may keep it.
+  uint64_t hold_ns();
+  // Chaos: after how many ticks to stop for nothing; none: run on.
+  std::optional<uint64_t> early_stop();
+  // Chaos: microseconds to do nothing at this stop; 0 mostly.
+  uint32_t pause_us();
+  // Chaos: whether to give this page up now for no reason.
+  bool drop();
+  // Chaos: whether to grant reading only, although the instruction will write.
+  bool read_first();
+
+ private:
+  // A whole number below `bound`.
+  uint64_t below(uint64_t bound) { return std::uniform_int_distribution<uint64_t>(0, bound - 1)(random_); }
+
+  PolicyOptions options_;
+  std::mt19937_64 random_;
+};
+
+}  // namespace reprise::ept

@@ -1,0 +1,52 @@
+// One vCPU's view of guest memory: what it may read and write right now, page by page.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "ept/page_mapper.h"
+
+namespace reprise::ept {
+
+// A part of a vCPU's needs or of a grant: one page and the strongest right on it.
+struct PageRight {
+  PageNumber page;
+  Right right = Right::kRead;
+  bool operator==(const PageRight&) const = default;
+};
+
+// Pages are RAM pages (0 .. ram_pages-1) or *tokens*: page numbers above RAM that stand for something else that has one
+// owner at a time (a shared device, the turn in serial mode). Tokens have rights but no mapping.
+// Threads: confined to the view's vCPU thread.
+class View {
+ public:
+  // `mapper` may be null: then every RAM page is writable from the start and nothing can be revoked (an unrecorded run,
+  // or serial mode).
+  View(uint64_t ram_pages, uint64_t tokens, std::unique_ptr<PageMapper> mapper);
+
+  [[nodiscard]] Right right(PageNumber page) const;
+  [[nodiscard]] bool allows(PageNumber page, Right needed) const { return right(page) >= needed; }
+  [[nodiscard]] uint64_t ram_pages() const { return ram_pages_; }
+  [[nodiscard]] bool is_token(PageNumber page) const { return page.raw >= ram_pages_; }
+
+  // Gives `pages` the `right`; neighbours that change in the same way are mapped in one call. Errors: kHost.
+  Status grant(std::span<const PageNumber> pages, Right right);
+  // Reduces one page to `left`. Requires: left <= right(page). Errors: kHost.
+  Status revoke(PageNumber page, Right left);
+  // KVM faulted on a page that this view grants: the host took its mapping away (reclaim, migration). Maps it again.
+  Status refresh(PageNumber page);
+  // A page that is backed apart in this view (private to the vCPU): always writable, never revoked.
+  void exempt(PageNumber page) { rights_[page.raw] = kExempt; }
+  [[nodiscard]] bool is_exempt(PageNumber page) const { return page.raw < rights_.size() && rights_[page.raw] == kExempt; }
+
+ private:
+  static constexpr uint8_t kExempt = 3;  // compares above kWrite
+  uint64_t ram_pages_;
+  std::unique_ptr<PageMapper> mapper_;
+  std::vector<uint8_t> rights_;
+};
+
+}  // namespace reprise::ept

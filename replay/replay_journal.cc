@@ -1,0 +1,191 @@
+#include "replay/replay_journal.h"
+
+#include <algorithm>
+
+#include "log/event_text.h"
+#include "vmm/clock/clock.h"
+
+namespace reprise::replay {
+namespace {
+
+std::string describe(std::span<const ept::PageRight> needed) {
+  std::string text;
+  for (const auto& need : needed)
+    text += fmt::format("{}{} page {:#x}", text.empty() ? "" : ", ", need.right == Right::kWrite ? "write" : "read",
+                        need.page.raw);
+  return text;
+}
+
+}  // namespace
+
+ReplayJournal::ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, ept::View& view,
+                             uint64_t digest_every)
+    : vcpu_(vcpu), reader_(std::move(reader)), order_(order), view_(view), digest_every_(digest_every) {}
+
+ReplayJournal::~ReplayJournal() = default;
+
+Result<const log::Event*> ReplayJournal::due() {
+  TRY_ASSIGN(const log::Event* const event, reader_.peek());
+  if (event == nullptr) {
+    log_ended_ = true;
+    return nullptr;
+  }
+  if (event->position < at()) return diverge("passed the event's position without asking for it");
+  return event->position == at() ? event : nullptr;
+}
+
+Status ReplayJournal::consume() {
+  TRY_ASSIGN(auto event, reader_.next());
+  ++events_;
+  recent_.push_back(std::move(*event));
+  if (recent_.size() > kRecentEvents) recent_.pop_front();
+  return {};
+}
+
+tl::unexpected<Error> ReplayJournal::diverge(const std::string& found) {
+  Divergence divergence{vcpu_, at(), "the end of the log", found, recent_};
+  if (const auto event = reader_.peek(); event && *event != nullptr) divergence.expected = log::to_text(**event);
+  return tl::unexpected(to_error(divergence));
+}
+
+Status ReplayJournal::check_pages(std::span<const log::PageStep> steps) const {
+  for (const auto& step : steps)
+    if (step.page.raw >= order_.pages() || view_.is_exempt(step.page))
+      return fail(ErrorCode::kDamaged, "vCPU {}: the log names page {:#x}, which this machine does not have", vcpu_.raw,
+                  step.page.raw);
+  return {};
+}
+
+Result<std::optional<vmm::AsyncEvent>> ReplayJournal::next_async() {
+  for (;;) {
+    if (order_.aborted()) return vmm::AsyncEvent(vmm::Leave{});
+    TRY_ASSIGN(const log::Event* const event, due());
+    if (log_ended_) return vmm::AsyncEvent(vmm::Leave{});
+    if (event == nullptr) return std::optional<vmm::AsyncEvent>();
+    if (const auto* loss = std::get_if<log::Loss>(&event->what)) {
+      TRY(lose(*loss));
+      continue;
+    }
+    if (const auto* message = std::get_if<log::ApicMessage>(&event->what)) {
+      const log::ApicMessage copy = *message;
+      TRY(consume());
+      return vmm::AsyncEvent(copy);
+    }
+    if (std::holds_alternative<log::End>(event->what)) return vmm::AsyncEvent(vmm::Leave{});
+    // What is left at this position is the answer to a question that the vCPU is about to ask: the turn.
+    if (std::holds_alternative<log::Gain>(event->what)) return std::optional<vmm::AsyncEvent>();
+    return diverge("has nothing to do with it at this position");
+  }
+}
+
+Status ReplayJournal::wait() {
+  TRY_ASSIGN(const log::Event* const event, due());
+  if (event == nullptr && !log_ended_) return diverge("is halted and can go on only if something happens to it here");
+  return {};
+}
+
+Ticks ReplayJournal::next_stop() {
+  const auto event = reader_.peek();
+  // Errors and the end of the log show at the next position: stop at once to get there.
+  if (!event || *event == nullptr) return Ticks(0);
+  const Position& next = (*event)->position;
+  return next.stops == at().stops ? next.ticks : vmm::Clock::kNever;
+}
+
+Status ReplayJournal::lose(const log::Loss& loss) {
+  TRY(check_pages({&loss.page, 1}));
+  if (view_.right(loss.page.page) <= loss.left) return diverge("does not have that right on the page");
+  TRY(view_.revoke(loss.page.page, loss.left));
+  if (!order_.advance(loss.page, loss.ticket, false)) return diverge("finds that a later ticket had the page already");
+  order_.count(loss.ticket);
+  return consume();
+}
+
+Result<bool> ReplayJournal::wait_for(std::span<const log::PageStep> steps) {
+  switch (order_.wait_for(steps)) {
+    case PageOrder::Wait::kReady: return true;
+    case PageOrder::Wait::kAborted: return false;
+    case PageOrder::Wait::kStuck: break;
+  }
+  stuck_ = true;
+  return false;
+}
+
+Status ReplayJournal::gain(const log::Gain& gain) {
+  std::vector<PageNumber> pages;
+  for (const auto& step : gain.pages) {
+    pages.push_back(step.page);
+    if (gain.right == Right::kWrite && order_.version(step.page) != step.version)
+      return diverge(fmt::format("finds page {:#x} after {} transitions instead", step.page.raw, order_.version(step.page)));
+  }
+  TRY(view_.grant(pages, gain.right));
+  for (const auto& step : gain.pages)
+    if (!order_.advance(step, gain.ticket, gain.right == Right::kWrite))
+      return diverge("finds that a later ticket had the page already");
+  order_.count(gain.ticket);
+  return consume();
+}
+
+bool ReplayJournal::covered(std::span<const ept::PageRight> needed) const {
+  return std::all_of(needed.begin(), needed.end(),
+                     [this](const ept::PageRight& need) { return view_.allows(need.page, need.right); });
+}
+
+Result<bool> ReplayJournal::acquire(std::span<const ept::PageRight> needed, bool /*again*/) {
+  bool progress = false;
+  for (;;) {
+    TRY_ASSIGN(const log::Event* const event, due());
+    if (log_ended_) return progress;
+    const bool is_gain = event != nullptr && std::holds_alternative<log::Gain>(event->what);
+    if (progress && !is_gain) return true;
+    if (event == nullptr) return diverge("needs " + describe(needed));
+    if (const auto* loss = std::get_if<log::Loss>(&event->what)) {
+      TRY(lose(*loss));
+      continue;
+    }
+    if (std::holds_alternative<log::End>(event->what)) return false;
+    if (!is_gain) return diverge("needs " + describe(needed));
+    const auto& wanted = std::get<log::Gain>(event->what);
+    TRY(check_pages(wanted.pages));
+    TRY_ASSIGN(const bool due_now, wait_for(wanted.pages));
+    if (!due_now) return false;
+    TRY(gain(wanted));
+    progress = true;
+  }
+}
+
+Status ReplayJournal::stopped(uint64_t registers) {
+  if (digest_every_ == 0 || at().stops % digest_every_ != 0) return {};
+  TRY_ASSIGN(const log::Event* const event, due());
+  if (log_ended_) return {};
+  const auto* digest = event == nullptr ? nullptr : std::get_if<log::Digest>(&event->what);
+  if (digest == nullptr || digest->registers != registers)
+    return diverge(fmt::format("has registers with digest {:#018x}", registers));
+  return consume();
+}
+
+Status ReplayJournal::ended(uint64_t registers) {
+  if (order_.aborted() || log_ended_ || stuck_) {
+    order_.finish();
+    return {};
+  }
+  TRY_ASSIGN(const log::Event* const event, due());
+  const auto* end = event == nullptr ? nullptr : std::get_if<log::End>(&event->what);
+  if (end == nullptr || end->registers != registers)
+    return diverge(fmt::format("ends with registers of digest {:#018x}", registers));
+  TRY(consume());
+  order_.finish();
+  return {};
+}
+
+Result<uint64_t> ReplayJournal::value(log::Source source) {
+  TRY_ASSIGN(const log::Event* const event, due());
+  if (log_ended_) return 0;
+  const auto* value = event == nullptr ? nullptr : std::get_if<log::Value>(&event->what);
+  if (value == nullptr || value->source != source) return diverge(fmt::format("reads a value from {}", log::name(source)));
+  const uint64_t answer = value->value;
+  TRY(consume());
+  return answer;
+}
+
+}  // namespace reprise::replay

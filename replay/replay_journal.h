@@ -1,0 +1,61 @@
+// The journal that takes its answers from the log, and reports where the guest asks for something else.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <span>
+
+#include "log/vcpu_log_reader.h"
+#include "replay/divergence.h"
+#include "replay/page_order.h"
+#include "vmm/journal.h"
+
+namespace reprise::replay {
+
+// Threads: confined to the vCPU's thread.
+class ReplayJournal final : public vmm::Journal {
+ public:
+  // `digest_every`: k of the manifest. References outlive the journal.
+  ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, ept::View& view, uint64_t digest_every);
+  ~ReplayJournal() override;
+
+  Result<std::optional<vmm::AsyncEvent>> next_async() override;
+  Status wait() override;
+  Ticks next_stop() override;
+  [[nodiscard]] bool kicked() const override { return order_.aborted(); }
+  Result<bool> acquire(std::span<const ept::PageRight> needed, bool again) override;
+  Status stopped(uint64_t registers) override;
+  Status ended(uint64_t registers) override;
+  Result<uint64_t> value(log::Source source) override;
+  // What the guest does to the world was done when it was recorded.
+  void perform(const vmm::Effect& /*effect*/) override {}
+  void stop_machine(const vmm::MachineStop& /*stop*/) override {}
+
+  // True if this vCPU's log ended without End: the recording is a prefix.
+  [[nodiscard]] bool log_ended() const { return log_ended_; }
+  [[nodiscard]] bool stuck() const { return stuck_; }
+  [[nodiscard]] uint64_t events() const { return events_; }
+
+ private:
+  // The next event if it belongs to this position, else null. Sets log_ended_ at the end of the log.
+  Result<const log::Event*> due();
+  Status consume();
+  Status lose(const log::Loss& loss);
+  Status gain(const log::Gain& gain);
+  Result<bool> wait_for(std::span<const log::PageStep> steps);
+  Status check_pages(std::span<const log::PageStep> steps) const;
+  tl::unexpected<Error> diverge(const std::string& found);
+  [[nodiscard]] bool covered(std::span<const ept::PageRight> needed) const;
+
+  VcpuId vcpu_;
+  log::VcpuLogReader reader_;
+  PageOrder& order_;
+  ept::View& view_;
+  uint64_t digest_every_;
+  bool log_ended_ = false;
+  bool stuck_ = false;  // waited for a transition that never came
+  uint64_t events_ = 0;
+  std::deque<log::Event> recent_;
+};
+
+}  // namespace reprise::replay

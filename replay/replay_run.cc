@@ -1,0 +1,155 @@
+#include "replay/replay_run.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "replay/page_order.h"
+#include "replay/replay_journal.h"
+#include "vmm/cpu_model.h"
+
+namespace reprise::replay {
+namespace {
+
+constexpr uint64_t kGraceNs = 10'000'000'000;
+
+Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vmm::Kvm& kvm, const ReplayOptions& options) {
+  const auto& manifest = recording.manifest();
+  vmm::MachineOptions machine;
+  machine.vcpus = manifest.vcpus();
+  machine.memory_bytes = manifest.memory_bytes();
+  machine.image = recording.image();
+  machine.command_line = manifest.command_line();
+  machine.serial = manifest.mode() == "serial";
+  machine.views = options.views;
+  machine.walk_writes = options.walk_writes;
+  for (const auto& from : manifest.cpuid()) {
+    kvm_cpuid_entry2 entry{};
+    entry.function = from.function();
+    entry.index = from.index();
+    entry.flags = from.flags();
+    entry.eax = from.eax();
+    entry.ebx = from.ebx();
+    entry.ecx = from.ecx();
+    entry.edx = from.edx();
+    machine.cpuid.push_back(entry);
+  }
+  TRY_ASSIGN(const auto host, kvm.supported_cpuid());
+  TRY(vmm::check_cpu_model(machine.cpuid, host));
+  return machine;
+}
+
+// Stops the replay when the user asks for it, and vCPUs that pass no safepoint after a divergence elsewhere.
+class Supervisor {
+ public:
+  Supervisor(PageOrder& order, vmm::Machine& machine, const std::atomic<bool>* interrupt)
+      : order_(order), machine_(machine), interrupt_(interrupt), thread_([this] { watch(); }) {}
+  ~Supervisor() {
+    done_.store(true, std::memory_order_release);
+    thread_.join();
+  }
+  void abort() {
+    order_.abort();
+    for (uint32_t i = 0; i < machine_.vcpus(); ++i) machine_.clock(VcpuId(i)).kick();
+  }
+  [[nodiscard]] bool interrupted() const { return interrupt_ != nullptr && interrupt_->load(std::memory_order_relaxed); }
+
+ private:
+  void watch() {
+    uint64_t patience_ends = 0;
+    while (!done_.load(std::memory_order_acquire)) {
+      if (interrupted() && !order_.aborted()) abort();
+      if (order_.aborted() && patience_ends == 0) patience_ends = ept::monotonic_ns() + kGraceNs;
+      if (patience_ends != 0 && ept::monotonic_ns() > patience_ends) machine_.abandon();
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  }
+
+  PageOrder& order_;
+  vmm::Machine& machine_;
+  const std::atomic<bool>* interrupt_;
+  std::atomic<bool> done_{false};
+  std::thread thread_;
+};
+
+tl::unexpected<Error> end_differs(std::string_view what, uint64_t expected, uint64_t found) {
+  return fail(ErrorCode::kDivergence,
+              "the replay differs from the recording at its end: {}\n  recorded: {:#018x}\n  replayed: {:#018x}", what, expected,
+              found);
+}
+
+// The same machine in the end: console, memory, registers, and every ticket exactly once.
+Status compare_end(const log::Recording& recording, const vmm::Outcome& run, const PageOrder& order) {
+  const auto& final = *recording.final();
+  TRY_ASSIGN(const std::string console, recording.console());
+  if (console != run.console) {
+    const auto [recorded, replayed] = std::mismatch(console.begin(), console.end(), run.console.begin(), run.console.end());
+    return fail(ErrorCode::kDivergence,
+                "the replay differs from the recording at its end: console output differs from byte {} on ({} bytes recorded, {} "
+                "replayed)",
+                recorded - console.begin(), console.size(), run.console.size());
+  }
+  if (final.ram_digest() != run.memory_digest) return end_differs("memory", final.ram_digest(), run.memory_digest);
+  for (int i = 0; i < final.register_digests_size() && i < static_cast<int>(run.register_digests.size()); ++i)
+    if (final.register_digests(i) != run.register_digests[static_cast<size_t>(i)])
+      return end_differs(fmt::format("registers of vCPU {}", i), final.register_digests(i),
+                         run.register_digests[static_cast<size_t>(i)]);
+  uint64_t expected = 0;
+  for (uint64_t ticket = 1; ticket <= final.tickets(); ++ticket) expected += PageOrder::ticket_hash(Ticket(ticket));
+  if (expected != order.ticket_sum()) return end_differs("the set of tickets", expected, order.ticket_sum());
+  return {};
+}
+
+}  // namespace
+
+Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording, const ReplayOptions& options) {
+  TRY_ASSIGN(const auto machine_options, machine_of(recording, kvm, options));
+  ReplayOutcome outcome;
+  TRY_ASSIGN(auto machine, vmm::Machine::create(kvm, machine_options, [&](uint8_t byte) {
+               outcome.run.console.push_back(static_cast<char>(byte));
+               if (options.console) options.console(byte);
+             }));
+  PageOrder order(machine->ownership_pages(), machine->vcpus());
+  std::vector<std::unique_ptr<vmm::Journal>> journals;
+  for (uint32_t i = 0; i < machine->vcpus(); ++i) {
+    TRY_ASSIGN(auto reader, recording.open_log(VcpuId(i)));
+    journals.push_back(std::make_unique<ReplayJournal>(VcpuId(i), std::move(reader), order, machine->view(VcpuId(i)),
+                                                       recording.manifest().digest_every()));
+  }
+  const uint64_t start = ept::monotonic_ns();
+  bool interrupted = false;
+  {
+    Supervisor supervisor(order, *machine, options.interrupt);
+    TRY(machine->run(journals, [&](const Error&) { supervisor.abort(); }));
+    interrupted = supervisor.interrupted();
+  }
+  if (interrupted) return fail(ErrorCode::kUsage, "interrupted before the end of the recording");
+  outcome.run.wall_ns = ept::monotonic_ns() - start;
+  outcome.run.memory_digest = machine->memory_digest();
+  bool log_ended = false;
+  bool stuck = false;
+  for (uint32_t i = 0; i < machine->vcpus(); ++i) {
+    const auto& journal = static_cast<const ReplayJournal&>(*journals[i]);
+    outcome.events += journal.events();
+    stuck |= journal.stuck();
+    log_ended |= journal.log_ended();
+    outcome.run.register_digests.push_back(machine->vcpu(VcpuId(i)).final_digest());
+    outcome.run.vcpus.push_back(machine->vcpu(VcpuId(i)).statistics());
+  }
+  // In a prefix, the transition that a vCPU waits for may be in a part of another log that was not written any more.
+  if (!recording.final().has_value() && (log_ended || !stuck)) {
+    outcome.run.stop.reason = vmm::StopReason::kLogEnded;
+    return outcome;
+  }
+  if (stuck)
+    return fail(ErrorCode::kDivergence,
+                "the replay differs from the recording: every vCPU waits for a page transition that no vCPU makes");
+  if (log_ended) return fail(ErrorCode::kDivergence, "the replay went beyond the end of a log");
+  const auto& final = *recording.final();
+  outcome.run.stop = {static_cast<vmm::StopReason>(final.reason()), final.guest_status(), final.message()};
+  outcome.run.tickets = final.tickets();
+  TRY(compare_end(recording, outcome.run, order));
+  outcome.complete = true;
+  return outcome;
+}
+
+}  // namespace reprise::replay

@@ -1,0 +1,32 @@
+// Runs a recording again, in parallel and at native speed, and compares it with itself on the way and at the end.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/result.h"
+#include "log/recording_reader.h"
+#include "vmm/live_run.h"
+#include "vmm/machine.h"
+
+namespace reprise::replay {
+
+struct ReplayOptions {
+  vmm::ViewKind views = vmm::ViewKind::kUserfault;
+  bool walk_writes = true;
+  vmm::ConsoleSink console;
+  const std::atomic<bool>* interrupt = nullptr;
+};
+
+struct ReplayOutcome {
+  vmm::Outcome run;       // stop.reason is kLogEnded where the recording is a prefix
+  uint64_t events = 0;    // of all logs, as far as they were replayed
+  bool complete = false;  // the recording has its end, and the replay agreed with it
+};
+
+// Replays a recording to its end, or a prefix as far as it goes.
+// Errors: kDivergence, with a report of both sides; kDamaged; kHost if this host cannot show the recording's machine; kUsage
+// when interrupted.
+Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording, const ReplayOptions& options);
+
+}  // namespace reprise::replay

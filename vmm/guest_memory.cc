@@ -1,0 +1,81 @@
+#include "vmm/guest_memory.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "vmm/kvm/userfault.h"
+
+namespace reprise::vmm {
+
+Result<std::unique_ptr<GuestMemory>> GuestMemory::create(uint64_t bytes) {
+  UniqueFd fd(::memfd_create("guest-ram", MFD_CLOEXEC));
+  if (!fd.valid()) return fail_errno(ErrorCode::kHost, errno, "memfd_create for guest RAM");
+  if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) < 0)
+    return fail_errno(ErrorCode::kHost, errno, fmt::format("cannot reserve {} MiB of guest RAM", bytes >> 20));
+  TRY_ASSIGN(Mapping ram, Mapping::create(bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get()));
+  return std::unique_ptr<GuestMemory>(new GuestMemory(std::move(fd), std::move(ram)));
+}
+
+namespace {
+
+Result<std::unique_ptr<ept::PageMapper>> make_mapper(const GuestMemory& memory, const Mapping& alias, ViewKind kind) {
+  if (kind == ViewKind::kUnprotected) return std::unique_ptr<ept::PageMapper>();
+  if (kind == ViewKind::kUserfault)
+    return UserfaultMapper::create(alias.data(), alias.size(), memory.ram().data());
+  return MprotectMapper::create(alias.data(), alias.size());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ViewMemory>> ViewMemory::create(const GuestMemory& memory, PrivateRange range, ViewKind kind,
+                                                       uint64_t tokens) {
+  TRY_ASSIGN(Mapping alias, Mapping::create(memory.bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                                            memory.fd()));
+  // Page permissions are per 4 KiB page: huge pages would be split at the first change anyway.
+  (void)::madvise(alias.data(), alias.size(), MADV_NOHUGEPAGE);
+  TRY_ASSIGN(auto mapper, make_mapper(memory, alias, kind));
+  if (range.bytes() > 0) {
+    // Over the view, after the mapper has taken charge of it: these pages belong to no protocol.
+    void* copy = ::mmap(alias.data() + range.start.raw, range.bytes(), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (copy == MAP_FAILED) return fail_errno(ErrorCode::kHost, errno, "cannot map a vCPU's private pages");
+    std::memcpy(copy, memory.ram().data() + range.start.raw, range.bytes());
+  }
+  return std::unique_ptr<ViewMemory>(new ViewMemory(memory, range, std::move(alias), std::move(mapper), tokens));
+}
+
+ViewMemory::ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping alias,
+                       std::unique_ptr<ept::PageMapper> mapper, uint64_t tokens)
+    : memory_(memory),
+      range_(range),
+      alias_(std::move(alias)),
+      view_(memory.pages(), tokens, std::move(mapper)) {
+  for (Gpa gpa = range.start; gpa < range.end; gpa = gpa + kPageSize) view_.exempt(page_of(gpa));
+}
+
+uint8_t* ViewMemory::granted(Gpa gpa, size_t bytes, Right right) const {
+  if (gpa.raw >= memory_.bytes() || bytes > memory_.bytes() - gpa.raw) return nullptr;
+  if (bytes == 0 || (gpa.raw & (kPageSize - 1)) + bytes > kPageSize) return nullptr;
+  if (!view_.allows(page_of(gpa), right)) return nullptr;
+  // Through the VMM's own mapping where the view's may be absent for a moment (the host reclaims pages).
+  return (range_.contains(gpa) ? alias_.data() : memory_.ram().data()) + gpa.raw;
+}
+
+bool ViewMemory::read(Gpa gpa, std::span<uint8_t> out) const {
+  const uint8_t* from = granted(gpa, out.size(), Right::kRead);
+  if (from == nullptr) return false;
+  std::memcpy(out.data(), from, out.size());
+  return true;
+}
+
+bool ViewMemory::write(Gpa gpa, std::span<const uint8_t> bytes) {
+  uint8_t* to = granted(gpa, bytes.size(), Right::kWrite);
+  if (to == nullptr) return false;
+  std::memcpy(to, bytes.data(), bytes.size());
+  return true;
+}
+
+}  // namespace reprise::vmm

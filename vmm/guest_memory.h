@@ -1,0 +1,85 @@
+// A guest's RAM: one memfd, seen by each vCPU's VM through a mapping (a *view*) of its own.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "base/mapping.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "base/units.h"
+#include "ept/page_mapper.h"
+#include "ept/page_walk.h"
+#include "ept/view.h"
+
+namespace reprise::vmm {
+
+// A part of guest-physical memory that each vCPU has a copy of (docs/guest-abi.md, "private range"). Page-aligned.
+struct PrivateRange {
+  Gpa start;
+  Gpa end;
+  [[nodiscard]] uint64_t bytes() const { return end - start; }
+  [[nodiscard]] bool contains(Gpa gpa) const { return start <= gpa && gpa < end; }
+};
+
+// Which mechanism takes pages away from views.
+enum class ViewKind {
+  kUserfault,  // userfaultfd; falls to the next where the kernel lacks it
+  kMprotect,
+  kUnprotected,  // every page writable in every view: an unrecorded run, or serial mode
+};
+
+// Threads: immutable after create(); the bytes are the guest's.
+class GuestMemory {
+ public:
+  // Errors: kHost.
+  static Result<std::unique_ptr<GuestMemory>> create(uint64_t bytes);
+
+  [[nodiscard]] uint64_t bytes() const { return ram_.size(); }
+  [[nodiscard]] uint64_t pages() const { return ram_.size() >> kPageShift; }
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  // The VMM's own mapping, behind all views: for loading, for digests of a stopped machine, and for pages that the
+  // asking vCPU's view grants.
+  [[nodiscard]] std::span<uint8_t> ram() const { return ram_.bytes(); }
+
+ private:
+  GuestMemory(UniqueFd fd, Mapping ram) : fd_(std::move(fd)), ram_(std::move(ram)) {}
+  UniqueFd fd_;
+  Mapping ram_;
+};
+
+// One vCPU's mapping of guest memory and its rights. Also what access decoding may read: just what the view grants.
+// Threads: confined to the vCPU's thread.
+class ViewMemory final : public ept::PhysicalReader {
+ public:
+  // `tokens`: how many page numbers above RAM have rights (ept::View). The private range, if any, is copied from RAM as it is
+  // now. Errors: kHost.
+  static Result<std::unique_ptr<ViewMemory>> create(const GuestMemory& memory, PrivateRange range, ViewKind kind,
+                                                    uint64_t tokens);
+
+  [[nodiscard]] ept::View& view() { return view_; }
+  [[nodiscard]] const uint8_t* host_base() const { return alias_.data(); }
+  [[nodiscard]] uint64_t bytes() const { return alias_.size(); }
+  // This vCPU's private copy.
+  [[nodiscard]] std::span<uint8_t> private_bytes() const {
+    return alias_.bytes().subspan(range_.start.raw, range_.bytes());
+  }
+
+  [[nodiscard]] bool read(Gpa gpa, std::span<uint8_t> out) const override;
+  // Writes where the view grants writing. False: outside RAM or not granted.
+  [[nodiscard]] bool write(Gpa gpa, std::span<const uint8_t> bytes);
+
+ private:
+  ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping alias, std::unique_ptr<ept::PageMapper> mapper,
+             uint64_t tokens);
+  [[nodiscard]] uint8_t* granted(Gpa gpa, size_t bytes, Right right) const;
+
+  const GuestMemory& memory_;
+  PrivateRange range_;
+  Mapping alias_;
+  ept::View view_;
+};
+
+}  // namespace reprise::vmm

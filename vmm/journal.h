@@ -1,0 +1,73 @@
+// The one seam between a guest and the outside world. A guest is a pure function of its initial state and of what comes
+// through here: a recording journal takes each answer from the world and writes it down (vmm/record_journal.h), a replaying
+// one takes it from the log (replay/replay_journal.h).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "ept/view.h"
+#include "log/event.h"
+#include "vmm/device/device.h"
+
+namespace reprise::vmm {
+
+// Why a machine stopped. Numbers as in log/schema.proto's Reason; kLogEnded is a replay's alone.
+enum class StopReason { kGuestExit = 1, kInterrupted = 2, kAllHalted = 3, kGuestError = 4, kLogEnded = 100 };
+
+struct MachineStop {
+  StopReason reason = StopReason::kGuestExit;
+  uint32_t status = 0;  // kGuestExit: what the guest wrote to the exit port
+  std::string message;  // kGuestError: one sentence
+};
+
+// The machine is stopping: the vCPU executes nothing any more.
+struct Leave {};
+using AsyncEvent = std::variant<log::ApicMessage, Leave>;
+
+// One vCPU's journal. Threads: confined to the vCPU's thread.
+class Journal : public ValueSource {
+ public:
+  // The vCPU has come to this position; all other calls mean it.
+  void arrive(const Position& at) { at_ = at; }
+
+  // --- async: what happens to this vCPU here that it did not ask for ---
+  // The next thing that is due at this position, or nothing. Pages that are due to be lost are lost inside.
+  virtual Result<std::optional<AsyncEvent>> next_async() = 0;
+  // The vCPU executes nothing until something asynchronous happens: returns when next_async() has something.
+  virtual Status wait() = 0;
+  // At which tick, at the latest, the vCPU must stop next to see what is due.
+  virtual Ticks next_stop() = 0;
+  // True if somebody wants the vCPU to stop since next_async(). Call after arming the clock.
+  [[nodiscard]] virtual bool kicked() const = 0;
+
+  // --- order: who gets a page next ---
+  // This vCPU needs `needed` (sorted, each page once, none granted yet): grants them in its view.
+  // `again`: the same instruction has asked before and has not retired.
+  // False: the machine stops here, and the vCPU leaves without the pages.
+  virtual Result<bool> acquire(std::span<const ept::PageRight> needed, bool again) = 0;
+
+  // --- checks ---
+  // A deterministic stop is complete; `registers` is the digest of the registers after it.
+  virtual Status stopped(uint64_t registers) = 0;
+  // The vCPU leaves the machine.
+  virtual Status ended(uint64_t registers) = 0;
+
+  // --- effects on the world; nothing comes back ---
+  // SendMessage, ArmTimer, DisarmTimer. StopMachine goes through stop_machine().
+  virtual void perform(const Effect& effect) = 0;
+  virtual void stop_machine(const MachineStop& stop) = 0;
+
+ protected:
+  [[nodiscard]] const Position& at() const { return at_; }
+
+ private:
+  Position at_;
+};
+
+}  // namespace reprise::vmm

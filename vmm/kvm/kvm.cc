@@ -1,0 +1,206 @@
+#include "vmm/kvm/kvm.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace reprise::vmm {
+namespace {
+
+// The flexible-array macro of the kernel's headers adds an empty struct, which has size 1 in C++ and 0 in C: ioctl numbers
+// computed with sizeof are wrong from C++ for exactly these. Given as numbers here, and checked for all others below.
+constexpr unsigned long kGetSupportedCpuid = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x05, 8);
+constexpr unsigned long kSetCpuid2 = _IOC(_IOC_WRITE, KVMIO, 0x90, 8);
+
+// Sizes of struct as the kernel (C) sees them: arch/x86/include/uapi/asm/kvm.h of Linux 6.1.
+static_assert(_IOC_SIZE(KVM_SET_USER_MEMORY_REGION) == 32);
+static_assert(_IOC_SIZE(KVM_GET_REGS) == 144 && _IOC_SIZE(KVM_SET_REGS) == 144);
+static_assert(_IOC_SIZE(KVM_GET_SREGS) == 312 && _IOC_SIZE(KVM_SET_SREGS) == 312);
+static_assert(_IOC_SIZE(KVM_GET_FPU) == 416 && _IOC_SIZE(KVM_SET_FPU) == 416);
+static_assert(_IOC_SIZE(KVM_GET_VCPU_EVENTS) == 64 && _IOC_SIZE(KVM_SET_VCPU_EVENTS) == 64);
+static_assert(_IOC_SIZE(KVM_SET_GUEST_DEBUG) == 72);
+static_assert(_IOC_SIZE(KVM_INTERRUPT) == 4);
+static_assert(_IOC_SIZE(KVM_ENABLE_CAP) == 104);
+static_assert(_IOC_SIZE(KVM_RUN) == 0 && _IOC_SIZE(KVM_NMI) == 0 && _IOC_SIZE(KVM_CREATE_VM) == 0);
+
+Status call(int fd, unsigned long request, const void* argument, const char* what) {
+  if (::ioctl(fd, request, argument) < 0) return fail_errno(ErrorCode::kHost, errno, what);
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Kvm>> Kvm::open(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd.valid()) {
+    if (errno == EACCES || errno == EPERM)
+      return fail(ErrorCode::kHost,
+                  "no permission to open {}: this user needs read and write access (usually: membership of group kvm)", path);
+    if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+      return fail(ErrorCode::kHost,
+                  "{} is not there: this host's kernel offers no KVM (enable virtualisation in the firmware, load kvm_intel "
+                  "or kvm_amd, or use the lab: ./dev lab)",
+                  path);
+    return fail_errno(ErrorCode::kHost, errno, fmt::format("cannot open {}", path));
+  }
+  const int version = ::ioctl(fd.get(), KVM_GET_API_VERSION, 0);
+  if (version != KVM_API_VERSION)
+    return fail(ErrorCode::kHost, "{} speaks KVM API version {}, needed is {}", path, version, KVM_API_VERSION);
+  const int size = ::ioctl(fd.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
+  if (size < static_cast<int>(sizeof(kvm_run)))
+    return fail(ErrorCode::kHost, "{} reports a kvm_run of {} bytes, needed are {}", path, size, sizeof(kvm_run));
+  return std::unique_ptr<Kvm>(new Kvm(std::move(fd), static_cast<size_t>(size)));
+}
+
+int Kvm::capability(int id) const { return ::ioctl(fd_.get(), KVM_CHECK_EXTENSION, id); }
+
+Result<std::vector<kvm_cpuid_entry2>> Kvm::supported_cpuid() const {
+  constexpr uint32_t kRoom = 256;  // KVM_MAX_CPUID_ENTRIES of Linux 6.1
+  std::vector<uint8_t> bytes(8 + kRoom * sizeof(kvm_cpuid_entry2));
+  std::memcpy(bytes.data(), &kRoom, sizeof kRoom);
+  TRY(call(fd_.get(), kGetSupportedCpuid, bytes.data(), "KVM_GET_SUPPORTED_CPUID"));
+  uint32_t count = 0;
+  std::memcpy(&count, bytes.data(), sizeof count);
+  std::vector<kvm_cpuid_entry2> entries(count);
+  std::memcpy(entries.data(), bytes.data() + 8, count * sizeof(kvm_cpuid_entry2));
+  return entries;
+}
+
+Result<std::unique_ptr<KvmVm>> Kvm::create_vm() const {
+  int fd = -1;
+  do fd = ::ioctl(fd_.get(), KVM_CREATE_VM, 0);
+  while (fd < 0 && errno == EINTR);  // a signal during creation: api.rst 4.2 lets the caller try again
+  if (fd < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_CREATE_VM");
+  return std::make_unique<KvmVm>(UniqueFd(fd), run_size_, (capability(KVM_CAP_SYNC_REGS) & KVM_SYNC_X86_REGS) != 0);
+}
+
+Status KvmVm::map(uint32_t slot, Gpa gpa, const uint8_t* host, uint64_t bytes) {
+  kvm_userspace_memory_region region{};
+  region.slot = slot;
+  region.guest_phys_addr = gpa.raw;
+  region.memory_size = bytes;
+  region.userspace_addr = reinterpret_cast<uint64_t>(host);
+  return call(fd_.get(), KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION");
+}
+
+Result<std::unique_ptr<KvmVcpu>> KvmVm::create_vcpu(uint32_t id) {
+  const int fd = ::ioctl(fd_.get(), KVM_CREATE_VCPU, id);
+  if (fd < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_CREATE_VCPU");
+  return KvmVcpu::create(UniqueFd(fd), run_size_, sync_regs_);
+}
+
+void KvmVm::exit_on_emulation_failure() {
+  kvm_enable_cap cap{};
+  cap.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE;
+  cap.args[0] = 1;
+  (void)::ioctl(fd_.get(), KVM_ENABLE_CAP, &cap);
+}
+
+Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(UniqueFd fd, size_t run_size, bool sync_regs) {
+  TRY_ASSIGN(Mapping run, Mapping::create(run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get()));
+  auto vcpu = std::unique_ptr<KvmVcpu>(new KvmVcpu(std::move(fd), std::move(run), sync_regs));
+  if (sync_regs) vcpu->shared().kvm_valid_regs = KVM_SYNC_X86_REGS;
+  return vcpu;
+}
+
+Result<ExitKind> KvmVcpu::run() {
+  // The return value first: exit_reason is stale when KVM_RUN fails (before Linux 6.8 always).
+  if (::ioctl(fd_.get(), KVM_RUN, 0) < 0) {
+    if (errno == EFAULT) return ExitKind::kFault;
+    if (errno == EINTR || errno == EAGAIN) return ExitKind::kInterrupted;
+    return fail_errno(ErrorCode::kHost, errno, "KVM_RUN");
+  }
+  return exit_kind();
+}
+
+ExitKind KvmVcpu::exit_kind() {
+  switch (shared().exit_reason) {
+    case KVM_EXIT_IO: return ExitKind::kPortIo;
+    case KVM_EXIT_MMIO: return ExitKind::kMmio;
+    case KVM_EXIT_HLT: return ExitKind::kHalt;
+    case KVM_EXIT_DEBUG: return ExitKind::kDebug;
+    case KVM_EXIT_SHUTDOWN: return ExitKind::kShutdown;
+    case KVM_EXIT_INTERNAL_ERROR: return ExitKind::kInternalError;
+    case KVM_EXIT_INTR: return ExitKind::kInterrupted;
+    default: return ExitKind::kOther;
+  }
+}
+
+Result<std::optional<ExitKind>> KvmVcpu::complete() {
+  shared().immediate_exit = 1;
+  const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
+  const int error = errno;
+  shared().immediate_exit = 0;
+  if (result == 0) return exit_kind();
+  if (error == EINTR) return std::nullopt;
+  return fail_errno(ErrorCode::kHost, error, "KVM_RUN while completing an access");
+}
+
+std::span<uint8_t> KvmVcpu::port_data() {
+  const auto& io = shared().io;
+  return {run_.data() + io.data_offset, static_cast<size_t>(io.size) * io.count};
+}
+
+Result<kvm_regs> KvmVcpu::registers() {
+  if (sync_regs_) return shared().s.regs.regs;
+  kvm_regs regs{};
+  TRY(call(fd_.get(), KVM_GET_REGS, &regs, "KVM_GET_REGS"));
+  return regs;
+}
+
+Status KvmVcpu::set_registers(const kvm_regs& regs) {
+  if (sync_regs_) shared().s.regs.regs = regs;
+  return call(fd_.get(), KVM_SET_REGS, &regs, "KVM_SET_REGS");
+}
+
+Result<kvm_sregs> KvmVcpu::special_registers() const {
+  kvm_sregs sregs{};
+  TRY(call(fd_.get(), KVM_GET_SREGS, &sregs, "KVM_GET_SREGS"));
+  return sregs;
+}
+
+Status KvmVcpu::set_special_registers(const kvm_sregs& sregs) {
+  return call(fd_.get(), KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
+}
+
+Result<kvm_fpu> KvmVcpu::fpu() const {
+  kvm_fpu fpu{};
+  TRY(call(fd_.get(), KVM_GET_FPU, &fpu, "KVM_GET_FPU"));
+  return fpu;
+}
+
+Status KvmVcpu::set_fpu(const kvm_fpu& fpu) { return call(fd_.get(), KVM_SET_FPU, &fpu, "KVM_SET_FPU"); }
+
+Result<kvm_vcpu_events> KvmVcpu::events() const {
+  kvm_vcpu_events events{};
+  TRY(call(fd_.get(), KVM_GET_VCPU_EVENTS, &events, "KVM_GET_VCPU_EVENTS"));
+  return events;
+}
+
+Status KvmVcpu::set_events(const kvm_vcpu_events& events) {
+  return call(fd_.get(), KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS");
+}
+
+Status KvmVcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
+  std::vector<uint8_t> bytes(8 + entries.size_bytes());
+  const auto count = static_cast<uint32_t>(entries.size());
+  std::memcpy(bytes.data(), &count, sizeof count);
+  std::memcpy(bytes.data() + 8, entries.data(), entries.size_bytes());
+  return call(fd_.get(), kSetCpuid2, bytes.data(), "KVM_SET_CPUID2");
+}
+
+Status KvmVcpu::set_guest_debug(const kvm_guest_debug& debug) {
+  return call(fd_.get(), KVM_SET_GUEST_DEBUG, &debug, "KVM_SET_GUEST_DEBUG");
+}
+
+Status KvmVcpu::interrupt(uint8_t vector) {
+  kvm_interrupt irq{};
+  irq.irq = vector;
+  return call(fd_.get(), KVM_INTERRUPT, &irq, "KVM_INTERRUPT");
+}
+
+Status KvmVcpu::nmi() { return call(fd_.get(), KVM_NMI, nullptr, "KVM_NMI"); }
+
+}  // namespace reprise::vmm

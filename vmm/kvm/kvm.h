@@ -1,0 +1,115 @@
+// KVM as typed objects: the system, one virtual machine, one vCPU. With userfault.h the only place of ioctls.
+// Source: Linux Documentation/virt/kvm/api.rst; section numbers are given per call.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/mapping.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "base/units.h"
+
+namespace reprise::vmm {
+
+class KvmVm;
+
+// /dev/kvm. Threads: immutable after open().
+class Kvm {
+ public:
+  // Errors: kHost when the device is missing, not permitted or speaks another API; the sentence says which.
+  static Result<std::unique_ptr<Kvm>> open(const std::string& path = "/dev/kvm");
+
+  // KVM_CHECK_EXTENSION (4.4): 0 if unsupported, otherwise the capability's value.
+  [[nodiscard]] int capability(int id) const;
+  // KVM_GET_SUPPORTED_CPUID (4.46).
+  [[nodiscard]] Result<std::vector<kvm_cpuid_entry2>> supported_cpuid() const;
+  // A new VM without in-kernel irqchip (4.2).
+  [[nodiscard]] Result<std::unique_ptr<KvmVm>> create_vm() const;
+  // Bytes of the kvm_run mapping (4.5).
+  [[nodiscard]] size_t run_size() const { return run_size_; }
+
+ private:
+  Kvm(UniqueFd fd, size_t run_size) : fd_(std::move(fd)), run_size_(run_size) {}
+  UniqueFd fd_;
+  size_t run_size_;
+};
+
+// Why KVM_RUN returned, in Reprise's words.
+enum class ExitKind {
+  kFault,        // -EFAULT: the vCPU touched a page that its view does not grant; nothing has happened yet
+  kInterrupted,  // -EINTR: a signal, or immediate_exit
+  kPortIo,
+  kMmio,
+  kHalt,
+  kDebug,
+  kShutdown,
+  kInternalError,
+  kOther,
+};
+
+// One vCPU. Threads: confined to the thread that runs it.
+class KvmVcpu {
+ public:
+  static Result<std::unique_ptr<KvmVcpu>> create(UniqueFd fd, size_t run_size, bool sync_regs);
+
+  // KVM_RUN (4.10). Errors: kHost for anything but the kinds above.
+  Result<ExitKind> run();
+  // Lets KVM finish the instruction whose port or memory-mapped access was answered, without running the next one
+  // (kvm_run->immediate_exit, api.rst section 5). Nothing: it is finished, and the registers are those after it.
+  // Otherwise its next part (string I/O, wide accesses) has to be answered.
+  Result<std::optional<ExitKind>> complete();
+
+  // The structure shared with KVM; valid after run().
+  [[nodiscard]] kvm_run& shared() { return *reinterpret_cast<kvm_run*>(run_.data()); }
+  // The bytes of a port access (api.rst, KVM_EXIT_IO: data_offset).
+  [[nodiscard]] std::span<uint8_t> port_data();
+
+  [[nodiscard]] Result<kvm_regs> registers();
+  Status set_registers(const kvm_regs& regs);
+  [[nodiscard]] Result<kvm_sregs> special_registers() const;
+  Status set_special_registers(const kvm_sregs& sregs);
+  [[nodiscard]] Result<kvm_fpu> fpu() const;
+  Status set_fpu(const kvm_fpu& fpu);
+  [[nodiscard]] Result<kvm_vcpu_events> events() const;
+  Status set_events(const kvm_vcpu_events& events);
+  Status set_cpuid(std::span<const kvm_cpuid_entry2> entries);
+  // KVM_SET_GUEST_DEBUG (4.87).
+  Status set_guest_debug(const kvm_guest_debug& debug);
+  // KVM_INTERRUPT (4.16): queues an external interrupt, taken when the guest's IF and shadow allow.
+  Status interrupt(uint8_t vector);
+  Status nmi();
+
+ private:
+  [[nodiscard]] ExitKind exit_kind();
+  KvmVcpu(UniqueFd fd, Mapping run, bool sync_regs)
+      : fd_(std::move(fd)), run_(std::move(run)), sync_regs_(sync_regs) {}
+  UniqueFd fd_;
+  Mapping run_;
+  bool sync_regs_;
+};
+
+// One VM. Threads: immutable after set-up.
+class KvmVm {
+ public:
+  KvmVm(UniqueFd fd, size_t run_size, bool sync_regs)
+      : fd_(std::move(fd)), run_size_(run_size), sync_regs_(sync_regs) {}
+  // KVM_SET_USER_MEMORY_REGION (4.35): `bytes` of this process at `host` appear at `gpa`.
+  Status map(uint32_t slot, Gpa gpa, const uint8_t* host, uint64_t bytes);
+  Result<std::unique_ptr<KvmVcpu>> create_vcpu(uint32_t id);
+  // Exit instead of injecting #UD when KVM's emulator fails (KVM_CAP_EXIT_ON_EMULATION_FAILURE). Best effort.
+  void exit_on_emulation_failure();
+
+ private:
+  UniqueFd fd_;
+  size_t run_size_;
+  bool sync_regs_;
+};
+
+}  // namespace reprise::vmm

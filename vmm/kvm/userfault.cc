@@ -1,0 +1,114 @@
+#include "vmm/kvm/userfault.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#ifndef UFFDIO_CONTINUE_MODE_WP
+#define UFFDIO_CONTINUE_MODE_WP (static_cast<uint64_t>(1) << 1)  // Linux 6.4; Debian 12's headers are of 6.1
+#endif
+
+namespace reprise::vmm {
+namespace {
+
+constexpr uint64_t kNeeded = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+                             UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+
+}  // namespace
+
+Result<std::unique_ptr<ept::PageMapper>> UserfaultMapper::create(uint8_t* base, uint64_t bytes, const uint8_t* populated) {
+  UniqueFd fd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+  if (!fd.valid())
+    return fail_errno(ErrorCode::kHost, errno,
+                      "userfaultfd is not available (needed: root, or sysctl vm.unprivileged_userfaultfd=1)");
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = kNeeded;
+  if (::ioctl(fd.get(), UFFDIO_API, &api) < 0)
+    return fail_errno(ErrorCode::kHost, errno,
+                      "userfaultfd lacks minor faults or write protection on shared memory (needed: Linux 5.19)");
+  uffdio_register region{};
+  region.range.start = reinterpret_cast<uint64_t>(base);
+  region.range.len = bytes;
+  region.mode = UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
+  if (::ioctl(fd.get(), UFFDIO_REGISTER, &region) < 0)
+    return fail_errno(ErrorCode::kHost, errno, "UFFDIO_REGISTER of a view");
+
+  // Is CONTINUE with write protection there? Found by trying on the first page, which is made absent again.
+  (void)*static_cast<const volatile uint8_t*>(populated);
+  uffdio_continue probe{};
+  probe.range.start = reinterpret_cast<uint64_t>(base);
+  probe.range.len = kPageSize;
+  probe.mode = UFFDIO_CONTINUE_MODE_WP;
+  const bool continue_protected = ::ioctl(fd.get(), UFFDIO_CONTINUE, &probe) == 0;
+  if (continue_protected && ::madvise(base, kPageSize, MADV_DONTNEED) < 0)
+    return fail_errno(ErrorCode::kHost, errno, "MADV_DONTNEED of a view");
+  return std::unique_ptr<ept::PageMapper>(new UserfaultMapper(std::move(fd), base, populated, continue_protected));
+}
+
+Status UserfaultMapper::protect(PageNumber first, uint64_t count, bool on) {
+  uffdio_writeprotect change{};
+  change.range.start = reinterpret_cast<uint64_t>(base_) + address_of(first).raw;
+  change.range.len = count * kPageSize;
+  change.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+  while (::ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &change) < 0) {
+    // EAGAIN: the address space is changing (another thread maps memory); nothing was done yet.
+    if (errno != EAGAIN) return fail_errno(ErrorCode::kHost, errno, "UFFDIO_WRITEPROTECT of a view");
+  }
+  return {};
+}
+
+Status UserfaultMapper::map(PageNumber first, uint64_t count, bool writable) {
+  // CONTINUE maps what is in the page cache: a page nobody has written yet must be brought there first.
+  for (uint64_t i = 0; i < count; ++i)
+    (void)*static_cast<const volatile uint8_t*>(populated_ + address_of(first + i).raw);
+  const bool in_one = writable || continue_protected_;
+  uint64_t start = reinterpret_cast<uint64_t>(base_) + address_of(first).raw;
+  uint64_t left = count * kPageSize;
+  while (left > 0) {
+    uffdio_continue change{};
+    change.range.start = start;
+    change.range.len = left;
+    change.mode = !writable && continue_protected_ ? UFFDIO_CONTINUE_MODE_WP : 0;
+    if (::ioctl(fd_.get(), UFFDIO_CONTINUE, &change) == 0) break;
+    if (errno != EAGAIN) return fail_errno(ErrorCode::kHost, errno, "UFFDIO_CONTINUE of a view");
+    if (change.mapped > 0) {  // partly done
+      start += static_cast<uint64_t>(change.mapped);
+      left -= static_cast<uint64_t>(change.mapped);
+    }
+  }
+  return in_one ? Status{} : protect(first, count, true);
+}
+
+Status UserfaultMapper::set(PageNumber first, uint64_t count, Right from, Right to) {
+  if (from == to) return {};
+  if (to == Right::kNone) {
+    // A write-protected page would leave a marker that protects whatever is mapped there next: lift it first.
+    if (from == Right::kRead) TRY(protect(first, count, false));
+    if (::madvise(base_ + address_of(first).raw, count * kPageSize, MADV_DONTNEED) < 0)
+      return fail_errno(ErrorCode::kHost, errno, "MADV_DONTNEED of a view");
+    return {};
+  }
+  if (from == Right::kNone) return map(first, count, to == Right::kWrite);
+  return protect(first, count, to == Right::kRead);
+}
+
+Result<std::unique_ptr<ept::PageMapper>> MprotectMapper::create(uint8_t* base, uint64_t bytes) {
+  if (::mprotect(base, bytes, PROT_NONE) < 0) return fail_errno(ErrorCode::kHost, errno, "mprotect of a view");
+  return std::unique_ptr<ept::PageMapper>(new MprotectMapper(base));
+}
+
+Status MprotectMapper::set(PageNumber first, uint64_t count, Right /*from*/, Right to) {
+  const int protection = to == Right::kNone ? PROT_NONE : to == Right::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
+  if (::mprotect(base_ + address_of(first).raw, count * kPageSize, protection) < 0)
+    return fail_errno(ErrorCode::kHost, errno,
+                      "mprotect of a view (if this says \"Cannot allocate memory\", raise vm.max_map_count)");
+  return {};
+}
+
+}  // namespace reprise::vmm

@@ -1,0 +1,50 @@
+// A run against the real world: recorded, or (to compare with) not.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "ept/crew.h"
+#include "ept/policy.h"
+#include "log/schema.pb.h"
+#include "vmm/machine.h"
+
+namespace reprise::vmm {
+
+struct LiveOptions {
+  MachineOptions machine;
+  // Where to record; nothing: no recording is made.
+  std::optional<std::filesystem::path> folder;
+  std::string image_path;  // for people
+  ept::PolicyOptions policy;
+  uint64_t digest_every = 1;     // k: every k-th stop's register digest is logged
+  log::pb::HostProfile host;     // what this host is, for the manifest
+  ConsoleSink console;           // sees each byte as the guest writes it
+  const std::atomic<bool>* interrupt = nullptr;  // set by a signal handler: the run is to end cleanly
+};
+
+// What a run came to.
+struct Outcome {
+  MachineStop stop;
+  std::string console;
+  uint64_t memory_digest = 0;
+  std::vector<uint64_t> register_digests;  // one a vCPU
+  uint64_t tickets = 0;                    // transitions
+  uint64_t wall_ns = 0;
+  uint64_t log_bytes = 0;
+  std::vector<VcpuStatistics> vcpus;
+  std::vector<ept::CrewTimes> crew;  // empty for a replay
+};
+
+// Runs a guest to its end. If `folder` is given, everything that a replay needs is in it afterwards; after an error, what was
+// recorded until then (a prefix, which replays).
+// Errors: those of Machine::create() and RecordingWriter::create(); kOutput when the recording cannot be written on; kGuest when
+// the guest passes no safepoint.
+Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options);
+
+}  // namespace reprise::vmm

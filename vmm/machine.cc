@@ -1,0 +1,163 @@
+#include "vmm/machine.h"
+
+#include <signal.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "base/mutex.h"
+#include "vmm/clock/safepoint_clock.h"
+#include "vmm/clock/signal_clock.h"
+#include "vmm/cpu_model.h"
+
+namespace reprise::vmm {
+namespace {
+
+constexpr SharedDevice kUart{0};
+
+void ignore_kick_signal() {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  ::sigaction(kKickSignal, &action, nullptr);  // without SA_RESTART: KVM_RUN returns
+}
+
+bool is_zero(const uint8_t* page) {
+  return page[0] == 0 && std::memcmp(page, page + 1, kPageSize - 1) == 0;
+}
+
+}  // namespace
+
+Machine::~Machine() = default;
+
+Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOptions& options, ConsoleSink console) {
+  if (options.vcpus < 1 || options.vcpus > kMaxVcpus)
+    return fail(ErrorCode::kUsage, "{} vCPUs asked for, possible are 1 to {}", options.vcpus, kMaxVcpus);
+  auto machine = std::unique_ptr<Machine>(new Machine(std::move(console)));
+  machine->options_ = options;
+  TRY_ASSIGN(const Image image, parse_image(machine->options_.image));
+  TRY(check_fits(image, options.memory_bytes));
+  if (!options.free_run) TRY(require_safepoints(image));
+  machine->note_ = image.reprise;
+  if (image.reprise.has_value())
+    machine->private_ = {image.reprise->private_begin, image.reprise->private_end};
+  TRY_ASSIGN(machine->memory_, GuestMemory::create(options.memory_bytes));
+  TRY_ASSIGN(machine->boot_, load(image, machine->memory_->ram(), options.command_line));
+  for (uint32_t i = 0; i < options.vcpus; ++i) TRY(machine->add_cpu(kvm, options, VcpuId(i)));
+  return machine;
+}
+
+Status Machine::add_cpu(const Kvm& kvm, const MachineOptions& options, VcpuId id) {
+  auto cpu = std::make_unique<Cpu>();
+  cpu->id = id;
+  const bool unprotected = options.free_run || options.serial;
+  TRY_ASSIGN(cpu->memory,
+             ViewMemory::create(*memory_, private_, unprotected ? ViewKind::kUnprotected : options.views, kTokens));
+  TRY_ASSIGN(cpu->vm, kvm.create_vm());
+  cpu->vm->exit_on_emulation_failure();
+  TRY(cpu->vm->map(0, Gpa(0), cpu->memory->host_base(), cpu->memory->bytes()));
+  TRY_ASSIGN(cpu->kvm, cpu->vm->create_vcpu(id.raw));
+  TRY(cpu->kvm->set_cpuid(cpu_model_for(options.cpuid, id, options.vcpus)));
+  TRY(make_clock(*cpu, options.vcpus));
+  cpu->apic = std::make_unique<LocalApic>(id, options.vcpus);
+  cpu->fw_cfg = std::make_unique<FwCfg>(static_cast<uint16_t>(options.vcpus));
+  cpu->io.claim(IoSpace::kMemory, kLocalApicBase, kLocalApicBytes, *cpu->apic);
+  cpu->io.claim(IoSpace::kMemory, kHpetBase, kHpetBytes, hpet_);
+  cpu->io.claim(IoSpace::kPort, kCom1Port, kUartPorts, uart_, kUart);
+  cpu->io.claim(IoSpace::kPort, kFwCfgPort, kFwCfgPorts, *cpu->fw_cfg);
+  cpu->io.claim(IoSpace::kPort, kExitPort, kExitPorts, exit_port_);
+  cpus_.push_back(std::move(cpu));
+  return {};
+}
+
+Status Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
+  if (!note_.has_value() || !note_->safepoints) {
+    cpu.clock = std::make_unique<SignalClock>(cpu.kvm->shared().immediate_exit);
+    return {};
+  }
+  auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() + (note_->clock - private_.start));
+  page->vcpu_count.store(vcpus, std::memory_order_relaxed);
+  cpu.clock = std::make_unique<SafepointClock>(*page);
+  return {};
+}
+
+Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
+                    const std::function<void(const Error&)>& failed) {
+  ignore_kick_signal();
+  for (auto& cpu : cpus_) {
+    const bool trapping = note_.has_value() && note_->safepoints;
+    cpu->vcpu = std::make_unique<Vcpu>(VcpuParts{
+        .id = cpu->id,
+        .kvm = *cpu->kvm,
+        .memory = *cpu->memory,
+        .clock = *cpu->clock,
+        .journal = *journals[cpu->id.raw],
+        .apic = *cpu->apic,
+        .io = cpu->io,
+        .trap = trapping ? std::optional<Gpa>(note_->trap) : std::nullopt,
+        .first_token = first_token(),
+        .takes_turns = options_.serial,
+        .access = {.walk_writes = options_.walk_writes},
+    });
+    TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(boot_) : cpu->vcpu->reset());
+  }
+  Mutex mutex;
+  std::optional<Error> first_error;
+  std::vector<std::thread> threads;
+  threads.reserve(cpus_.size());
+  for (auto& cpu : cpus_) {
+    threads.emplace_back([&, cpu = cpu.get()] {
+      cpu->thread = pthread_self();
+      cpu->running.store(true, std::memory_order_release);
+      auto result = cpu->vcpu->run();
+      cpu->running.store(false, std::memory_order_release);
+      if (result) return;
+      failed(result.error());
+      MutexLock lock(mutex);
+      if (!first_error.has_value()) first_error = result.error();
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  if (first_error.has_value()) return tl::unexpected(*first_error);
+  return {};
+}
+
+void Machine::abandon() {
+  for (auto& cpu : cpus_) {
+    if (!cpu->running.load(std::memory_order_acquire)) continue;
+    cpu->vcpu->abandon();
+    (void)pthread_kill(cpu->thread, kKickSignal);
+  }
+}
+
+uint64_t Machine::memory_digest() const {
+  XXH3_state_t* state = XXH3_createState();
+  XXH3_64bits_reset(state);
+  const auto add_page = [&](uint64_t where, const uint8_t* page) {
+    if (is_zero(page)) return;
+    XXH3_64bits_update(state, &where, sizeof where);
+    XXH3_64bits_update(state, page, kPageSize);
+  };
+  for (uint64_t page = 0; page < memory_->pages(); ++page) {
+    const Gpa gpa = address_of(PageNumber(page));
+    if (private_.contains(gpa)) continue;
+    add_page(page, memory_->ram().data() + gpa.raw);
+  }
+  for (const auto& cpu : cpus_) {
+    const auto bytes = cpu->memory->private_bytes();
+    for (uint64_t offset = 0; offset < bytes.size(); offset += kPageSize) {
+      std::array<uint8_t, kPageSize> page;
+      std::memcpy(page.data(), bytes.data() + offset, kPageSize);
+      // The limit is the VMM's own word, and says where somebody looked, not what the guest did.
+      if (note_.has_value() && note_->safepoints && private_.start + offset == note_->clock)
+        std::memset(page.data() + offsetof(ClockPage, limit), 0, sizeof(uint64_t));
+      add_page((cpu->id.raw + 1ull) << 52 | page_of(private_.start + offset).raw, page.data());
+    }
+  }
+  const uint64_t digest = XXH3_64bits_digest(state);
+  XXH3_freeState(state);
+  return digest;
+}
+
+}  // namespace reprise::vmm

@@ -1,0 +1,410 @@
+#include "vmm/vcpu.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "vmm/register_digest.h"
+
+namespace reprise::vmm {
+namespace {
+
+constexpr uint64_t kInterruptFlag = 1ull << 9;  // Intel SDM vol. 1, 3.4.3
+// The host may take a mapping away as often as it likes, but not without end at one instruction.
+constexpr unsigned kHostRetries = 100;
+
+kvm_segment to_kvm(const SegmentRegister& from) {
+  kvm_segment segment{};
+  segment.base = from.base;
+  segment.limit = from.limit;
+  segment.selector = from.selector;
+  segment.type = from.type;
+  segment.present = 1;
+  segment.s = from.code_or_data ? 1 : 0;
+  segment.db = from.is_32_bit ? 1 : 0;
+  segment.g = from.granular ? 1 : 0;
+  return segment;
+}
+
+// Registers that no boot protocol mentions and every vCPU starts with. Source: Intel SDM vol. 3, table 9-1.
+kvm_sregs initial_sregs(VcpuId id) {
+  kvm_sregs sregs{};
+  sregs.cr0 = 0x60000010;  // CD, NW, ET
+  sregs.apic_base = kLocalApicBase | 0x800 | (id.raw == 0 ? 0x100 : 0);
+  sregs.gdt.limit = 0xffff;
+  sregs.idt.limit = 0xffff;
+  kvm_segment data{};
+  data.limit = 0xffff;
+  data.type = 3;
+  data.present = 1;
+  data.s = 1;
+  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
+  sregs.cs = data;
+  sregs.cs.type = 11;
+  sregs.tr.limit = 0xffff;
+  sregs.tr.type = 11;
+  sregs.tr.present = 1;
+  sregs.ldt.limit = 0xffff;
+  sregs.ldt.type = 2;
+  sregs.ldt.present = 1;
+  return sregs;
+}
+
+ept::Segment to_ept(const kvm_segment& from) {
+  ept::Segment segment;
+  segment.selector = from.selector;
+  segment.base = from.base;
+  segment.limit = from.limit;
+  segment.long_mode = from.l != 0;
+  segment.default_32 = from.db != 0;
+  return segment;
+}
+
+ept::CpuState cpu_state(const kvm_regs& regs, const kvm_sregs& sregs) {
+  ept::CpuState state;
+  state.registers = {regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi,
+                     regs.r8,  regs.r9,  regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15};
+  state.rip = regs.rip;
+  state.rflags = regs.rflags;
+  state.cs = to_ept(sregs.cs);
+  state.ss = to_ept(sregs.ss);
+  state.ds = to_ept(sregs.ds);
+  state.es = to_ept(sregs.es);
+  state.fs = to_ept(sregs.fs);
+  state.gs = to_ept(sregs.gs);
+  state.tr = to_ept(sregs.tr);
+  state.ldt = to_ept(sregs.ldt);
+  state.cr0 = sregs.cr0;
+  state.cr3 = sregs.cr3;
+  state.cr4 = sregs.cr4;
+  state.efer = sregs.efer;
+  state.gdt = {sregs.gdt.base, sregs.gdt.limit};
+  state.idt = {sregs.idt.base, sregs.idt.limit};
+  state.cpl = sregs.ss.dpl;
+  return state;
+}
+
+}  // namespace
+
+Status Vcpu::boot(const BootState& state) {
+  kvm_sregs sregs = initial_sregs(parts_.id);
+  sregs.cr0 = state.cr0;
+  sregs.cr4 = state.cr4;
+  sregs.efer = state.efer;
+  sregs.cs = to_kvm(state.code);
+  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = to_kvm(state.data);
+  sregs.tr = to_kvm(state.task);
+  sregs.gdt.base = state.gdt.raw;
+  sregs.gdt.limit = state.gdt_limit;
+  kvm_regs regs{};
+  regs.rip = state.entry.raw;
+  regs.rbx = state.rbx;
+  regs.rflags = state.rflags | 2;
+  TRY(parts_.kvm.set_special_registers(sregs));
+  return parts_.kvm.set_registers(regs);
+}
+
+Status Vcpu::reset() { return startup(0xff); }
+
+Status Vcpu::startup(uint8_t vector) {
+  kvm_sregs sregs = initial_sregs(parts_.id);
+  sregs.cs.selector = static_cast<uint16_t>(vector << 8);
+  sregs.cs.base = static_cast<uint64_t>(vector) << kPageShift;
+  kvm_regs regs{};
+  regs.rflags = 2;
+  TRY(parts_.kvm.set_special_registers(sregs));
+  halted_ = false;
+  interrupts_enabled_ = false;
+  return parts_.kvm.set_registers(regs);
+}
+
+void Vcpu::abandon() {
+  abandoned_.store(true, std::memory_order_seq_cst);
+  std::atomic_ref<uint8_t>(parts_.kvm.shared().immediate_exit).store(1, std::memory_order_seq_cst);
+}
+
+Status Vcpu::run() {
+  parts_.clock.attach();
+  while (!leaving_) {
+    if (after_ == After::kPosition) {
+      TRY(take_async());
+      if (leaving_) break;
+      if (must_wait()) {
+        TRY(parts_.journal.wait());
+        continue;
+      }
+      TRY(take_turn());
+      if (leaving_) break;
+      TRY(inject());
+    }
+    TRY(enter());
+  }
+  return leave();
+}
+
+Result<bool> Vcpu::acquire(std::span<const ept::PageRight> needed, bool again) {
+  TRY_ASSIGN(const bool granted, parts_.journal.acquire(needed, again));
+  leaving_ = !granted;
+  return granted;
+}
+
+// A page or token that may be ours already.
+Result<bool> Vcpu::acquire(PageNumber page, Right right) {
+  if (parts_.memory.view().allows(page, right)) return true;
+  const ept::PageRight need{page, right};
+  return acquire({&need, 1}, false);
+}
+
+Status Vcpu::take_async() {
+  parts_.journal.arrive(position());
+  for (;;) {
+    TRY_ASSIGN(const auto event, parts_.journal.next_async());
+    if (!event.has_value()) return {};
+    if (std::holds_alternative<Leave>(*event)) {
+      leaving_ = true;
+      return {};
+    }
+    const auto& message = std::get<log::ApicMessage>(*event);
+    const auto accepted = parts_.apic.accept(message);
+    TRY(perform(accepted.effects));
+    if (accepted.action == LocalApic::Action::kReset) TRY(reset());
+    if (accepted.action == LocalApic::Action::kStartup) TRY(startup(message.vector));
+  }
+}
+
+bool Vcpu::must_wait() {
+  if (parts_.apic.waiting_for_startup()) return true;
+  if (halted_ && ((interrupts_enabled_ && parts_.apic.pending_vector().has_value()) || parts_.apic.nmi_pending()))
+    halted_ = false;
+  return halted_;
+}
+
+// Interrupts go in only where an instruction has just completed and the guest's IF is set: there is no interrupt shadow then (an
+// instruction that casts one makes no stop), so hosts that lose the shadow across exits cannot make a difference.
+Status Vcpu::inject() {
+  if (parts_.apic.take_nmi()) return parts_.kvm.nmi();
+  if (!interrupts_enabled_ || !parts_.apic.pending_vector().has_value()) return {};
+  const auto vector = parts_.apic.acknowledge();
+  ++statistics_.interrupts;
+  return parts_.kvm.interrupt(*vector);
+}
+
+Status Vcpu::take_turn() {
+  if (parts_.takes_turns) TRY(acquire(parts_.first_token + kTurnToken, Right::kWrite));
+  return {};
+}
+
+Status Vcpu::enter() {
+  // An interrupt that waits for IF makes every safepoint a stop until it is in. Both journals do this, so replay agrees.
+  const bool waiting = parts_.apic.pending_vector().has_value() || parts_.apic.nmi_pending();
+  parts_.clock.stop_at(waiting ? Ticks(0) : parts_.journal.next_stop());
+  if (parts_.journal.kicked()) parts_.clock.stop_at(Ticks(0));
+  TRY_ASSIGN(ExitKind exit, parts_.kvm.run());
+  if (exit == ExitKind::kInterrupted) {
+    if (abandoned_.load(std::memory_order_seq_cst))
+      return fail(ErrorCode::kGuest,
+                  "vCPU {} passed no safepoint although the machine was stopping: the guest runs code that was not compiled with "
+                  "safepoints; the recording ends before that",
+                  parts_.id.raw);
+    if (parts_.clock.exact()) return {};
+    after_ = After::kPosition;
+    TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
+    interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;
+    return {};
+  }
+  for (;;) {
+    TRY_ASSIGN(const bool needs_completion, handle(exit));
+    if (!needs_completion || leaving_) return {};
+    TRY_ASSIGN(const auto next_part, parts_.kvm.complete());
+    if (!next_part.has_value()) break;
+    exit = *next_part;
+  }
+  return end_stop();
+}
+
+// True: KVM has to finish the instruction, then the stop is complete.
+Result<bool> Vcpu::handle(ExitKind exit) {
+  const kvm_run& run = parts_.kvm.shared();
+  switch (exit) {
+    case ExitKind::kPortIo: TRY(handle_port()); return true;
+    case ExitKind::kMmio: TRY(handle_mmio()); return true;
+    case ExitKind::kHalt: TRY(handle_halt()); return false;
+    case ExitKind::kFault: TRY(handle_fault(false)); return false;
+    // Hosts that emulate kernel code cannot emulate all of it without the page: locked instructions, for one.
+    case ExitKind::kInternalError: TRY(handle_fault(true)); return false;
+    case ExitKind::kShutdown: TRY(guest_error("triple fault")); return false;
+    case ExitKind::kInterrupted: return false;
+    case ExitKind::kDebug:
+    case ExitKind::kOther: break;
+  }
+  TRY(guest_error(fmt::format("an exit that this machine does not know (KVM exit reason {})", run.exit_reason)));
+  return false;
+}
+
+Status Vcpu::handle_port() {
+  count_stop();
+  ++statistics_.port_io;
+  const auto& io = parts_.kvm.shared().io;
+  const bool is_write = io.direction == KVM_EXIT_IO_OUT;
+  const unsigned size = io.size;
+  const uint16_t port = io.port;
+  const auto data = parts_.kvm.port_data();
+  for (size_t offset = 0; offset + size <= data.size(); offset += size)
+    TRY(device_access(IoSpace::kPort, port, size, is_write, data.data() + offset));
+  return {};
+}
+
+bool Vcpu::is_trap(const kvm_run& run) const {
+  return parts_.trap.has_value() && run.mmio.is_write != 0 && page_of(Gpa(run.mmio.phys_addr)) == page_of(*parts_.trap);
+}
+
+Status Vcpu::handle_mmio() {
+  kvm_run& run = parts_.kvm.shared();
+  if (is_trap(run)) {
+    // Not counted as a stop: where it happens was our choice. The clock says where that is.
+    ++statistics_.traps;
+    return {};
+  }
+  count_stop();
+  if (run.mmio.phys_addr < address_of(PageNumber(parts_.memory.view().ram_pages())).raw) return ram_access(run);
+  ++statistics_.mmio;
+  return device_access(IoSpace::kMemory, run.mmio.phys_addr, run.mmio.len, run.mmio.is_write != 0, run.mmio.data);
+}
+
+// A host that emulates kernel code shows an access without permission as MMIO at a RAM address. The access is answered here,
+// after the page is ours, as the instruction would have made it.
+Status Vcpu::ram_access(kvm_run& run) {
+  ++statistics_.faults;
+  const Gpa gpa(run.mmio.phys_addr);
+  TRY_ASSIGN(const bool granted, acquire(page_of(gpa), run.mmio.is_write != 0 ? Right::kWrite : Right::kRead));
+  if (!granted) return {};
+  const std::span<uint8_t> data(run.mmio.data, std::min<size_t>(run.mmio.len, sizeof run.mmio.data));
+  const bool done = run.mmio.is_write != 0 ? parts_.memory.write(gpa, data) : parts_.memory.read(gpa, data);
+  if (!done) return guest_error(fmt::format("an access across pages at guest-physical address {:#x}", gpa.raw));
+  return {};
+}
+
+Status Vcpu::device_access(IoSpace space, uint64_t address, unsigned bytes, bool is_write, uint8_t* data) {
+  const auto target = parts_.io.find(space, address, bytes);
+  if (target.has_value() && target->shared.has_value()) {
+    const PageNumber token = parts_.first_token + (kFirstDeviceToken + target->shared->raw);
+    TRY_ASSIGN(const bool granted, acquire(token, Right::kWrite));
+    if (!granted) return {};
+  }
+  uint64_t value = 0;
+  if (is_write) {
+    std::copy_n(data, std::min(bytes, 8u), reinterpret_cast<uint8_t*>(&value));
+    TRY_ASSIGN(const Effects effects, parts_.io.write(space, address, bytes, value, parts_.journal));
+    return perform(effects);
+  }
+  TRY_ASSIGN(value, parts_.io.read(space, address, bytes, parts_.journal));
+  std::copy_n(reinterpret_cast<const uint8_t*>(&value), std::min(bytes, 8u), data);
+  return {};
+}
+
+Status Vcpu::perform(const Effects& effects) {
+  for (const Effect& effect : effects) {
+    if (const auto* stop = std::get_if<StopMachine>(&effect))
+      parts_.journal.stop_machine({StopReason::kGuestExit, stop->status, {}});
+    else
+      parts_.journal.perform(effect);
+  }
+  return {};
+}
+
+Status Vcpu::handle_halt() {
+  count_stop();
+  ++statistics_.halts;
+  halted_ = true;
+  return end_stop();
+}
+
+Result<ept::AccessSet> Vcpu::touched_pages(const kvm_regs& regs, const kvm_sregs& sregs) {
+  const ept::CpuState state = cpu_state(regs, sregs);
+  TRY_ASSIGN(const kvm_vcpu_events events, parts_.kvm.events());
+  // An event on its way into the guest: the fault was in its delivery, not in the instruction at rip.
+  if (events.exception.injected != 0 || events.exception.pending != 0)
+    return ept::delivery_access(state, parts_.memory, parts_.access, events.exception.nr);
+  if (events.interrupt.injected != 0)
+    return ept::delivery_access(state, parts_.memory, parts_.access, events.interrupt.nr);
+  return ept::decode_access(state, parts_.memory, parts_.access);
+}
+
+std::vector<ept::PageRight> Vcpu::missing(const ept::AccessSet& set) const {
+  std::vector<ept::PageRight> needed;
+  const ept::View& view = parts_.memory.view();
+  for (const auto& access : set.pages())
+    if (access.page.raw < view.ram_pages() && !view.allows(access.page, access.right))
+      needed.push_back({access.page, access.right});
+  return needed;
+}
+
+Status Vcpu::handle_fault(bool emulator_gave_up) {
+  TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
+  TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
+  const uint64_t start = ept::monotonic_ns();
+  auto set = touched_pages(regs, sregs);
+  statistics_.decode_ns += ept::monotonic_ns() - start;
+  if (!set) {
+    if (set.error().code == ErrorCode::kGuest) return guest_error(set.error().message);
+    return tl::unexpected(set.error());
+  }
+  const auto needed = missing(*set);
+  if (needed.empty()) {
+    if (emulator_gave_up || ++host_retries_ > kHostRetries)
+      return guest_error(fmt::format("rip {:#x}: KVM cannot execute the instruction, and no page that it needs is missing",
+                                     regs.rip));
+    // The view grants everything: the host took a mapping away. No event.
+    ++statistics_.host_faults;
+    for (const auto& access : set->pages())
+      if (access.page.raw < parts_.memory.view().ram_pages()) TRY(parts_.memory.view().refresh(access.page));
+    after_ = After::kFault;
+    return {};
+  }
+  host_retries_ = 0;
+  ++statistics_.faults;
+  count_stop();
+  const uint64_t here = digest_registers(regs, 0);
+  const bool again = faulting_ == here;
+  TRY(end_stop());
+  faulting_ = here;
+  TRY(acquire(needed, again));
+  // Progress: straight back into the guest; the pages can be lost only after the instruction has retired.
+  after_ = After::kFault;
+  return {};
+}
+
+void Vcpu::count_stop() {
+  ++stops_;
+  ++statistics_.stops;
+  parts_.journal.arrive(position());
+}
+
+// The instruction that stopped is complete (or, at a fault, has not begun).
+Status Vcpu::end_stop() {
+  TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
+  interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;
+  after_ = After::kPosition;
+  faulting_.reset();
+  if (stops_ == compared_stops_) return {};  // a trap: nothing to compare, replay makes only those at which something happens
+  compared_stops_ = stops_;
+  digest_ = digest_registers(regs, digest_);
+  return parts_.journal.stopped(digest_);
+}
+
+Status Vcpu::guest_error(const std::string& what) {
+  count_stop();
+  TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
+  parts_.journal.stop_machine({StopReason::kGuestError, 0, fmt::format("vCPU {}: {} (rip {:#x})", parts_.id.raw, what, regs.rip)});
+  halted_ = true;
+  return end_stop();
+}
+
+Status Vcpu::leave() {
+  TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
+  TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
+  TRY_ASSIGN(const kvm_fpu fpu, parts_.kvm.fpu());
+  final_digest_ = digest_vcpu(regs, sregs, fpu, digest_);
+  return parts_.journal.ended(final_digest_);
+}
+
+}  // namespace reprise::vmm

@@ -1,0 +1,124 @@
+// One vCPU: runs guest code until it stops, and deals with the stop. Data walks one way: guest -> stop -> handler -> journal.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "ept/access.h"
+#include "vmm/boot/pvh.h"
+#include "vmm/clock/clock.h"
+#include "vmm/device/io_map.h"
+#include "vmm/guest_memory.h"
+#include "vmm/irq/local_apic.h"
+#include "vmm/journal.h"
+#include "vmm/kvm/kvm.h"
+
+namespace reprise::vmm {
+
+// What a vCPU is made of; all of it outlives the vCPU and is used by its thread alone.
+struct VcpuParts {
+  VcpuId id;
+  KvmVcpu& kvm;
+  ViewMemory& memory;
+  Clock& clock;
+  Journal& journal;
+  LocalApic& apic;
+  const IoMap& io;
+  std::optional<Gpa> trap;             // the page that a safepoint touches to stop
+  PageNumber first_token;              // tokens follow RAM: the turn, then the shared devices
+  bool takes_turns = false;            // serial mode: executes only while it owns the turn
+  ept::AccessOptions access;
+};
+
+// Token numbers, counted from VcpuParts::first_token.
+inline constexpr uint64_t kTurnToken = 0;
+inline constexpr uint64_t kFirstDeviceToken = 1;
+
+// What a vCPU's run came to, beside its effects.
+struct VcpuStatistics {
+  uint64_t stops = 0;
+  uint64_t traps = 0;
+  uint64_t faults = 0;
+  uint64_t port_io = 0;
+  uint64_t mmio = 0;
+  uint64_t halts = 0;
+  uint64_t interrupts = 0;
+  uint64_t host_faults = 0;
+  uint64_t decode_ns = 0;
+  uint64_t guest_ns = 0;  // in KVM_RUN
+};
+
+// Threads: confined to one thread, but for abandon().
+class Vcpu {
+ public:
+  explicit Vcpu(const VcpuParts& parts) : parts_(parts) {}
+
+  // Puts the boot vCPU at the image's entry point.
+  Status boot(const BootState& state);
+  // Puts another vCPU into the state after INIT: it waits for a STARTUP message.
+  Status reset();
+
+  // Runs until the machine stops. Errors: whatever ended the run early; the vCPU cannot be continued then.
+  Status run();
+  // Makes run() fail soon although the guest passes no safepoint; followed by kKickSignal to the vCPU's thread.
+  // Threads: any.
+  void abandon();
+
+  [[nodiscard]] const VcpuStatistics& statistics() const { return statistics_; }
+  [[nodiscard]] Position position() const { return {stops_, parts_.clock.now()}; }
+  // The digest of the complete register state. After run().
+  [[nodiscard]] uint64_t final_digest() const { return final_digest_; }
+  [[nodiscard]] Result<kvm_regs> registers() { return parts_.kvm.registers(); }
+
+ private:
+  enum class After { kPosition, kFault };
+
+  Status take_async();
+  Status startup(uint8_t vector);
+  [[nodiscard]] bool must_wait();
+  Status inject();
+  Status take_turn();
+  Status enter();
+  Result<bool> handle(ExitKind exit);
+  Status handle_port();
+  Status handle_mmio();
+  Status handle_halt();
+  Status handle_fault(bool emulator_gave_up);
+  Result<ept::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs);
+  [[nodiscard]] std::vector<ept::PageRight> missing(const ept::AccessSet& set) const;
+  Result<bool> acquire(std::span<const ept::PageRight> needed, bool again);
+  Result<bool> acquire(PageNumber page, Right right);
+  Status ram_access(kvm_run& run);
+  Status device_access(IoSpace space, uint64_t address, unsigned bytes, bool is_write, uint8_t* data);
+  Status perform(const Effects& effects);
+  void count_stop();
+  Status end_stop();
+  Status guest_error(const std::string& what);
+  [[nodiscard]] bool is_trap(const kvm_run& run) const;
+  Status leave();
+
+  VcpuParts parts_;
+  uint64_t stops_ = 0;
+  uint64_t compared_stops_ = 0;  // stops_ when digest_ was last extended
+  uint64_t digest_ = 0;
+  uint64_t final_digest_ = 0;
+  After after_ = After::kPosition;
+  bool halted_ = false;
+  bool leaving_ = false;             // the machine stopped while this vCPU waited for a page
+  bool interrupts_enabled_ = false;  // at the last position
+  std::optional<uint64_t> faulting_;  // digest of the registers at the last fault, if nothing retired since
+  unsigned host_retries_ = 0;
+  std::atomic<bool> abandoned_{false};
+  VcpuStatistics statistics_;
+};
+
+}  // namespace reprise::vmm

@@ -1,0 +1,133 @@
+#include "vmm/world.h"
+
+#include <algorithm>
+
+namespace reprise::vmm {
+
+World::World(std::span<const std::unique_ptr<ept::Mailbox>> mailboxes)
+    : start_ns_(ept::monotonic_ns()), mailboxes_(mailboxes), timers_(mailboxes.size()) {
+  timekeeper_ = std::thread([this] { keep_time(); });
+}
+
+World::~World() {
+  {
+    MutexLock lock(mutex_);
+    closing_ = true;
+    changed_.notify_all();
+  }
+  timekeeper_.join();
+}
+
+void World::send(VcpuId to, const log::ApicMessage& message) {
+  ept::Mailbox& mailbox = *mailboxes_[to.raw];
+  mailbox.post(ept::Delivery{message, 0});
+  mailbox.kick();
+}
+
+void World::arm_timer(VcpuId vcpu, const ArmTimer& setting) {
+  MutexLock lock(mutex_);
+  Timer& timer = timers_[vcpu.raw];
+  timer.running = true;
+  timer.setting = setting;
+  timer.due_ns = ept::monotonic_ns() + setting.delay_ns;
+  ++timer.generation;
+  changed_.notify_all();
+}
+
+void World::disarm_timer(VcpuId vcpu) {
+  MutexLock lock(mutex_);
+  timers_[vcpu.raw].running = false;
+  ++timers_[vcpu.raw].generation;
+}
+
+bool World::is_current(VcpuId vcpu, const ept::Delivery& delivery) const {
+  if (delivery.message.kind != log::ApicMessageKind::kTimer) return true;
+  MutexLock lock(mutex_);
+  return delivery.timer_generation == timers_[vcpu.raw].generation;
+}
+
+uint64_t World::timer_count(VcpuId vcpu) const {
+  MutexLock lock(mutex_);
+  const Timer& timer = timers_[vcpu.raw];
+  const uint64_t now = ept::monotonic_ns();
+  if (!timer.running || timer.due_ns <= now) return 0;
+  return (timer.due_ns - now) / std::max(1u, timer.setting.count_ns);
+}
+
+void World::request_stop(const MachineStop& stop) {
+  MutexLock lock(mutex_);
+  stop_locked(stop);
+}
+
+void World::stop_locked(const MachineStop& stop) {
+  if (stop_.has_value()) return;
+  stop_ = stop;
+  for (const auto& mailbox : mailboxes_) {
+    mailbox->post(ept::StopRequest{});
+    mailbox->kick();
+  }
+  changed_.notify_all();
+}
+
+std::optional<MachineStop> World::stop() const {
+  MutexLock lock(mutex_);
+  return stop_;
+}
+
+bool World::wait_for_stop(uint64_t deadline_ns) {
+  MutexLock lock(mutex_);
+  while (!stop_.has_value()) {
+    if (deadline_ns == 0) {
+      changed_.wait(mutex_);
+    } else if (!changed_.wait_until(
+                   mutex_, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(deadline_ns)))) {
+      return stop_.has_value();
+    }
+  }
+  return true;
+}
+
+void World::enter_idle(VcpuId vcpu) {
+  MutexLock lock(mutex_);
+  idle_ |= 1u << vcpu.raw;
+  check_idle();
+}
+
+void World::leave_idle(VcpuId vcpu) {
+  MutexLock lock(mutex_);
+  idle_ &= ~(1u << vcpu.raw);
+}
+
+void World::check_idle() {
+  const uint32_t all = mailboxes_.size() == 32 ? ~0u : (1u << mailboxes_.size()) - 1;
+  if (idle_ != all) return;
+  if (std::any_of(timers_.begin(), timers_.end(), [](const Timer& timer) { return timer.running; })) return;
+  // A vCPU takes its mail only after leave_idle(): an idle one with mail is about to wake.
+  for (const auto& mailbox : mailboxes_)
+    if (mailbox->has_letters()) return;
+  stop_locked({StopReason::kAllHalted, 0, "every vCPU is halted and no timer is running: nothing can wake the guest"});
+}
+
+void World::keep_time() {
+  MutexLock lock(mutex_);
+  while (!closing_) {
+    const uint64_t now = ept::monotonic_ns();
+    uint64_t next = ~0ull;
+    for (size_t i = 0; i < timers_.size(); ++i) {
+      Timer& timer = timers_[i];
+      if (!timer.running) continue;
+      if (timer.due_ns <= now) {
+        mailboxes_[i]->post(ept::Delivery{{log::ApicMessageKind::kTimer, 0}, timer.generation});
+        mailboxes_[i]->kick();
+        timer.running = timer.setting.period_ns != 0;
+        // Ticks that the host was too slow for are left out, as a real timer's interrupts merge in the IRR.
+        timer.due_ns = std::max(timer.due_ns + timer.setting.period_ns, now + timer.setting.period_ns / 2);
+      }
+      if (timer.running) next = std::min(next, timer.due_ns);
+    }
+    if (next == ~0ull) changed_.wait(mutex_);
+    else changed_.wait_until(mutex_, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(next)));
+  }
+}
+
+}  // namespace reprise::vmm

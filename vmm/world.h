@@ -1,0 +1,74 @@
+// The world outside of a recorded machine: host time, timers, messages between vCPUs, and who wants the machine to stop.
+// A replayed machine has none.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/units.h"
+#include "ept/mailbox.h"
+#include "vmm/device/device.h"
+#include "vmm/journal.h"
+
+namespace reprise::vmm {
+
+// Threads: synchronised inside.
+class World {
+ public:
+  // One mailbox a clock; the clocks outlive the world.
+  explicit World(std::span<const std::unique_ptr<ept::Mailbox>> mailboxes);
+  ~World();
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  // Virtual time: nanoseconds since the machine began, at the host's pace.
+  [[nodiscard]] uint64_t now_ns() const { return ept::monotonic_ns() - start_ns_; }
+
+  void send(VcpuId to, const log::ApicMessage& message);
+
+  // The timer of one vCPU's local APIC. Each arming or disarming makes earlier timer messages void.
+  void arm_timer(VcpuId vcpu, const ArmTimer& timer);
+  void disarm_timer(VcpuId vcpu);
+  [[nodiscard]] bool is_current(VcpuId vcpu, const ept::Delivery& delivery) const;
+  // Counts left until the timer fires; 0 if it is not running.
+  [[nodiscard]] uint64_t timer_count(VcpuId vcpu) const;
+
+  // The first reason wins; every vCPU is told.
+  void request_stop(const MachineStop& stop);
+  [[nodiscard]] std::optional<MachineStop> stop() const;
+  // Blocks until request_stop() was called or `deadline_ns` (monotonic; 0: none) passed; false on the deadline.
+  bool wait_for_stop(uint64_t deadline_ns);
+
+  // Around a vCPU's waiting for mail with nothing to execute. When all vCPUs idle, no mail is under way and no timer runs,
+  // nothing can ever happen again: the machine is stopped with kAllHalted.
+  void enter_idle(VcpuId vcpu);
+  void leave_idle(VcpuId vcpu);
+
+ private:
+  struct Timer {
+    bool running = false;
+    uint64_t due_ns = 0;  // monotonic
+    ArmTimer setting;
+    uint64_t generation = 0;
+  };
+  void keep_time();
+  void stop_locked(const MachineStop& stop) REQUIRES(mutex_);
+  void check_idle() REQUIRES(mutex_);
+
+  const uint64_t start_ns_;
+  std::span<const std::unique_ptr<ept::Mailbox>> mailboxes_;
+  mutable Mutex mutex_;  // taken before a mailbox's own
+  Condition changed_;
+  std::vector<Timer> timers_ GUARDED_BY(mutex_);
+  std::optional<MachineStop> stop_ GUARDED_BY(mutex_);
+  uint32_t idle_ GUARDED_BY(mutex_) = 0;
+  bool closing_ GUARDED_BY(mutex_) = false;
+  std::thread timekeeper_;
+};
+
+}  // namespace reprise::vmm
