@@ -1,7 +1,7 @@
 // Money moves between accounts without a lock. Each transfer is right by itself; interleaved, money
 // appears and vanishes. The final balances are a fingerprint of the interleaving.
 //
-// Parameters: n (transfers of each worker, 2000000), accounts (64), seed (1), strict.
+// Parameters: n (transfers of each worker, 5000000), accounts (64), seed (1), strict.
 #include "kernel/layout.h"
 #include "runtime/checksum.h"
 #include "runtime/heap.h"
@@ -20,7 +20,7 @@ OwnPage<uint64_t> moved[MAX_CPUS];
 }  // namespace
 
 uint32_t workload(const Arguments& arguments) {
-  const uint64_t n = arguments.number("n", 2'000'000), seed = arguments.number("seed", 1);
+  const uint64_t n = arguments.number("n", 5'000'000), seed = arguments.number("seed", 1);
   const uint64_t accounts = arguments.number("accounts", 64);
   if (accounts == 0) panic("accounts= must be at least 1");
   print("bank cpus=", cpus(), " n=", n, " accounts=", accounts, "\n");

@@ -111,7 +111,8 @@ uint32_t workload(const Arguments& arguments) {
   barrier->set_workers(workers);
 
   parallel(workers, [=](uint32_t worker) {
-    const Range rows = share_of(worker, workers, side);
+    const uint64_t row_size = side * sizeof(Complex);
+    const Range rows = share_of(worker, workers, side, row_size < kPage ? kPage / row_size : 1);
     for (uint64_t i = rows.begin * side; i < rows.end * side; ++i) {
       problem.signal[i] = signal_at(seed, i);
       problem.roots[i] = root_of_unity(i, n);

@@ -1,7 +1,7 @@
 // Blocked LU factorization without pivoting, after SPLASH-2's LU. Blocks are contiguous, whole pages,
 // and each has one owner that alone writes it; others read it after a barrier.
 //
-// Parameters: n (rows and columns, 512; rounded up to a multiple of 32).
+// Parameters: n (rows and columns, 768; rounded up to a multiple of 32).
 #include "runtime/barrier.h"
 #include "runtime/checksum.h"
 #include "runtime/heap.h"
@@ -116,7 +116,7 @@ double residual(const Matrix& a, uint64_t n) {
 }  // namespace
 
 uint32_t workload(const Arguments& arguments) {
-  const uint64_t blocks = (arguments.number("n", 512) + kSide - 1) / kSide, n = blocks * kSide;
+  const uint64_t blocks = (arguments.number("n", 768) + kSide - 1) / kSide, n = blocks * kSide;
   const uint32_t workers = cpus();
   print("lu cpus=", workers, " n=", n, "\n");
   const Matrix matrix{allocate_array<Block>(blocks * blocks), blocks};
