@@ -35,11 +35,13 @@ enum class FetchOutcome : uint8_t {
 FetchOutcome fetch(AccessCollector& collector, Decoded& decoded) {
   const CpuState& state = collector.state();
   const ZydisDecoder decoder = decoder_for(collector);
-  const uint64_t start = collector.linear(state.cs, collector.in_64bit() ? state.rip : state.rip & 0xffff'ffff);
+  const uint64_t start =
+      collector.linear(state.cs, collector.in_64bit() ? state.rip : state.rip & 0xffff'ffff);
   const Touch how{.fetch = true, .user = state.cpl == 3};
   uint8_t code[ZYDIS_MAX_INSTRUCTION_LENGTH];
   const size_t first = std::min<uint64_t>(sizeof code, kPageSize - start % kPageSize);
-  if (collector.read(start, std::span(code).first(first), how) != TouchOutcome::kDone) return FetchOutcome::kStopped;
+  if (collector.read(start, std::span(code).first(first), how) != TouchOutcome::kDone)
+    return FetchOutcome::kStopped;
   ZyanStatus status = ZydisDecoderDecodeFull(&decoder, code, first, &decoded.instruction, decoded.operands);
   if (status == ZYDIS_STATUS_NO_MORE_DATA && first < sizeof code) {
     if (collector.read(start + first, std::span(code).subspan(first), how) != TouchOutcome::kDone)
@@ -57,7 +59,8 @@ FetchOutcome fetch(AccessCollector& collector, Decoded& decoded) {
 
 }  // namespace
 
-Result<AccessSet> decode_access(const CpuState& state, const PhysicalReader& reader, const AccessOptions& options) {
+Result<AccessSet> decode_access(const CpuState& state, const PhysicalReader& reader,
+                                const AccessOptions& options) {
   AccessCollector collector(state, reader, options);
   Decoded decoded;
   if (fetch(collector, decoded) == FetchOutcome::kStopped) return collector.finish();

@@ -1,13 +1,13 @@
 // Access decoding: which guest-physical pages the instruction at rip touches, and how.
 //
-// KVM_RUN returns -EFAULT when a vCPU touched a page that its view lacks, but does not say which page. The instruction is
-// still at rip with no effect made, so the answer follows from the registers and memory: decode it
-// and list every page that it is fetched from, reads, writes, pushes to, and walks through on the way. The caller takes all that its view lacks in
-// one step; so an instruction that needs two contended pages makes progress, and a
-// read-modify-write does not fault twice.
+// KVM_RUN returns -EFAULT when a vCPU touched a page that its view lacks, but does not say which page. The
+// instruction is still at rip with no effect made, so the answer follows from the registers and memory:
+// decode it and list every page that it is fetched from, reads, writes, pushes to, and walks through on the
+// way. The caller takes all that its view lacks in one step; so an instruction that needs two contended pages
+// makes progress, and a read-modify-write does not fault twice.
 //
-// The answer errs upwards: it never omits a page that the instruction needs, and may hold one that it does not
-// (the tail of a masked store, the last part of an XSAVE area).
+// The answer errs upwards: it never omits a page that the instruction needs, and may hold one that it does
+// not (the tail of a masked store, the last part of an XSAVE area).
 #pragma once
 
 #include <array>
@@ -25,8 +25,8 @@ struct Segment {
   uint16_t selector = 0;
   uint64_t base = 0;
   uint32_t limit = 0;
-  bool long_mode = false;        // CS only: attribute L
-  bool default_32 = false;       // CS, SS: attribute D/B
+  bool long_mode = false;   // CS only: attribute L
+  bool default_32 = false;  // CS, SS: attribute D/B
 };
 
 struct DescriptorTable {
@@ -83,12 +83,13 @@ class AccessSet {
   // Adds a page or strengthens its right; drops nothing. False when the set is full.
   bool add(PageAccess access);
 
-  // False: something that decides about further pages (code, a page table, a descriptor, a gate) could not be read. It is in the
-  // set: acquire the set, then decode again. If the view grants every page of an incomplete set already, the
-  // missing page is not RAM, and the guest cannot go on.
+  // False: something that decides about further pages (code, a page table, a descriptor, a gate) could not be
+  // read. It is in the set: acquire the set, then decode again. If the view grants every page of an
+  // incomplete set already, the missing page is not RAM, and the guest cannot go on.
   bool complete = true;
   // The exception that the instruction will certainly raise, if decoding can tell; the set then holds what
-  // delivering it touches. Data-dependent ones (#DE, a segment limit) are not foreseen: see delivery_access().
+  // delivering it touches. Data-dependent ones (#DE, a segment limit) are not foreseen: see
+  // delivery_access().
   std::optional<uint8_t> exception;
   // With exception == kVectorPageFault, the address that cannot be accessed (CR2).
   Gva fault_address;
@@ -110,7 +111,8 @@ class AccessSet {
 // Segment limits are not checked: an access beyond one is listed though it raises #GP.
 // Branch targets are not listed: fetching there is the next instruction.
 //
-// Errors: kGuest, with rip and the bytes, for what it cannot follow: gathers and scatters (vector registers are not in
+// Errors: kGuest, with rip and the bytes, for what it cannot follow: gathers and scatters (vector registers
+// are not in
 //     CpuState), AMX tile moves, hardware task switches, call gates to an inner level.
 // Cost: about 0.3 us with four-level paging on a 2.5 GHz Xeon, of which Zydis is about half; no allocation.
 // Threads: may be called from any thread; touches nothing but its arguments.

@@ -24,14 +24,16 @@ bool AccessSet::add(PageAccess access) {
     return true;
   }
   if (size_ == kCapacity) return false;
-  std::move_backward(pages_.begin() + static_cast<ptrdiff_t>(at), pages_.begin() + static_cast<ptrdiff_t>(size_),
+  std::move_backward(pages_.begin() + static_cast<ptrdiff_t>(at),
+                     pages_.begin() + static_cast<ptrdiff_t>(size_),
                      pages_.begin() + static_cast<ptrdiff_t>(size_) + 1);
   pages_[at] = access;
   ++size_;
   return true;
 }
 
-AccessCollector::AccessCollector(const CpuState& state, const PhysicalReader& reader, const AccessOptions& options)
+AccessCollector::AccessCollector(const CpuState& state, const PhysicalReader& reader,
+                                 const AccessOptions& options)
     : state_(state),
       reader_(reader),
       options_(options),
@@ -92,7 +94,8 @@ TouchOutcome AccessCollector::touch_page(uint64_t linear, Touch how, Gpa& gpa) {
 TouchOutcome AccessCollector::touch(uint64_t linear, uint64_t bytes, Touch how) {
   bytes = std::min(bytes, kMaxTouchBytes);
   TouchOutcome worst = TouchOutcome::kDone;
-  // A fault on one page does not end the list: which page of several is looked at first is the processor's affair.
+  // A fault on one page does not end the list: which page of several is looked at first is the processor's
+  // affair.
   while (bytes > 0) {
     const uint64_t here = std::min(bytes, kPageSize - linear % kPageSize);
     Gpa gpa;
@@ -145,8 +148,8 @@ Result<AccessSet> AccessCollector::finish() {
     TRY(deliver(kVectorPageFault, false));
   }
   if (overflow_)
-    return fail(ErrorCode::kGuest, "the instruction at rip {:#x} touches more than {} pages at once", state_.rip,
-                AccessSet::kCapacity);
+    return fail(ErrorCode::kGuest, "the instruction at rip {:#x} touches more than {} pages at once",
+                state_.rip, AccessSet::kCapacity);
   return set_;
 }
 

@@ -18,8 +18,8 @@ struct Touch {
   bool fetch = false;
   bool user = false;    // translated with the rights of CPL 3
   bool system = false;  // by the processor itself, to a descriptor table or a TSS
-  // The instruction may do without it (the masked part of a store, the tail of an XSAVE area): a page that the
-  // guest does not map raises nothing for certain.
+  // The instruction may do without it (the masked part of a store, the tail of an XSAVE area): a page that
+  // the guest does not map raises nothing for certain.
   bool optional = false;
   uint8_t bad_address_vector = kVectorGeneralProtection;  // raised by a non-canonical address
 };
@@ -55,13 +55,17 @@ class AccessCollector {
   void raise(uint8_t vector, Gva address = {});
   // Adds what delivering a vector touches (access_delivery.cc).
   Status deliver(uint8_t vector, bool software);
-  [[nodiscard]] Touch system_touch(Right right = Right::kRead) const { return {.right = right, .system = true}; }
+  [[nodiscard]] Touch system_touch(Right right = Right::kRead) const {
+    return {.right = right, .system = true};
+  }
   [[nodiscard]] Touch data_touch(Right right) const { return {.right = right, .user = user_}; }
 
   // --- the mode ---
   [[nodiscard]] bool long_mode_active() const { return (state_.efer & kEferLongModeActive) != 0; }
   [[nodiscard]] bool in_64bit() const { return in_64bit_; }
-  [[nodiscard]] bool virtual_8086() const { return !in_64bit_ && protected_ && (state_.rflags >> 17 & 1) != 0; }
+  [[nodiscard]] bool virtual_8086() const {
+    return !in_64bit_ && protected_ && (state_.rflags >> 17 & 1) != 0;
+  }
   // Selectors name descriptors, not paragraphs.
   [[nodiscard]] bool uses_descriptors() const { return protected_ && !virtual_8086(); }
   [[nodiscard]] uint64_t stack_mask() const;
@@ -95,12 +99,15 @@ class AccessCollector {
 struct Decoded {
   ZydisDecodedInstruction instruction;
   ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-  [[nodiscard]] std::span<const ZydisDecodedOperand> all() const { return {operands, instruction.operand_count}; }
+  [[nodiscard]] std::span<const ZydisDecodedOperand> all() const {
+    return {operands, instruction.operand_count};
+  }
 };
 
 // access_operands.cc: everything but descriptors. Adds what the operands of `decoded` touch.
 Status touch_operands(AccessCollector& collector, const Decoded& decoded);
-// The offset (not yet linear) that a memory operand names; stack-pointer bases count from `stack_bias` bytes up.
+// The offset (not yet linear) that a memory operand names; stack-pointer bases count from `stack_bias` bytes
+// up.
 uint64_t effective_offset(const AccessCollector& collector, const Decoded& decoded,
                           const ZydisDecodedOperandMem& memory, uint64_t stack_bias = 0);
 const Segment& segment_of(const CpuState& state, ZydisRegister reg);

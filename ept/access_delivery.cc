@@ -7,7 +7,8 @@
 namespace reprise::ept {
 namespace {
 
-// Source: Intel SDM vol. 3, table 6-1; 21, 29 and 30 (control protection, VMM communication, security) as well.
+// Source: Intel SDM vol. 3, table 6-1; 21, 29 and 30 (control protection, VMM communication, security) as
+// well.
 bool pushes_error_code(uint8_t vector) {
   constexpr uint32_t kWithCode = 1u << 8 | 0x1fu << 10 | 1u << 17 | 1u << 21 | 1u << 29 | 1u << 30;
   return vector < 32 && (kWithCode >> vector & 1) != 0;
@@ -79,13 +80,15 @@ Status AccessCollector::deliver(uint8_t vector, bool software) {
     return {};
   }
   if (virtual_8086())
-    return fail(ErrorCode::kGuest, "cannot decode delivery of vector {} out of virtual-8086 mode at rip {:#x}", vector,
+    return fail(ErrorCode::kGuest,
+                "cannot decode delivery of vector {} out of virtual-8086 mode at rip {:#x}", vector,
                 state_.rip);
   const uint64_t gate_bytes = long_mode_active() ? 16 : 8;
   const uint64_t gate_offset = vector * gate_bytes;
   if (gate_offset + gate_bytes - 1 > state_.idt.limit) return {};
   uint8_t raw[16] = {};
-  if (read(state_.idt.base + gate_offset, std::span(raw).first(gate_bytes), system_touch()) != TouchOutcome::kDone)
+  if (read(state_.idt.base + gate_offset, std::span(raw).first(gate_bytes), system_touch()) !=
+      TouchOutcome::kDone)
     return {};
   uint64_t low_gate = 0;
   std::memcpy(&low_gate, raw, sizeof low_gate);
@@ -93,8 +96,8 @@ Status AccessCollector::deliver(uint8_t vector, bool software) {
   if (software && gate.level < state_.cpl) return deliver(kVectorGeneralProtection, false);
   if ((low_gate >> 47 & 1) == 0) return {};  // not present
   if (gate.type == 5)
-    return fail(ErrorCode::kGuest, "cannot decode delivery of vector {} through a task gate at rip {:#x}", vector,
-                state_.rip);
+    return fail(ErrorCode::kGuest, "cannot decode delivery of vector {} through a task gate at rip {:#x}",
+                vector, state_.rip);
   uint64_t code = 0;
   if (!touch_descriptor(*this, gate.selector, DescriptorUse::kLoad, code)) return {};
   const bool conforming = (code >> 42 & 1) != 0;
@@ -109,8 +112,8 @@ Status AccessCollector::deliver(uint8_t vector, bool software) {
   return {};
 }
 
-Result<AccessSet> delivery_access(const CpuState& state, const PhysicalReader& reader, const AccessOptions& options,
-                                  uint8_t vector) {
+Result<AccessSet> delivery_access(const CpuState& state, const PhysicalReader& reader,
+                                  const AccessOptions& options, uint8_t vector) {
   AccessCollector collector(state, reader, options);
   TRY(collector.deliver(vector, false));
   return collector.finish();

@@ -10,7 +10,9 @@ namespace {
 
 using Memory = ZydisDecodedOperandMem;
 
-uint64_t width_mask(unsigned bits) { return bits >= 64 ? ~0ull : (1ull << bits) - 1; }
+uint64_t width_mask(unsigned bits) {
+  return bits >= 64 ? ~0ull : (1ull << bits) - 1;
+}
 
 bool is_stack_pointer(ZydisRegister reg) {
   return reg == ZYDIS_REGISTER_RSP || reg == ZYDIS_REGISTER_ESP || reg == ZYDIS_REGISTER_SP;
@@ -37,8 +39,9 @@ bool touches_nothing(const ZydisDecodedInstruction& instruction) {
   }
 }
 
-// Lanes that a mask may switch off do not fault. The masks are not in CpuState, so all lanes are listed.
-bool is_masked(const ZydisDecodedInstruction& instruction) {
+// Lanes that a mask may switch off do not fault. The masks are not in CpuState, so all lanes are listed. MPX
+// is a NOP where it is not enabled.
+bool may_touch_less(const ZydisDecodedInstruction& instruction) {
   switch (instruction.mnemonic) {
     case ZYDIS_MNEMONIC_MASKMOVQ:
     case ZYDIS_MNEMONIC_MASKMOVDQU:
@@ -48,6 +51,11 @@ bool is_masked(const ZydisDecodedInstruction& instruction) {
     case ZYDIS_MNEMONIC_VPMASKMOVD:
     case ZYDIS_MNEMONIC_VPMASKMOVQ:
       return true;
+    case ZYDIS_MNEMONIC_BNDMOV:
+      return true;
+    case ZYDIS_MNEMONIC_MOVSXD:
+      // Into a 16-bit register Intel reads two bytes (seen on hardware), Zydis says four.
+      return instruction.operand_width == 16;
     default:
       break;
   }
@@ -108,7 +116,8 @@ void touch_enter(AccessCollector& collector, const Decoded& decoded) {
     const uint64_t copied = (level - 1) * item;
     collector.touch_stack(collector.state().registers[kRbp] - copied, copied, Right::kRead);
   }
-  collector.touch_stack(top - locals, 1, Right::kWrite);
+  collector.touch_stack(top - locals, item,
+                        Right::kWrite);  // the probe is as wide as a push: seen on hardware
 }
 
 // A hidden operand at SS:rSP or SS:rBP. (XLAT and MASKMOVDQU have hidden operands elsewhere.)
@@ -174,7 +183,8 @@ void touch_xsave(AccessCollector& collector, const ZydisDecodedOperand& operand,
   collector.touch(start, kXsaveLegacyBytes, how);
   const uint64_t bytes = collector.options().xsave_bytes;
   // Beyond x87 and SSE only what EDX:EAX asks for is touched.
-  const uint64_t asked = collector.state().registers[kRax] >> 2 | (collector.state().registers[kRdx] & 0xffff'ffff);
+  const uint64_t asked =
+      collector.state().registers[kRax] >> 2 | (collector.state().registers[kRdx] & 0xffff'ffff);
   if (bytes <= kXsaveLegacyBytes || (asked & 0xffff'ffff) == 0) return;
   how.optional = true;
   collector.touch(start + kXsaveLegacyBytes, bytes - kXsaveLegacyBytes, how);
@@ -205,16 +215,19 @@ void touch_register_addressed(AccessCollector& collector, const Decoded& decoded
   }
 }
 
-void touch_memory_operand(AccessCollector& collector, const Decoded& decoded, const ZydisDecodedOperand& operand) {
+void touch_memory_operand(AccessCollector& collector, const Decoded& decoded,
+                          const ZydisDecodedOperand& operand) {
   const CpuState& state = collector.state();
   const ZydisDecodedInstruction& instruction = decoded.instruction;
   const Memory& memory = operand.mem;
-  // POP computes the address of its destination after moving the stack pointer. Source: Intel SDM vol. 2, POP.
+  // POP computes the address of its destination after moving the stack pointer. Source: Intel SDM vol. 2,
+  // POP.
   const bool pop = instruction.mnemonic == ZYDIS_MNEMONIC_POP;
   uint64_t offset = effective_offset(collector, decoded, memory, pop ? operand.size / 8u : 0);
   const uint64_t address_mask = width_mask(instruction.address_width);
   if (is_bit_test(instruction.mnemonic)) offset = (offset + bit_displacement(state, decoded)) & address_mask;
-  if (instruction.mnemonic == ZYDIS_MNEMONIC_XLAT) offset = (offset + (state.registers[kRax] & 0xff)) & address_mask;
+  if (instruction.mnemonic == ZYDIS_MNEMONIC_XLAT)
+    offset = (offset + (state.registers[kRax] & 0xff)) & address_mask;
   const uint64_t start = linear_of(collector, memory, offset);
   if (is_xsave(instruction.mnemonic)) return touch_xsave(collector, operand, start);
   uint64_t bytes = operand.size / 8u;
@@ -228,8 +241,16 @@ void touch_memory_operand(AccessCollector& collector, const Decoded& decoded, co
       break;
   }
   Touch how = touch_of(collector, memory, right_of(operand));
-  how.optional = is_masked(instruction);
+  how.optional = may_touch_less(instruction);
   collector.touch(start, bytes, how);
+}
+
+// Zydis before 5 reads [disp32] in SIB form as [r13d] under REX.B and a 32-bit address size. Remove when the
+// oldest Zydis that we build with has its fix 593. Source: Zydis issue 592; Intel SDM vol. 2, table 2-3,
+// note 1.
+bool is_misread_r13d(const ZydisDecodedInstruction& instruction, const Memory& memory) {
+  return memory.base == ZYDIS_REGISTER_R13D && !memory.disp.has_displacement &&
+         instruction.raw.modrm.mod == 0 && instruction.raw.modrm.rm == 4 && instruction.raw.sib.base == 5;
 }
 
 tl::unexpected<Error> unsupported(const AccessCollector& collector, const Decoded& decoded) {
@@ -257,7 +278,8 @@ std::optional<uint8_t> exception_of(const ZydisDecodedInstruction& instruction) 
 }  // namespace
 
 uint64_t register_value(const CpuState& state, ZydisRegister reg) {
-  if (reg >= ZYDIS_REGISTER_RAX && reg <= ZYDIS_REGISTER_R15) return state.registers[reg - ZYDIS_REGISTER_RAX];
+  if (reg >= ZYDIS_REGISTER_RAX && reg <= ZYDIS_REGISTER_R15)
+    return state.registers[reg - ZYDIS_REGISTER_RAX];
   if (reg >= ZYDIS_REGISTER_EAX && reg <= ZYDIS_REGISTER_R15D)
     return state.registers[reg - ZYDIS_REGISTER_EAX] & 0xffff'ffff;
   if (reg >= ZYDIS_REGISTER_AX && reg <= ZYDIS_REGISTER_R15W)
@@ -287,7 +309,9 @@ uint64_t effective_offset(const AccessCollector& collector, const Decoded& decod
                           uint64_t stack_bias) {
   const CpuState& state = collector.state();
   uint64_t offset = memory.disp.has_displacement ? static_cast<uint64_t>(memory.disp.value) : 0;
-  if (memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP) {
+  if (is_misread_r13d(decoded.instruction, memory)) {
+    offset = static_cast<uint64_t>(decoded.instruction.raw.disp.value);
+  } else if (memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP) {
     offset += state.rip + decoded.instruction.length;
   } else {
     offset += register_value(state, memory.base);

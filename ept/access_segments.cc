@@ -20,7 +20,8 @@ T load(const uint8_t* from) {
 }
 
 bool is_iret(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_IRET || mnemonic == ZYDIS_MNEMONIC_IRETD || mnemonic == ZYDIS_MNEMONIC_IRETQ;
+  return mnemonic == ZYDIS_MNEMONIC_IRET || mnemonic == ZYDIS_MNEMONIC_IRETD ||
+         mnemonic == ZYDIS_MNEMONIC_IRETQ;
 }
 
 tl::unexpected<Error> unsupported(const AccessCollector& collector, const char* what) {
@@ -77,7 +78,8 @@ Status touch_far_target(AccessCollector& collector, uint16_t selector, bool call
   const auto type = static_cast<uint8_t>(low >> 40 & 0xf);
   if (type == 4 || type == 12) {
     uint64_t target = 0;
-    if (!touch_descriptor(collector, static_cast<uint16_t>(low >> 16), DescriptorUse::kLoad, target)) return {};
+    if (!touch_descriptor(collector, static_cast<uint16_t>(low >> 16), DescriptorUse::kLoad, target))
+      return {};
     const bool conforming = (target >> 42 & 1) != 0;
     if (call && !conforming && (target >> 45 & 3) < collector.state().cpl)
       return unsupported(collector, "a call gate to an inner level");
@@ -113,7 +115,8 @@ bool read_selector(AccessCollector& collector, const Decoded& decoded, const Zyd
 
 Status touch_far_transfer(AccessCollector& collector, const Decoded& decoded) {
   uint16_t selector = 0;
-  if (!read_selector(collector, decoded, decoded.operands[0], decoded.instruction.operand_width / 8u, selector))
+  if (!read_selector(collector, decoded, decoded.operands[0], decoded.instruction.operand_width / 8u,
+                     selector))
     return {};
   return touch_far_target(collector, selector, decoded.instruction.meta.category == ZYDIS_CATEGORY_CALL);
 }
@@ -135,7 +138,8 @@ void touch_segment_load(AccessCollector& collector, const Decoded& decoded) {
     if (collector.read_stack(collector.stack_pointer(), raw) != TouchOutcome::kDone) return;
     selector = load<uint16_t>(raw);
   } else {
-    const uint64_t at = instruction.meta.category == ZYDIS_CATEGORY_SEGOP ? instruction.operand_width / 8u : 0;
+    const uint64_t at =
+        instruction.meta.category == ZYDIS_CATEGORY_SEGOP ? instruction.operand_width / 8u : 0;
     if (!read_selector(collector, decoded, decoded.operands[1], at, selector)) return;
   }
   touch_descriptor(collector, selector, DescriptorUse::kLoad, low);
@@ -157,11 +161,12 @@ bool loads_segment(const Decoded& decoded) {
   }
 }
 
-void touch_selector_operand(AccessCollector& collector, const Decoded& decoded, const ZydisDecodedOperand& operand,
-                            DescriptorUse use) {
+void touch_selector_operand(AccessCollector& collector, const Decoded& decoded,
+                            const ZydisDecodedOperand& operand, DescriptorUse use) {
   uint16_t selector = 0;
   uint64_t low = 0;
-  if (read_selector(collector, decoded, operand, 0, selector)) touch_descriptor(collector, selector, use, low);
+  if (read_selector(collector, decoded, operand, 0, selector))
+    touch_descriptor(collector, selector, use, low);
 }
 
 // --- I/O ---
@@ -175,7 +180,8 @@ void touch_io_bitmap(AccessCollector& collector, const Decoded& decoded) {
   constexpr uint64_t kMapBaseOffset = 0x66;
   uint8_t raw[2];
   if (kMapBaseOffset + 1 > state.tr.limit) return collector.raise(kVectorGeneralProtection);
-  if (collector.read(state.tr.base + kMapBaseOffset, raw, collector.system_touch()) != TouchOutcome::kDone) return;
+  if (collector.read(state.tr.base + kMapBaseOffset, raw, collector.system_touch()) != TouchOutcome::kDone)
+    return;
   uint64_t port = state.registers[kRdx] & 0xffff;
   unsigned bytes = decoded.instruction.operand_width / 8u;
   for (const ZydisDecodedOperand& operand : decoded.all())
@@ -238,7 +244,8 @@ bool touch_descriptor(AccessCollector& collector, uint16_t selector, DescriptorU
 Status touch_segments(AccessCollector& collector, const Decoded& decoded) {
   const ZydisDecodedInstruction& instruction = decoded.instruction;
   if (instruction.meta.category == ZYDIS_CATEGORY_INTERRUPT) return touch_interrupt(collector, decoded);
-  if (instruction.meta.category == ZYDIS_CATEGORY_IO || instruction.meta.category == ZYDIS_CATEGORY_IOSTRINGOP) {
+  if (instruction.meta.category == ZYDIS_CATEGORY_IO ||
+      instruction.meta.category == ZYDIS_CATEGORY_IOSTRINGOP) {
     touch_io_bitmap(collector, decoded);
     return {};
   }

@@ -18,7 +18,7 @@ constexpr uint64_t kAddressMask = 0x000f'ffff'ffff'f000;  // bits 51:12, the wid
 // The shape of the tables in one paging mode.
 struct Format {
   int levels;
-  int index_bits;   // how many bits of the address each level takes
+  int index_bits;  // how many bits of the address each level takes
   int entry_bytes;
   int largest_page_level;  // the highest level (1 = page table) whose entries may map a page
   bool bare_root;          // PAE: the four root entries have neither permissions nor an accessed bit

@@ -57,7 +57,7 @@ inline constexpr uint64_t kEferNoExecute = 1ull << 11;
 struct LinearAccess {
   bool write = false;
   bool fetch = false;
-  bool user = false;            // at CPL 3
+  bool user = false;             // at CPL 3
   bool implicit_system = false;  // descriptor table or TSS: SMAP is not lifted by RFLAGS.AC
 };
 
@@ -81,13 +81,13 @@ struct PageWalk {
 // Translates `address`. With paging off the answer is the address itself.
 //
 // Modes: none, 32-bit (with 4 MiB pages), PAE, 4-level and 5-level, chosen as the processor does. Permissions
-// are those of R/W, U/S, NX, CR0.WP, SMEP and SMAP. Not looked at: protection keys, shadow-stack pages, and reserved bits
-// other than PS where no large page exists (a table with such bits set counts as mapped).
+// are those of R/W, U/S, NX, CR0.WP, SMEP and SMAP. Not looked at: protection keys, shadow-stack pages, and
+// reserved bits other than PS where no large page exists (a table with such bits set counts as mapped).
 //
 // A table needs Right::kWrite when the walk has to set its accessed bit, or the dirty bit of the last entry
 // for a write, and always if `walk_writes`: AMD's nested paging treats every read of the walker as a write.
-// Cost: one read of at most 8 bytes for each level; no allocation. It visits at most 5 tables whatever they hold.
-// Source: Intel SDM vol. 3, 4.3 to 4.8; AMD APM vol. 2, 5.3 and 15.25.5 (walks are writes).
+// Cost: one read of at most 8 bytes for each level; no allocation. It visits at most 5 tables whatever they
+// hold. Source: Intel SDM vol. 3, 4.3 to 4.8; AMD APM vol. 2, 5.3 and 15.25.5 (walks are writes).
 [[nodiscard]] PageWalk walk_page(const PagingState& state, const PhysicalReader& reader, Gva address,
                                  LinearAccess access, bool walk_writes);
 
