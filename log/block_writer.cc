@@ -12,7 +12,8 @@
 namespace reprise::log {
 namespace {
 
-// zstd's fastest normal level: the columns compress to within 4 % of level 3 at half the time (log_bench).
+// zstd's fastest normal level. Level 3 made blocks of transitions 3 % smaller, all others no smaller, for 30 %
+// more CPU time of the whole writer thread (log_bench, Xeon at 2.5 GHz).
 constexpr int kCompressionLevel = 1;
 
 }  // namespace

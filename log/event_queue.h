@@ -34,7 +34,7 @@ class EventQueue {
   EventQueue(WakeUp& wake_up, size_t limit_bytes);
 
   // Waits while the queue is full. Drops the event once close() was called.
-  // Cost: about 40 ns when it does not wait (log_bench).
+  // Cost: about 60 ns when it does not wait (log_bench).
   void append(Event&& event) EXCLUDES(mutex_);
 
   // Swaps all queued events into `events`, which must be empty; its capacity is used again.
