@@ -136,6 +136,11 @@ TEST(PvhParse, BadSegmentsAreRefused) {
   EXPECT_THAT(segment([](Elf64_Phdr& p) { p.p_paddr = 0x100fff; }), HasSubstr("overlap"));
   EXPECT_THAT(segment([](Elf64_Phdr& p) { p.p_paddr = 0x7fff; }), HasSubstr("boot information"));
   EXPECT_THAT(segment([](Elf64_Phdr& p) { p.p_paddr = 0x1000; }), HasSubstr("boot information"));
+  const auto below = [&segment](uint64_t size) {
+    return segment([size](Elf64_Phdr& p) { p.p_paddr = 0x1000, p.p_memsz = size; });
+  };
+  EXPECT_THAT(below(0x5001), HasSubstr("boot information"));
+  EXPECT_EQ(below(0x5000), "");
   EXPECT_EQ(segment([](Elf64_Phdr& p) { p.p_paddr = 0x8000; }), "");
   EXPECT_EQ(segment([](Elf64_Phdr& p) { p.p_paddr = 0x101000; }), "");
 }
@@ -144,6 +149,14 @@ TEST(PvhParse, EntryOutsideTheImageIsRefused) {
   for (const uint64_t entry : {0x0ull, 0xfffffull, 0x101000ull, 0x100100000ull, ~0ull})
     EXPECT_THAT(refusal_of([entry](FakeElfImage& fake) { fake.entry = entry; }),
                 HasSubstr("PVH entry point"));
+}
+
+TEST(PvhParse, EntryAboveFourGigabytesIsRefused) {
+  EXPECT_THAT(refusal_of([](FakeElfImage& fake) {
+                fake.programs[1].p_paddr = 0x100000000;
+                fake.entry = 0x100000000;
+              }),
+              HasSubstr("PVH entry point"));
 }
 
 TEST(PvhParse, BadRepriseNotesAreRefused) {

@@ -153,6 +153,13 @@ TEST_F(LocalApicTest, TaskPriorityHoldsBackItsClassAndThoseBelow) {
   EXPECT_EQ(read(apic::kProcessorPriority), 0x3fu);
 }
 
+TEST_F(LocalApicTest, ProcessorPriorityIsTheTaskPriorityIfTheClassesAreEqual) {
+  apic_.accept(fixed(0x41));
+  apic_.acknowledge();
+  write(apic::kTaskPriority, 0x47);
+  EXPECT_EQ(read(apic::kProcessorPriority), 0x47u);  // SDM 11.8.3.1 allows 0x40, too; replay needs one
+}
+
 TEST_F(LocalApicTest, Cr8IsTheClassOfTheTaskPriority) {
   write(apic::kTaskPriority, 0x57);
   EXPECT_EQ(apic_.cr8(), 5);
