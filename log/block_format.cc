@@ -27,11 +27,14 @@ Status check_log_header(const std::array<uint8_t, kLogHeaderBytes>& bytes, VcpuI
     return fail(ErrorCode::kDamaged, "{}: the file's header has a wrong checksum", path.string());
   if (version == 0) return fail(ErrorCode::kDamaged, "{} has format version 0", path.string());
   if (const auto found = load_le<uint32_t>(&bytes[12]); found != vcpu.raw)
-    return fail(ErrorCode::kDamaged, "{} is the log of vCPU {}, not of vCPU {}", path.string(), found, vcpu.raw);
+    return fail(ErrorCode::kDamaged, "{} is the log of vCPU {}, not of vCPU {}", path.string(), found,
+                vcpu.raw);
   return {};
 }
 
-uint64_t payload_sum(Bytes payload, VcpuId vcpu) { return xxh64(payload, vcpu.raw); }
+uint64_t payload_sum(Bytes payload, VcpuId vcpu) {
+  return xxh64(payload, vcpu.raw);
+}
 
 std::array<uint8_t, kBlockHeaderBytes> encode_block_header(const BlockHeader& header, VcpuId vcpu) {
   std::array<uint8_t, kBlockHeaderBytes> bytes = {};

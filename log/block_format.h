@@ -23,7 +23,8 @@ Status check_log_header(const std::array<uint8_t, kLogHeaderBytes>& bytes, VcpuI
                         const std::filesystem::path& path);
 
 // The header has a sum of its own, so that a wrong length is damage and never looks like a block that the
-// end of the file cut off. Both sums are seeded with the vCPU's number: a block moved to another log is damage.
+// end of the file cut off. Both sums are seeded with the vCPU's number: a block moved to another log is
+// damage.
 struct BlockHeader {
   uint32_t compressed_bytes = 0;
   uint32_t raw_bytes = 0;
@@ -36,7 +37,8 @@ uint64_t payload_sum(Bytes payload, VcpuId vcpu);
 
 std::array<uint8_t, kBlockHeaderBytes> encode_block_header(const BlockHeader& header, VcpuId vcpu);
 
-// Errors: kDamaged with what is wrong, without a place: wrong sum, lengths over the limits, not block `number`.
+// Errors: kDamaged with what is wrong, without a place: wrong sum, lengths over the limits, not block
+// `number`.
 Result<BlockHeader> decode_block_header(const std::array<uint8_t, kBlockHeaderBytes>& bytes, VcpuId vcpu,
                                         uint32_t number);
 

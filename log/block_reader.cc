@@ -63,7 +63,8 @@ Result<bool> BlockReader::next(std::vector<Event>& events) {
 }
 
 Status BlockReader::unpack(const BlockHeader& header, std::vector<Event>& events) {
-  if (payload_sum(compressed_, vcpu_) != header.payload_sum) return damaged("the payload has a wrong checksum");
+  if (payload_sum(compressed_, vcpu_) != header.payload_sum)
+    return damaged("the payload has a wrong checksum");
   raw_.resize(header.raw_bytes);
   const size_t size =
       ZSTD_decompressDCtx(zstd_.get(), raw_.data(), raw_.size(), compressed_.data(), compressed_.size());

@@ -14,7 +14,8 @@
 
 namespace reprise::log {
 
-// Threads: confined to its owner. Memory: one block, bounded by the limits of log/format.h whatever the file says.
+// Threads: confined to its owner. Memory: one block, bounded by the limits of log/format.h whatever the file
+// says.
 class BlockReader {
  public:
   // Errors: kNotFound; kDamaged if the file's header is there and wrong.
@@ -29,8 +30,8 @@ class BlockReader {
 
   // Whether next() found that the file ends in the middle of a block or of the file's header.
   [[nodiscard]] bool torn() const { return torn_; }
-  [[nodiscard]] uint64_t offset() const { return offset_; }        // of the next block, bytes
-  [[nodiscard]] uint32_t next_number() const { return number_; }   // of the next block
+  [[nodiscard]] uint64_t offset() const { return offset_; }                 // of the next block, bytes
+  [[nodiscard]] uint32_t next_number() const { return number_; }            // of the next block
   [[nodiscard]] const BlockHeader& last_header() const { return header_; }  // of the block last read
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 

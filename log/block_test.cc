@@ -111,7 +111,8 @@ TEST_F(Block, FileThatEndsAnywhereIsAPrefixOfTheEvents) {
   const std::vector<uint8_t> whole = bytes_;
   for (size_t size = 0; size <= whole.size(); ++size) {
     bytes_.assign(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(size));
-    const size_t blocks = static_cast<size_t>(std::count_if(ends_.begin(), ends_.end(), [&](auto end) { return end <= size; }));
+    const size_t blocks =
+        static_cast<size_t>(std::count_if(ends_.begin(), ends_.end(), [&](auto end) { return end <= size; }));
     const auto result = read();
     ASSERT_TRUE(result) << size << ": " << result.error().message;
     EXPECT_EQ(*result, first(2 * blocks)) << size;
@@ -171,7 +172,8 @@ TEST_F(Block, OtherEventCountThanThePayloadIsDamage) {
 }
 
 TEST_F(Block, LostBlockIsDamage) {
-  bytes_.erase(bytes_.begin() + static_cast<ptrdiff_t>(begins_[1]), bytes_.begin() + static_cast<ptrdiff_t>(ends_[1]));
+  bytes_.erase(bytes_.begin() + static_cast<ptrdiff_t>(begins_[1]),
+               bytes_.begin() + static_cast<ptrdiff_t>(ends_[1]));
   expect_damage("number 2, expected 1");
 }
 
@@ -183,7 +185,8 @@ TEST_F(Block, DoubledBlockIsDamage) {
 }
 
 TEST_F(Block, BlockOfAnotherVcpuIsDamage) {
-  const BlockHeader header = {load_le<uint32_t>(&bytes_[begins_[0]]), load_le<uint32_t>(&bytes_[begins_[0] + 4]), 2, 0,
+  const BlockHeader header = {load_le<uint32_t>(&bytes_[begins_[0]]),
+                              load_le<uint32_t>(&bytes_[begins_[0] + 4]), 2, 0,
                               load_le<uint64_t>(&bytes_[begins_[0] + 16])};
   const auto other = encode_block_header(header, VcpuId(4));
   std::copy(other.begin(), other.end(), bytes_.begin() + static_cast<ptrdiff_t>(begins_[0]));
@@ -204,8 +207,8 @@ TEST_F(Block, EmptyFileIsAPrefixWithoutEvents) {
 
 TEST_F(Block, NewerFormatIsRefused) {
   bytes_[8] = kFormatVersion + 1;
-  expect_damage(fmt::format("written by a newer Reprise: format {}, this one reads up to {}", kFormatVersion + 1,
-                            kFormatVersion));
+  expect_damage(fmt::format("written by a newer Reprise: format {}, this one reads up to {}",
+                            kFormatVersion + 1, kFormatVersion));
 }
 
 TEST_F(Block, OtherMagicIsDamage) {

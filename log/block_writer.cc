@@ -12,8 +12,8 @@
 namespace reprise::log {
 namespace {
 
-// zstd's fastest normal level. Level 3 made blocks of transitions 3 % smaller, all others no smaller, for 30 %
-// more CPU time of the whole writer thread (log_bench, Xeon at 2.5 GHz).
+// zstd's fastest normal level. Level 3 made blocks of transitions 3 % smaller, all others no smaller, for 30
+// % more CPU time of the whole writer thread (log_bench, Xeon at 2.5 GHz).
 constexpr int kCompressionLevel = 1;
 
 }  // namespace
@@ -43,9 +43,9 @@ Status BlockWriter::write(BlockEncoder& encoder) {
   encoder.take(raw_);
   REPRISE_CHECK(raw_.size() <= kMaxRawBytes);
   block_.resize(kBlockHeaderBytes + ZSTD_compressBound(raw_.size()));
-  const size_t compressed = ZSTD_compressCCtx(zstd_.get(), block_.data() + kBlockHeaderBytes,
-                                              block_.size() - kBlockHeaderBytes, raw_.data(), raw_.size(),
-                                              kCompressionLevel);
+  const size_t compressed =
+      ZSTD_compressCCtx(zstd_.get(), block_.data() + kBlockHeaderBytes, block_.size() - kBlockHeaderBytes,
+                        raw_.data(), raw_.size(), kCompressionLevel);
   REPRISE_CHECK(!ZSTD_isError(compressed));
   block_.resize(kBlockHeaderBytes + compressed);
   const BlockHeader header = {

@@ -6,16 +6,21 @@ namespace reprise::log {
 
 std::string_view name(Source source) {
   switch (source) {
-    case Source::kTime: return "time";
-    case Source::kTimerCount: return "timer-count";
-    case Source::kConsoleInput: return "console-input";
-    case Source::kConsoleStatus: return "console-status";
+    case Source::kTime:
+      return "time";
+    case Source::kTimerCount:
+      return "timer-count";
+    case Source::kConsoleInput:
+      return "console-input";
+    case Source::kConsoleStatus:
+      return "console-status";
   }
   return "unknown";
 }
 
 std::string_view kind_name(const Event& event) {
-  static constexpr std::array<std::string_view, 6> kNames = {"gain", "loss", "value", "message", "digest", "end"};
+  static constexpr std::array<std::string_view, 6> kNames = {"gain",    "loss",   "value",
+                                                             "message", "digest", "end"};
   static_assert(kNames.size() == std::variant_size_v<decltype(Event::what)>);
   return kNames[event.what.index()];
 }

@@ -10,11 +10,17 @@ namespace reprise::log {
 namespace {
 
 // Bytes of a protobuf varint. Source: Protocol Buffers encoding, "Base 128 Varints": 7 bits each.
-size_t varint_bytes(uint64_t value) { return (static_cast<size_t>(std::bit_width(value | 1)) + 6) / 7; }
+size_t varint_bytes(uint64_t value) {
+  return (static_cast<size_t>(std::bit_width(value | 1)) + 6) / 7;
+}
 
-uint64_t zigzag(int64_t value) { return static_cast<uint64_t>(value) << 1 ^ static_cast<uint64_t>(value >> 63); }
+uint64_t zigzag(int64_t value) {
+  return static_cast<uint64_t>(value) << 1 ^ static_cast<uint64_t>(value >> 63);
+}
 
-char byte_of(auto value) { return static_cast<char>(static_cast<uint8_t>(value)); }
+char byte_of(auto value) {
+  return static_cast<char>(static_cast<uint8_t>(value));
+}
 
 // Reads a column from front to back.
 template <typename Column>
@@ -43,10 +49,19 @@ Cursor(const Column&) -> Cursor<Column>;
 class Decoder {
  public:
   explicit Decoder(const pb::Block& block)
-      : kinds_(block.kinds()), stops_(block.stops()), ticks_(block.ticks()), tickets_(block.tickets()),
-        rights_(block.rights()), page_counts_(block.page_counts()), pages_(block.pages()),
-        versions_(block.versions()), sources_(block.sources()), values_(block.values()),
-        message_kinds_(block.message_kinds()), vectors_(block.vectors()), digests_(block.digests()) {}
+      : kinds_(block.kinds()),
+        stops_(block.stops()),
+        ticks_(block.ticks()),
+        tickets_(block.tickets()),
+        rights_(block.rights()),
+        page_counts_(block.page_counts()),
+        pages_(block.pages()),
+        versions_(block.versions()),
+        sources_(block.sources()),
+        values_(block.values()),
+        message_kinds_(block.message_kinds()),
+        vectors_(block.vectors()),
+        digests_(block.digests()) {}
 
   bool decode(Event& event) {
     uint8_t kind = 0;
@@ -57,13 +72,20 @@ class Decoder {
     state_.position.ticks.raw += ticks;
     event.position = state_.position;
     switch (kind) {
-      case pb::EVENT_KIND_GAIN: return decode_what(event.what.emplace<Gain>());
-      case pb::EVENT_KIND_LOSS: return decode_what(event.what.emplace<Loss>());
-      case pb::EVENT_KIND_VALUE: return decode_what(event.what.emplace<Value>());
-      case pb::EVENT_KIND_APIC_MESSAGE: return decode_what(event.what.emplace<ApicMessage>());
-      case pb::EVENT_KIND_DIGEST: return digests_.take(event.what.emplace<Digest>().registers);
-      case pb::EVENT_KIND_END: return digests_.take(event.what.emplace<End>().registers);
-      default: return false;
+      case pb::EVENT_KIND_GAIN:
+        return decode_what(event.what.emplace<Gain>());
+      case pb::EVENT_KIND_LOSS:
+        return decode_what(event.what.emplace<Loss>());
+      case pb::EVENT_KIND_VALUE:
+        return decode_what(event.what.emplace<Value>());
+      case pb::EVENT_KIND_APIC_MESSAGE:
+        return decode_what(event.what.emplace<ApicMessage>());
+      case pb::EVENT_KIND_DIGEST:
+        return digests_.take(event.what.emplace<Digest>().registers);
+      case pb::EVENT_KIND_END:
+        return digests_.take(event.what.emplace<End>().registers);
+      default:
+        return false;
     }
   }
 
@@ -71,7 +93,8 @@ class Decoder {
   [[nodiscard]] bool done() const {
     return kinds_.left() + stops_.left() + ticks_.left() + tickets_.left() + rights_.left() +
                page_counts_.left() + pages_.left() + versions_.left() + sources_.left() + values_.left() +
-               message_kinds_.left() + vectors_.left() + digests_.left() == 0;
+               message_kinds_.left() + vectors_.left() + digests_.left() ==
+           0;
   }
 
  private:
@@ -159,8 +182,9 @@ void DeltaState::restart() {
 }
 
 size_t BlockEncoder::add(const Event& event) {
-  static_assert(std::is_same_v<decltype(Event::what), std::variant<Gain, Loss, Value, ApicMessage, Digest, End>>,
-                "kinds are numbered by the order of the alternatives: EVENT_KIND_GAIN is the first");
+  static_assert(
+      std::is_same_v<decltype(Event::what), std::variant<Gain, Loss, Value, ApicMessage, Digest, End>>,
+      "kinds are numbered by the order of the alternatives: EVENT_KIND_GAIN is the first");
   if (count_++ == 0) first_position_ = event.position;
   block_.mutable_kinds()->push_back(byte_of(event.what.index() + pb::EVENT_KIND_GAIN));
   const uint64_t stops = event.position.stops - state_.position.stops;
@@ -250,7 +274,8 @@ Status decode_block(Bytes raw, uint32_t count, std::vector<Event>& events) {
   if (raw.size() > kMaxRawBytes || !block.ParseFromArray(raw.data(), static_cast<int>(raw.size())))
     return fail(ErrorCode::kDamaged, "the payload is not a block of events");
   if (count > kMaxBlockEvents || block.kinds().size() != count)
-    return fail(ErrorCode::kDamaged, "the payload holds {} events, the header says {}", block.kinds().size(), count);
+    return fail(ErrorCode::kDamaged, "the payload holds {} events, the header says {}", block.kinds().size(),
+                count);
   events.resize(count);
   Decoder decoder(block);
   for (uint32_t i = 0; i < count; ++i)

@@ -11,15 +11,18 @@ namespace {
 
 // Small numbers, any numbers, and those at which widths and signs change.
 rc::Gen<uint64_t> any_u64() {
-  return rc::gen::oneOf(rc::gen::inRange<uint64_t>(0, 300), rc::gen::arbitrary<uint64_t>(),
-                        rc::gen::element<uint64_t>(0, 1, 127, 128, 1ull << 31, 1ull << 32, 1ull << 63, ~0ull));
+  return rc::gen::oneOf(
+      rc::gen::inRange<uint64_t>(0, 300), rc::gen::arbitrary<uint64_t>(),
+      rc::gen::element<uint64_t>(0, 1, 127, 128, 1ull << 31, 1ull << 32, 1ull << 63, ~0ull));
 }
 
 PageStep any_step() {
   return {PageNumber(*any_u64()), static_cast<uint32_t>(*any_u64())};
 }
 
-Right any_right() { return *rc::gen::element(Right::kNone, Right::kRead, Right::kWrite); }
+Right any_right() {
+  return *rc::gen::element(Right::kNone, Right::kRead, Right::kWrite);
+}
 
 Event any_event() {
   Event event;
@@ -32,20 +35,26 @@ Event any_event() {
       event.what = std::move(gain);
       break;
     }
-    case 1: event.what = Loss{Ticket(*any_u64()), any_right(), any_step()}; break;
+    case 1:
+      event.what = Loss{Ticket(*any_u64()), any_right(), any_step()};
+      break;
     case 2:
       event.what = Value{*rc::gen::element(Source::kTime, Source::kTimerCount, Source::kConsoleInput,
                                            Source::kConsoleStatus),
                          *any_u64()};
       break;
     case 3:
-      event.what = ApicMessage{*rc::gen::element(ApicMessageKind::kFixed, ApicMessageKind::kNmi,
-                                                 ApicMessageKind::kInit, ApicMessageKind::kStartup,
-                                                 ApicMessageKind::kTimer),
-                               *rc::gen::arbitrary<uint8_t>()};
+      event.what = ApicMessage{
+          *rc::gen::element(ApicMessageKind::kFixed, ApicMessageKind::kNmi, ApicMessageKind::kInit,
+                            ApicMessageKind::kStartup, ApicMessageKind::kTimer),
+          *rc::gen::arbitrary<uint8_t>()};
       break;
-    case 4: event.what = Digest{*any_u64()}; break;
-    default: event.what = End{*any_u64()}; break;
+    case 4:
+      event.what = Digest{*any_u64()};
+      break;
+    default:
+      event.what = End{*any_u64()};
+      break;
   }
   return event;
 }
@@ -128,7 +137,9 @@ pb::Block one_event(pb::EventKind kind) {
   return block;
 }
 
-TEST(EventCodec, UnknownKindIsDamage) { expect_damaged(one_event(static_cast<pb::EventKind>(7)), 1); }
+TEST(EventCodec, UnknownKindIsDamage) {
+  expect_damaged(one_event(static_cast<pb::EventKind>(7)), 1);
+}
 
 TEST(EventCodec, MissingColumnIsDamage) {
   for (int kind = pb::EVENT_KIND_GAIN; kind <= pb::EVENT_KIND_END; ++kind)

@@ -12,7 +12,9 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using nlohmann::json;
 
-std::string text_of(const PageStep& step) { return fmt::format("{:#x} v{}", step.page.raw, step.version); }
+std::string text_of(const PageStep& step) {
+  return fmt::format("{:#x} v{}", step.page.raw, step.version);
+}
 
 std::string text_of(const Gain& gain) {
   constexpr size_t kShown = 8;
@@ -27,17 +29,25 @@ std::string text_of(const Loss& loss) {
   return fmt::format("ticket {:<10} {:<5} {}", loss.ticket.raw, name(loss.left), text_of(loss.page));
 }
 
-std::string text_of(const Value& value) { return fmt::format("{} {:#x}", name(value.source), value.value); }
+std::string text_of(const Value& value) {
+  return fmt::format("{} {:#x}", name(value.source), value.value);
+}
 
 std::string text_of(const ApicMessage& message) {
   return fmt::format("{} vector {}", name(message.kind), message.vector);
 }
 
-std::string text_of(const Digest& digest) { return fmt::format("registers {:016x}", digest.registers); }
+std::string text_of(const Digest& digest) {
+  return fmt::format("registers {:016x}", digest.registers);
+}
 
-std::string text_of(const End& end) { return fmt::format("registers {:016x}", end.registers); }
+std::string text_of(const End& end) {
+  return fmt::format("registers {:016x}", end.registers);
+}
 
-json json_of(const PageStep& step) { return {{"page", step.page.raw}, {"version", step.version}}; }
+json json_of(const PageStep& step) {
+  return {{"page", step.page.raw}, {"version", step.version}};
+}
 
 void fill(json& out, const Gain& gain) {
   out["ticket"] = gain.ticket.raw;
@@ -62,9 +72,13 @@ void fill(json& out, const ApicMessage& message) {
   out["vector"] = message.vector;
 }
 
-void fill(json& out, const Digest& digest) { out["registers"] = fmt::format("{:016x}", digest.registers); }
+void fill(json& out, const Digest& digest) {
+  out["registers"] = fmt::format("{:016x}", digest.registers);
+}
 
-void fill(json& out, const End& end) { out["registers"] = fmt::format("{:016x}", end.registers); }
+void fill(json& out, const End& end) {
+  out["registers"] = fmt::format("{:016x}", end.registers);
+}
 
 // `index` < 0: the field is not repeated.
 json field_of(const Message& message, const FieldDescriptor& field, int index) {
@@ -72,15 +86,19 @@ json field_of(const Message& message, const FieldDescriptor& field, int index) {
   const bool one = index < 0;
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_UINT32:
-      return one ? reflection.GetUInt32(message, &field) : reflection.GetRepeatedUInt32(message, &field, index);
+      return one ? reflection.GetUInt32(message, &field)
+                 : reflection.GetRepeatedUInt32(message, &field, index);
     case FieldDescriptor::CPPTYPE_UINT64:
-      return one ? reflection.GetUInt64(message, &field) : reflection.GetRepeatedUInt64(message, &field, index);
+      return one ? reflection.GetUInt64(message, &field)
+                 : reflection.GetRepeatedUInt64(message, &field, index);
     case FieldDescriptor::CPPTYPE_INT64:
       return one ? reflection.GetInt64(message, &field) : reflection.GetRepeatedInt64(message, &field, index);
     case FieldDescriptor::CPPTYPE_STRING:
-      return one ? reflection.GetString(message, &field) : reflection.GetRepeatedString(message, &field, index);
+      return one ? reflection.GetString(message, &field)
+                 : reflection.GetRepeatedString(message, &field, index);
     case FieldDescriptor::CPPTYPE_ENUM:
-      return (one ? reflection.GetEnum(message, &field) : reflection.GetRepeatedEnum(message, &field, index))->name();
+      return (one ? reflection.GetEnum(message, &field) : reflection.GetRepeatedEnum(message, &field, index))
+          ->name();
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return to_json(one ? reflection.GetMessage(message, &field)
                          : reflection.GetRepeatedMessage(message, &field, index));
@@ -93,26 +111,35 @@ json field_of(const Message& message, const FieldDescriptor& field, int index) {
 
 std::string_view name(Right right) {
   switch (right) {
-    case Right::kNone: return "none";
-    case Right::kRead: return "read";
-    case Right::kWrite: return "write";
+    case Right::kNone:
+      return "none";
+    case Right::kRead:
+      return "read";
+    case Right::kWrite:
+      return "write";
   }
   return "unknown";
 }
 
 std::string_view name(ApicMessageKind kind) {
   switch (kind) {
-    case ApicMessageKind::kFixed: return "fixed";
-    case ApicMessageKind::kNmi: return "nmi";
-    case ApicMessageKind::kInit: return "init";
-    case ApicMessageKind::kStartup: return "startup";
-    case ApicMessageKind::kTimer: return "timer";
+    case ApicMessageKind::kFixed:
+      return "fixed";
+    case ApicMessageKind::kNmi:
+      return "nmi";
+    case ApicMessageKind::kInit:
+      return "init";
+    case ApicMessageKind::kStartup:
+      return "startup";
+    case ApicMessageKind::kTimer:
+      return "timer";
   }
   return "unknown";
 }
 
 std::string to_text(const Event& event) {
-  return fmt::format("{:>10} {:>14}  {:<7} {}", event.position.stops, event.position.ticks.raw, kind_name(event),
+  return fmt::format("{:>10} {:>14}  {:<7} {}", event.position.stops, event.position.ticks.raw,
+                     kind_name(event),
                      std::visit([](const auto& what) { return text_of(what); }, event.what));
 }
 

@@ -17,7 +17,8 @@ std::string_view name(ApicMessageKind kind);  // "fixed", "nmi", "init", "startu
 // One line without a newline, in columns: stops, ticks, kind, details. A gain shows at most 8 of its pages.
 std::string to_text(const Event& event);
 
-// {"stops": 1, "ticks": 2, "kind": "gain", ...}: digests are strings of 16 hexadecimal digits, all else numbers.
+// {"stops": 1, "ticks": 2, "kind": "gain", ...}: digests are strings of 16 hexadecimal digits, all else
+// numbers.
 nlohmann::json to_json(const Event& event);
 
 // A manifest or a final record, under the names of schema.proto; 64-bit numbers are numbers.

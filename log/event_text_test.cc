@@ -19,7 +19,8 @@ TEST(EventText, LinesStandInColumns) {
   EXPECT_EQ(to_text({kPosition, Value{Source::kTime, 255}}), "        12            345  value   time 0xff");
   EXPECT_EQ(to_text({kPosition, ApicMessage{ApicMessageKind::kTimer, 0}}),
             "        12            345  message timer vector 0");
-  EXPECT_EQ(to_text({kPosition, Digest{0xab}}), "        12            345  digest  registers 00000000000000ab");
+  EXPECT_EQ(to_text({kPosition, Digest{0xab}}),
+            "        12            345  digest  registers 00000000000000ab");
   EXPECT_EQ(to_text({kPosition, End{0xab}}), "        12            345  end     registers 00000000000000ab");
 }
 
@@ -31,8 +32,9 @@ TEST(EventText, LongGainIsCutAfterEightPages) {
 
 TEST(EventJson, EveryKindHasItsFields) {
   const auto json = [](Event event) { return to_json(event).dump(); };
-  EXPECT_EQ(json({kPosition, Gain{Ticket(7), Right::kWrite, {{PageNumber(18), 3}}}}),
-            R"({"kind":"gain","pages":[{"page":18,"version":3}],"right":"write","stops":12,"ticket":7,"ticks":345})");
+  EXPECT_EQ(
+      json({kPosition, Gain{Ticket(7), Right::kWrite, {{PageNumber(18), 3}}}}),
+      R"({"kind":"gain","pages":[{"page":18,"version":3}],"right":"write","stops":12,"ticket":7,"ticks":345})");
   EXPECT_EQ(json({kPosition, Loss{Ticket(8), Right::kRead, {PageNumber(18), 4}}}),
             R"({"kind":"loss","left":"read","page":18,"stops":12,"ticket":8,"ticks":345,"version":4})");
   EXPECT_EQ(json({kPosition, Value{Source::kConsoleInput, 65}}),

@@ -60,7 +60,8 @@ Result<UniqueFd> open_file(const std::filesystem::path& path) {
 Result<size_t> read_at(int fd, uint64_t offset, std::span<uint8_t> bytes, const std::filesystem::path& name) {
   size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t got = ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    const ssize_t got =
+        ::pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
     if (got < 0) {
       if (errno == EINTR) continue;
       return fail_errno(ErrorCode::kDamaged, errno, fmt::format("cannot read {}", name.string()));

@@ -26,10 +26,13 @@ inline constexpr std::string_view kImageFile = "image.elf";
 inline constexpr std::string_view kConsoleFile = "console";
 inline constexpr std::string_view kFinalFile = "final";
 inline constexpr std::string_view kIndexFile = "index";
-inline std::string log_file_name(VcpuId vcpu) { return "vcpu-" + std::to_string(vcpu.raw) + ".log"; }
+inline std::string log_file_name(VcpuId vcpu) {
+  return "vcpu-" + std::to_string(vcpu.raw) + ".log";
+}
 
-// Writer: a block is closed when its raw payload reaches this: about 7,000 transitions. With 256 KiB files were 6 %
-// smaller, with 16 KiB 2 % larger (log_bench); a debugger that seeks decodes half a block on average.
+// Writer: a block is closed when its raw payload reaches this: about 7,000 transitions. With 256 KiB files
+// were 6 % smaller, with 16 KiB 2 % larger (log_bench); a debugger that seeks decodes half a block on
+// average.
 inline constexpr size_t kBlockBytes = 64 * 1024;
 // Reader: bytes of raw payload that one block may claim. Bounds what a hostile file can make us allocate.
 inline constexpr uint32_t kMaxRawBytes = 4 * 1024 * 1024;

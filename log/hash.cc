@@ -5,9 +5,13 @@
 
 namespace reprise::log {
 
-uint64_t xxh64(Bytes bytes, uint64_t seed) { return XXH64(bytes.data(), bytes.size(), seed); }
+uint64_t xxh64(Bytes bytes, uint64_t seed) {
+  return XXH64(bytes.data(), bytes.size(), seed);
+}
 
-uint64_t xxh3_64(Bytes bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+uint64_t xxh3_64(Bytes bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
 
 std::string xxh3_128_hex(Bytes bytes) {
   const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());

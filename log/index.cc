@@ -37,7 +37,8 @@ Result<pb::Index> read_index(const std::filesystem::path& folder, uint32_t vcpus
   if (!index.ParseFromArray(payload->data(), static_cast<int>(payload->size())))
     return fail(ErrorCode::kDamaged, "{} is not an index", path.string());
   if (static_cast<uint32_t>(index.logs_size()) != vcpus)
-    return fail(ErrorCode::kDamaged, "{} has {} logs, the recording {}", path.string(), index.logs_size(), vcpus);
+    return fail(ErrorCode::kDamaged, "{} has {} logs, the recording {}", path.string(), index.logs_size(),
+                vcpus);
   return index;
 }
 

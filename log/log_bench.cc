@@ -29,7 +29,9 @@ Event time_event(uint64_t i) {
   return {{i, Ticks(i * 2000 + mix(i) % 300)}, Value{Source::kTime, i * 25000 + mix(i) % 9000}};
 }
 
-Event digest_event(uint64_t i) { return {{i, Ticks(i * 2000 + mix(i) % 300)}, Digest{mix(i) * 31}}; }
+Event digest_event(uint64_t i) {
+  return {{i, Ticks(i * 2000 + mix(i) % 300)}, Digest{mix(i) * 31}};
+}
 
 Event interrupt_event(uint64_t i) {
   return {{i * 7, Ticks(i * 100'000 + mix(i) % 5000)}, ApicMessage{ApicMessageKind::kTimer, 0}};

@@ -12,13 +12,15 @@ uint32_t bit_of(VcpuId vcpu) {
 
 template <typename... Args>
 tl::unexpected<Error> broken(const PageStep& step, fmt::format_string<Args...> format, Args&&... args) {
-  return fail(ErrorCode::kDamaged, "page {:#x}: {}", step.page.raw, fmt::format(format, std::forward<Args>(args)...));
+  return fail(ErrorCode::kDamaged, "page {:#x}: {}", step.page.raw,
+              fmt::format(format, std::forward<Args>(args)...));
 }
 
 }  // namespace
 
 Status PageHistory::check_version(Page& page, const PageStep& step, Known known) {
-  const bool fits = known == Known::kAll ? step.version == page.next_version : step.version >= page.next_version;
+  const bool fits =
+      known == Known::kAll ? step.version == page.next_version : step.version >= page.next_version;
   if (!fits) return broken(step, "version {}, expected {}", step.version, page.next_version);
   page.next_version = step.version + 1;
   return {};

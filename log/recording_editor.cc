@@ -9,7 +9,8 @@
 namespace reprise::log {
 namespace {
 
-Result<pb::LogIndex> write_log(const std::filesystem::path& folder, VcpuId vcpu, const std::vector<Event>& events) {
+Result<pb::LogIndex> write_log(const std::filesystem::path& folder, VcpuId vcpu,
+                               const std::vector<Event>& events) {
   TRY_ASSIGN(const auto writer, BlockWriter::create(folder, vcpu));
   BlockEncoder encoder;
   for (const Event& event : events) {
@@ -61,8 +62,8 @@ Status RecordingEditor::save(const std::filesystem::path& folder) const {
   return write_sealed_file(folder / kFinalFile, kFinalMagic, final->SerializeAsString());
 }
 
-Status edit_event(const std::filesystem::path& from, const std::filesystem::path& to, VcpuId vcpu, size_t index,
-                  const std::function<void(Event&)>& edit) {
+Status edit_event(const std::filesystem::path& from, const std::filesystem::path& to, VcpuId vcpu,
+                  size_t index, const std::function<void(Event&)>& edit) {
   TRY_ASSIGN(RecordingEditor editor, RecordingEditor::open(from));
   if (vcpu.raw >= editor.logs.size() || index >= editor.log(vcpu).size())
     return fail(ErrorCode::kUsage, "the recording has no event {} of vCPU {}", index, vcpu.raw);

@@ -1,5 +1,5 @@
-// Test support, in no shipped program: forges recordings. What it writes has valid sums everywhere, so only the
-// rules above the blocks can find the change.
+// Test support, in no shipped program: forges recordings. What it writes has valid sums everywhere, so only
+// the rules above the blocks can find the change.
 #pragma once
 
 #include <filesystem>
@@ -43,7 +43,7 @@ class RecordingEditor {
 
 // Copies the recording `from` to `to` with event number `index` (from 0) of one vCPU changed by `edit`.
 // Errors: kNotFound, kDamaged, kUsage (also if there is no such event), kOutput.
-Status edit_event(const std::filesystem::path& from, const std::filesystem::path& to, VcpuId vcpu, size_t index,
-                  const std::function<void(Event&)>& edit);
+Status edit_event(const std::filesystem::path& from, const std::filesystem::path& to, VcpuId vcpu,
+                  size_t index, const std::function<void(Event&)>& edit);
 
 }  // namespace reprise::log

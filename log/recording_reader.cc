@@ -36,8 +36,8 @@ Status Recording::read_manifest() {
   if (!manifest_.ParseFromArray(payload->data(), static_cast<int>(payload->size())))
     return fail(ErrorCode::kDamaged, "{} is not a manifest", path.string());
   if (manifest_.vcpus() == 0 || manifest_.vcpus() > kMaxVcpus)
-    return fail(ErrorCode::kDamaged, "{} names {} vCPUs, 1 to {} are possible", path.string(), manifest_.vcpus(),
-                kMaxVcpus);
+    return fail(ErrorCode::kDamaged, "{} names {} vCPUs, 1 to {} are possible", path.string(),
+                manifest_.vcpus(), kMaxVcpus);
   return {};
 }
 
@@ -94,6 +94,8 @@ Result<VcpuLogReader> Recording::open_log_at(VcpuId vcpu, const pb::Index& index
   return VcpuLogReader(std::move(*blocks), final_ ? LogEnd::kEndEvent : LogEnd::kAnywhere);
 }
 
-Result<pb::Index> Recording::index() const { return read_index(folder_, vcpus()); }
+Result<pb::Index> Recording::index() const {
+  return read_index(folder_, vcpus());
+}
 
 }  // namespace reprise::log

@@ -28,7 +28,9 @@ Result<std::vector<Event>> read_all(const Recording& recording, VcpuId vcpu) {
 }
 
 // The next event, or none also after an error.
-std::optional<Event> next_of(VcpuLogReader& reader) { return reader.next().value_or(std::nullopt); }
+std::optional<Event> next_of(VcpuLogReader& reader) {
+  return reader.next().value_or(std::nullopt);
+}
 
 class RecordingTest : public testing::Test {
  protected:
@@ -120,7 +122,8 @@ TEST_F(RecordingTest, ImageOutsideTheFolderIsRefused) {
 TEST_F(RecordingTest, ImpossibleVcpuCountIsDamage) {
   for (const uint32_t vcpus : {0u, kMaxVcpus + 1, ~0u}) {
     sample_.manifest.set_vcpus(vcpus);
-    ASSERT_TRUE(write_sealed_file(path_ / kManifestFile, kManifestMagic, sample_.manifest.SerializeAsString()));
+    ASSERT_TRUE(
+        write_sealed_file(path_ / kManifestFile, kManifestMagic, sample_.manifest.SerializeAsString()));
     expect_refused(ErrorCode::kDamaged, "vCPUs");
   }
 }

@@ -53,7 +53,9 @@ Status RecordingWriter::fill(RecordingWriter& writer, pb::Manifest& manifest, By
   return write_sealed_file(writer.folder_ / kManifestFile, kManifestMagic, manifest.SerializeAsString());
 }
 
-RecordingWriter::~RecordingWriter() { stop(); }
+RecordingWriter::~RecordingWriter() {
+  stop();
+}
 
 VcpuLogWriter& RecordingWriter::vcpu(VcpuId vcpu) {
   REPRISE_CHECK(vcpu.raw < logs_.size());

@@ -23,8 +23,8 @@ namespace reprise::log {
 
 // Encodes, compresses and writes on one thread of its own; what it has written is a readable prefix at every
 // moment, so a crash, a full disk or kill -9 loses at most the last `flush_interval`.
-// Threads: each VcpuLogWriter belongs to its vCPU's thread; error(), failed() and bytes_written() may be called
-// from any; the rest is for the thread that owns the recorder.
+// Threads: each VcpuLogWriter belongs to its vCPU's thread; error(), failed() and bytes_written() may be
+// called from any; the rest is for the thread that owns the recorder.
 class RecordingWriter {
  public:
   struct Options {
@@ -64,9 +64,9 @@ class RecordingWriter {
   // Bytes of the logs so far, compressed.
   [[nodiscard]] uint64_t bytes_written() const;
 
-  // The clean end: flushes all logs, then writes console, index and, last and atomically, `final`, of which the
-  // console's size and hash are filled in. Call once.
-  // Requires: each log ended with End. Errors: kOutput, also an earlier one; the recording is a prefix then.
+  // The clean end: flushes all logs, then writes console, index and, last and atomically, `final`, of which
+  // the console's size and hash are filled in. Call once. Requires: each log ended with End. Errors: kOutput,
+  // also an earlier one; the recording is a prefix then.
   Status finish(pb::Final final, std::string_view console = {});
 
  private:

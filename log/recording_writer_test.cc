@@ -18,15 +18,19 @@
 namespace reprise::log {
 namespace {
 
-using testing::HasSubstr;
 using std::chrono::milliseconds;
+using testing::HasSubstr;
 
 const std::vector<uint8_t> kImage = {1, 2, 3, 4};
 
-Event time_event(uint64_t i) { return {{i, Ticks(3 * i)}, Value{Source::kTime, i * 1000}}; }
+Event time_event(uint64_t i) {
+  return {{i, Ticks(3 * i)}, Value{Source::kTime, i * 1000}};
+}
 
 // Something that hardly compresses, to fill disks with.
-Event random_event(uint64_t i) { return {{i, Ticks(3 * i)}, Digest{i * 0x9e3779b97f4a7c15ull ^ i << 29}}; }
+Event random_event(uint64_t i) {
+  return {{i, Ticks(3 * i)}, Digest{i * 0x9e3779b97f4a7c15ull ^ i << 29}};
+}
 
 Result<std::vector<Event>> events_of(const std::filesystem::path& folder, VcpuId vcpu) {
   TRY_ASSIGN(const Recording recording, Recording::open(folder));
@@ -279,7 +283,8 @@ TEST_F(RecordingWriterTest, KilledWriterLeavesAPrefixThatVerifies) {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
-      auto writer = RecordingWriter::create(path, sample_manifest(1), kImage, {.flush_interval = milliseconds(1)});
+      auto writer =
+          RecordingWriter::create(path, sample_manifest(1), kImage, {.flush_interval = milliseconds(1)});
       for (uint64_t i = 0; writer; ++i) (*writer)->vcpu(VcpuId(0)).append(random_event(i));
       ::_exit(1);
     }

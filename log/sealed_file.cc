@@ -16,7 +16,9 @@ constexpr size_t kSumAt = 16;
 constexpr size_t kHeaderBytes = 24;
 
 // Over the fields before the sum, then over the payload with that as its seed.
-uint64_t sum_of(Bytes header, Bytes payload) { return xxh64(payload, xxh64(header.first(kSumAt))); }
+uint64_t sum_of(Bytes header, Bytes payload) {
+  return xxh64(payload, xxh64(header.first(kSumAt)));
+}
 
 }  // namespace
 

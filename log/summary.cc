@@ -19,7 +19,8 @@ void count_pages(const Event& event, PageCounts& pages) {
 }
 
 // Reads blocks, not events: it needs their sizes.
-Result<VcpuSummary> summarize_log(const Recording& recording, VcpuId vcpu, Summary& summary, PageCounts& pages) {
+Result<VcpuSummary> summarize_log(const Recording& recording, VcpuId vcpu, Summary& summary,
+                                  PageCounts& pages) {
   VcpuSummary log;
   TRY_ASSIGN(VcpuLogReader reader, recording.open_log(vcpu));
   BlockEncoder encoder;
@@ -66,8 +67,8 @@ Result<Summary> summarize(const Recording& recording, size_t top_pages) {
   Summary summary;
   summary.finished = recording.final().has_value();
   if (recording.final()) summary.wall_nanoseconds = recording.final()->wall_nanoseconds();
-  for (const Event& sample : {Event{{}, Gain()}, Event{{}, Loss()}, Event{{}, Value()}, Event{{}, ApicMessage()},
-                              Event{{}, Digest()}, Event{{}, End()}})
+  for (const Event& sample : {Event{{}, Gain()}, Event{{}, Loss()}, Event{{}, Value()},
+                              Event{{}, ApicMessage()}, Event{{}, Digest()}, Event{{}, End()}})
     summary.kinds.push_back({std::string(kind_name(sample))});
   PageCounts pages;
   for (uint32_t i = 0; i < recording.vcpus(); ++i) {
@@ -85,11 +86,11 @@ Result<Summary> summarize(const Recording& recording, size_t top_pages) {
 
 nlohmann::json to_json(const Summary& summary) {
   nlohmann::json out = {
-      {"finished", summary.finished},       {"wall_nanoseconds", summary.wall_nanoseconds},
-      {"events", summary.events},           {"raw_bytes", summary.raw_bytes},
-      {"file_bytes", summary.file_bytes},   {"transitions", summary.transitions},
-      {"pages", summary.pages},             {"kinds", nlohmann::json::array()},
-      {"vcpus", nlohmann::json::array()},   {"top_pages", nlohmann::json::array()},
+      {"finished", summary.finished},     {"wall_nanoseconds", summary.wall_nanoseconds},
+      {"events", summary.events},         {"raw_bytes", summary.raw_bytes},
+      {"file_bytes", summary.file_bytes}, {"transitions", summary.transitions},
+      {"pages", summary.pages},           {"kinds", nlohmann::json::array()},
+      {"vcpus", nlohmann::json::array()}, {"top_pages", nlohmann::json::array()},
   };
   const double seconds = static_cast<double>(summary.wall_nanoseconds) / 1e9;
   if (seconds > 0) {
@@ -100,9 +101,13 @@ nlohmann::json to_json(const Summary& summary) {
   for (const KindSummary& kind : summary.kinds)
     out["kinds"].push_back({{"kind", kind.kind}, {"events", kind.events}, {"bytes", kind.bytes}});
   for (const VcpuSummary& log : summary.vcpus)
-    out["vcpus"].push_back({{"events", log.events}, {"blocks", log.blocks}, {"raw_bytes", log.raw_bytes},
-                            {"file_bytes", log.file_bytes}, {"stops", log.last.stops},
-                            {"ticks", log.last.ticks.raw}, {"torn", log.torn}});
+    out["vcpus"].push_back({{"events", log.events},
+                            {"blocks", log.blocks},
+                            {"raw_bytes", log.raw_bytes},
+                            {"file_bytes", log.file_bytes},
+                            {"stops", log.last.stops},
+                            {"ticks", log.last.ticks.raw},
+                            {"torn", log.torn}});
   for (const PageSummary& page : summary.top_pages)
     out["top_pages"].push_back({{"page", page.page.raw}, {"transitions", page.transitions}});
   return out;

@@ -41,8 +41,9 @@ TEST(SummaryTest, BytesOfKindsAddUpToTheRawBytesOverManyBlocks) {
   const auto summary = summary_of(sample_recording(1, 4000), 1);
   ASSERT_TRUE(summary);
   EXPECT_GT(summary->vcpus[0].blocks, 2u);
-  const uint64_t sum = std::accumulate(summary->kinds.begin(), summary->kinds.end(), uint64_t(0),
-                                       [](uint64_t sum, const KindSummary& kind) { return sum + kind.bytes; });
+  const uint64_t sum =
+      std::accumulate(summary->kinds.begin(), summary->kinds.end(), uint64_t(0),
+                      [](uint64_t sum, const KindSummary& kind) { return sum + kind.bytes; });
   EXPECT_LE(sum, summary->raw_bytes);
   EXPECT_LE(summary->raw_bytes, sum + 13 * 4 * summary->vcpus[0].blocks);
 }

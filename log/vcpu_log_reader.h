@@ -24,7 +24,8 @@ class VcpuLogReader {
   VcpuLogReader(std::unique_ptr<BlockReader> blocks, LogEnd end) : blocks_(std::move(blocks)), end_(end) {}
 
   // The next event; nothing at the end of the log (of a prefix: after its last whole block).
-  // Errors: kDamaged, naming file, block number and byte offset. Cost: 60 ns for a value, 170 for a transition, reading a block included.
+  // Errors: kDamaged, naming file, block number and byte offset. Cost: 60 ns for a value, 170 for a
+  // transition, reading a block included.
   Result<std::optional<Event>> next();
 
   // The event that next() will return, or null at the end. Valid until the next call of either.

@@ -17,11 +17,10 @@ class VcpuLogWriter {
  public:
   VcpuLogWriter(std::unique_ptr<BlockWriter> file, WakeUp& wake_up, size_t limit_bytes);
 
-  // Adds the next event of this vCPU. Never fails: an error of the disk shows in RecordingWriter::failed(), and
-  // events are dropped from then on. Requires: positions do not go back, tickets increase, nothing follows End
-  // (verify_recording() would call the recording damaged).
-  // Cost: about 60 ns (80 to 100 beside a busy writer thread), no allocation in the steady state; waits while the
-  // disk is far behind.
+  // Adds the next event of this vCPU. Never fails: an error of the disk shows in RecordingWriter::failed(),
+  // and events are dropped from then on. Requires: positions do not go back, tickets increase, nothing
+  // follows End (verify_recording() would call the recording damaged). Cost: about 60 ns (80 to 100 beside a
+  // busy writer thread), no allocation in the steady state; waits while the disk is far behind.
   void append(Event&& event) { queue_.append(std::move(event)); }
   void append(const Event& event) { queue_.append(Event(event)); }
 

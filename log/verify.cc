@@ -95,7 +95,8 @@ Status walk_transitions(std::vector<LogWalk>& walks, bool serial, Verified& veri
     if (ticket == verified.complete + 1) verified.complete = ticket;
     const bool gap = ticket != verified.complete;
     if (gap && verified.finished)
-      return walk->damaged(fmt::format("ticket {}, but no log has ticket {}", ticket.raw, verified.complete.raw + 1));
+      return walk->damaged(
+          fmt::format("ticket {}, but no log has ticket {}", ticket.raw, verified.complete.raw + 1));
     TRY(apply(history, *walk, serial, gap ? PageHistory::Known::kSome : PageHistory::Known::kAll));
     last = ticket;
     ++verified.transitions;
@@ -117,8 +118,8 @@ Status check_final(const Recording& recording, const std::vector<LogWalk>& walks
   for (const LogWalk& walk : walks) {
     const uint64_t expected = final.register_digests(static_cast<int>(walk.vcpu().raw));
     if (walk.end()->registers != expected)
-      return walk.damaged(fmt::format("the register digest is {:016x}, {} says {:016x}", walk.end()->registers,
-                                      path, expected));
+      return walk.damaged(fmt::format("the register digest is {:016x}, {} says {:016x}",
+                                      walk.end()->registers, path, expected));
   }
   return recording.console().map([](const std::string&) {});
 }

@@ -18,22 +18,22 @@ struct VerifiedLog {
 };
 
 struct Verified {
-  bool finished = false;      // there is a `final`
-  uint64_t transitions = 0;   // gains and losses
-  // All tickets 1 .. this are there. In a finished recording that is all of them; in a prefix, whose logs end at
-  // different moments, it is as far as the vCPUs' order is known.
+  bool finished = false;     // there is a `final`
+  uint64_t transitions = 0;  // gains and losses
+  // All tickets 1 .. this are there. In a finished recording that is all of them; in a prefix, whose logs end
+  // at different moments, it is as far as the vCPUs' order is known.
   Ticket complete;
-  uint64_t pages = 0;  // pages that had a transition
+  uint64_t pages = 0;             // pages that had a transition
   std::vector<VerifiedLog> logs;  // by vCPU
 };
 
-// Reads all of a recording. Checked always: block sums and decoding; positions never go back; tickets increase
-// within a log and no two logs have the same; nothing follows End; the index, if there is one, is that of the
-// logs; page histories (log/page_history.h), fully up to `complete`, behind it only that versions increase; in
-// serial mode, that only page 0 has transitions. With `final`: also tickets are exactly 1 .. final.tickets, each
-// log ends with End and the register digest that `final` has, and the console is what `final` says.
-// Errors: kDamaged with the place. Cost: reads everything once; memory for one block per vCPU and one entry
-// per page.
+// Reads all of a recording. Checked always: block sums and decoding; positions never go back; tickets
+// increase within a log and no two logs have the same; nothing follows End; the index, if there is one, is
+// that of the logs; page histories (log/page_history.h), fully up to `complete`, behind it only that versions
+// increase; in serial mode, that only page 0 has transitions. With `final`: also tickets are exactly 1 ..
+// final.tickets, each log ends with End and the register digest that `final` has, and the console is what
+// `final` says. Errors: kDamaged with the place. Cost: reads everything once; memory for one block per vCPU
+// and one entry per page.
 Result<Verified> verify_recording(const Recording& recording);
 
 }  // namespace reprise::log

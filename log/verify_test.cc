@@ -201,14 +201,17 @@ TEST(EditEvent, ChangesOneEventAndNothingElse) {
   const TemporaryFolder folder;
   const RecordingEditor sample = sample_recording(2, 3);
   ASSERT_TRUE(sample.save(folder / "a"));
-  ASSERT_TRUE(edit_event(folder / "a", folder / "b", VcpuId(1), 2, [](Event& event) { event.position.ticks.raw += 1; }));
+  ASSERT_TRUE(edit_event(folder / "a", folder / "b", VcpuId(1), 2,
+                         [](Event& event) { event.position.ticks.raw += 1; }));
   auto forged = RecordingEditor::open(folder / "b");
   ASSERT_TRUE(forged) << forged.error().message;
   EXPECT_NE(forged->log(VcpuId(1))[2], sample.logs[1][2]);
   forged->log(VcpuId(1))[2].position.ticks.raw -= 1;
   EXPECT_EQ(forged->logs, sample.logs);
-  EXPECT_EQ(edit_event(folder / "a", folder / "c", VcpuId(1), 999, [](Event&) {}).error().code, ErrorCode::kUsage);
-  EXPECT_EQ(edit_event(folder / "a", folder / "b", VcpuId(1), 0, [](Event&) {}).error().code, ErrorCode::kUsage);
+  EXPECT_EQ(edit_event(folder / "a", folder / "c", VcpuId(1), 999, [](Event&) {}).error().code,
+            ErrorCode::kUsage);
+  EXPECT_EQ(edit_event(folder / "a", folder / "b", VcpuId(1), 0, [](Event&) {}).error().code,
+            ErrorCode::kUsage);
 }
 
 }  // namespace

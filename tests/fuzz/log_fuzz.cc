@@ -1,4 +1,5 @@
-// Reading recordings from arbitrary bytes: each must be decoded or refused, within the limits of log/format.h.
+// Reading recordings from arbitrary bytes: each must be decoded or refused, within the limits of
+// log/format.h.
 //
 // The first byte chooses what the rest is: a block's payload behind its checksums (where the fuzzer could not
 // get by itself), a whole log file, or a block header with a payload, given valid checksums.
@@ -30,8 +31,10 @@ void use(const std::vector<Event>& events) {
   for (const Event& event : events) {
     REPRISE_CHECK(!to_text(event).empty());
     REPRISE_CHECK(!to_json(event).dump().empty());
-    if (const auto* gain = std::get_if<Gain>(&event.what)) (void)history.apply(kVcpu, *gain, PageHistory::Known::kAll);
-    if (const auto* loss = std::get_if<Loss>(&event.what)) (void)history.apply(kVcpu, *loss, PageHistory::Known::kAll);
+    if (const auto* gain = std::get_if<Gain>(&event.what))
+      (void)history.apply(kVcpu, *gain, PageHistory::Known::kAll);
+    if (const auto* loss = std::get_if<Loss>(&event.what))
+      (void)history.apply(kVcpu, *loss, PageHistory::Known::kAll);
     encoder.add(event);
   }
   std::string raw;
@@ -70,7 +73,8 @@ void fuzz_sealed_block(Bytes bytes) {
   };
   const Bytes payload = bytes.subspan(12);
   const auto log_header = encode_log_header(kVcpu);
-  const auto header = encode_block_header({field(0), field(4), field(8), 0, payload_sum(payload, kVcpu)}, kVcpu);
+  const auto header =
+      encode_block_header({field(0), field(4), field(8), 0, payload_sum(payload, kVcpu)}, kVcpu);
   std::vector<uint8_t> file(log_header.begin(), log_header.end());
   file.insert(file.end(), header.begin(), header.end());
   file.insert(file.end(), payload.begin(), payload.end());
@@ -83,9 +87,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   const Bytes rest(data + 1, size - 1);
   switch (data[0] % 3) {
-    case 0: fuzz_payload(rest); break;
-    case 1: fuzz_file({rest.begin(), rest.end()}); break;
-    default: fuzz_sealed_block(rest); break;
+    case 0:
+      fuzz_payload(rest);
+      break;
+    case 1:
+      fuzz_file({rest.begin(), rest.end()});
+      break;
+    default:
+      fuzz_sealed_block(rest);
+      break;
   }
   return 0;
 }
