@@ -197,9 +197,10 @@ void CrewMember::wait_for_mail() {
 }
 
 Status CrewMember::drop_some() {
-  for (const PageNumber page : recent_) {
-    if (view_.right(page) == Right::kNone || !policy_.drop()) continue;
-    if (!ownership_.try_begin(page, vcpu_)) continue;
+  if (recent_.empty()) return {};
+  for (uint32_t left = policy_.drops(); left > 0; --left) {
+    const PageNumber page = recent_[policy_.pick(recent_.size())];
+    if (view_.right(page) == Right::kNone || !ownership_.try_begin(page, vcpu_)) continue;
     TRY(give_up(page, Right::kNone));
     release(page);
   }

@@ -40,8 +40,10 @@ class Policy {
   std::optional<uint64_t> early_stop();
   // Chaos: microseconds to do nothing at this stop; 0 mostly.
   uint32_t pause_us();
-  // Chaos: whether to give this page up now for no reason.
-  bool drop();
+  // Chaos: how many of the pages granted lately to give up now for no reason; mostly 0.
+  uint32_t drops();
+  // Chaos: which of `count` things. Requires: count > 0.
+  size_t pick(size_t count) { return below(count); }
   // Chaos: whether to grant reading only, although the instruction will write.
   bool read_first();
 

@@ -17,7 +17,7 @@ namespace reprise::vmm {
 namespace {
 
 constexpr uint64_t kNeeded = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
-                             UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+                             UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 
 }  // namespace
 
@@ -35,7 +35,8 @@ Result<std::unique_ptr<ept::PageMapper>> UserfaultMapper::create(uint8_t* base, 
   uffdio_register region{};
   region.range.start = reinterpret_cast<uint64_t>(base);
   region.range.len = bytes;
-  region.mode = UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
+  // MINOR: pages in the page cache; MISSING: pages that nobody has touched yet, which the kernel would else just make.
+  region.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
   if (::ioctl(fd.get(), UFFDIO_REGISTER, &region) < 0)
     return fail_errno(ErrorCode::kHost, errno, "UFFDIO_REGISTER of a view");
 
