@@ -7,11 +7,12 @@
 namespace reprise::ept {
 namespace {
 
-// Source: Intel SDM vol. 3, table 6-1; 21, 29 and 30 (control protection, VMM communication, security) as
-// well.
+// One bit a vector: 8, 10 to 14, 17, 21, and AMD's 29 and 30.
+// Source: Intel SDM vol. 3, table 6-1; AMD APM vol. 2, table 8-1.
+constexpr uint32_t kVectorsWithErrorCode = 1u << 8 | 0x1fu << 10 | 1u << 17 | 1u << 21 | 1u << 29 | 1u << 30;
+
 bool pushes_error_code(uint8_t vector) {
-  constexpr uint32_t kWithCode = 1u << 8 | 0x1fu << 10 | 1u << 17 | 1u << 21 | 1u << 29 | 1u << 30;
-  return vector < 32 && (kWithCode >> vector & 1) != 0;
+  return vector < 32 && (kVectorsWithErrorCode >> vector & 1) != 0;
 }
 
 struct Gate {
@@ -28,7 +29,7 @@ Gate gate_of(uint64_t low) {
 
 void deliver_real(AccessCollector& collector, uint8_t vector) {
   const CpuState& state = collector.state();
-  collector.touch((state.idt.base + vector * 4u) & 0xffff'ffff, 4, collector.system_touch());
+  collector.touch((state.idt.base + vector * uint64_t{4}) & 0xffff'ffff, 4, collector.system_touch());
   collector.touch_stack(collector.stack_pointer() - 6, 6, Right::kWrite);
 }
 
@@ -37,7 +38,8 @@ void push_frame_64(AccessCollector& collector, const Gate& gate, uint8_t level, 
   const CpuState& state = collector.state();
   uint64_t stack = state.registers[kRsp];
   if (gate.stack_index != 0 || level < state.cpl) {
-    const uint64_t slot = gate.stack_index != 0 ? 0x24 + (gate.stack_index - 1u) * 8u : 4 + level * 8u;
+    const uint64_t slot =
+        gate.stack_index != 0 ? 0x24 + (gate.stack_index - 1u) * uint64_t{8} : 4 + level * uint64_t{8};
     uint8_t raw[8];
     if (collector.read(state.tr.base + slot, raw, collector.system_touch()) != TouchOutcome::kDone) return;
     std::memcpy(&stack, raw, sizeof stack);
@@ -54,8 +56,8 @@ void push_frame_32(AccessCollector& collector, uint8_t level, uint64_t item, uin
     return;
   }
   uint8_t raw[8];
-  if (collector.read((state.tr.base + 4 + level * 8u) & 0xffff'ffff, raw, collector.system_touch()) !=
-      TouchOutcome::kDone)
+  if (collector.read((state.tr.base + 4 + level * uint64_t{8}) & 0xffff'ffff, raw,
+                     collector.system_touch()) != TouchOutcome::kDone)
     return;
   uint32_t stack = 0;
   uint16_t selector = 0;

@@ -31,12 +31,7 @@ bool touches_nothing(const ZydisDecodedInstruction& instruction) {
     default:
       break;
   }
-  switch (instruction.mnemonic) {
-    case ZYDIS_MNEMONIC_INVLPG:
-      return true;
-    default:
-      return false;
-  }
+  return instruction.mnemonic == ZYDIS_MNEMONIC_INVLPG;
 }
 
 // Lanes that a mask may switch off do not fault. The masks are not in CpuState, so all lanes are listed. MPX
@@ -50,7 +45,6 @@ bool may_touch_less(const ZydisDecodedInstruction& instruction) {
     case ZYDIS_MNEMONIC_VMASKMOVPD:
     case ZYDIS_MNEMONIC_VPMASKMOVD:
     case ZYDIS_MNEMONIC_VPMASKMOVQ:
-      return true;
     case ZYDIS_MNEMONIC_BNDMOV:
       return true;
     case ZYDIS_MNEMONIC_MOVSXD:
@@ -79,10 +73,11 @@ Touch touch_of(const AccessCollector& collector, const Memory& memory, Right rig
 
 // --- strings ---
 
+constexpr uint64_t kAnyRepeat = ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
+
 // The first element, and as much of what follows as the options allow. Source: Intel SDM vol. 2, REP.
 void touch_string(AccessCollector& collector, const Decoded& decoded, const ZydisDecodedOperand& operand) {
   const ZydisDecodedInstruction& instruction = decoded.instruction;
-  constexpr uint64_t kAnyRepeat = ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
   const bool repeated = (instruction.attributes & kAnyRepeat) != 0;
   const uint64_t count =
       repeated ? collector.state().registers[kRcx] & width_mask(instruction.address_width) : 1;

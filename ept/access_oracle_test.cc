@@ -122,7 +122,7 @@ bool set_up_arena() {
   return ok;
 }
 
-// Bytes of the arena before each trial: small positive numbers, so that what is popped or loaded is harmless.
+// The arena before each trial: the code, and zeros, so that what is popped or loaded is harmless.
 void fill_arena(const Trial& trial) {
   std::memset(g_shadow, 0, kArenaBytes);
   std::memcpy(g_shadow + (trial.state.rip - kArena), trial.code.data(), trial.code.size());
@@ -357,6 +357,7 @@ bool is_exact(const ZydisDecodedInstruction& instruction) {
     case ZYDIS_MNEMONIC_VPMASKMOVD:
     case ZYDIS_MNEMONIC_VPMASKMOVQ:
     case ZYDIS_MNEMONIC_BNDMOV:
+    case ZYDIS_MNEMONIC_ENTER:  // the probe of the new top: Intel makes it, others may not
       return false;
     case ZYDIS_MNEMONIC_MOVSXD:
       return instruction.operand_width != 16;

@@ -171,13 +171,14 @@ void touch_selector_operand(AccessCollector& collector, const Decoded& decoded,
 
 // --- I/O ---
 
+constexpr uint64_t kMapBaseOffset = 0x66;  // in the TSS, 16 bits. Source: Intel SDM vol. 3, figure 7-2
+
 // Source: Intel SDM vol. 1, 19.5.2: two bytes of the bitmap are always read.
 void touch_io_bitmap(AccessCollector& collector, const Decoded& decoded) {
   const CpuState& state = collector.state();
   const bool checked = (state.cr0 & kCr0ProtectionEnable) != 0 &&
                        (collector.virtual_8086() || state.cpl > (state.rflags >> 12 & 3));
   if (!checked) return;
-  constexpr uint64_t kMapBaseOffset = 0x66;
   uint8_t raw[2];
   if (kMapBaseOffset + 1 > state.tr.limit) return collector.raise(kVectorGeneralProtection);
   if (collector.read(state.tr.base + kMapBaseOffset, raw, collector.system_touch()) != TouchOutcome::kDone)
