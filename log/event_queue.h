@@ -45,7 +45,7 @@ class EventQueue {
 
  private:
   // Wakes the writer thread early: about 8,000 plain events, of the order of one block.
-  static constexpr size_t kWakeBytes = 512 * 1024;
+  static constexpr size_t kWakeBytes = size_t{512} * 1024;
 
   WakeUp& wake_up_;
   const size_t limit_bytes_;

@@ -33,7 +33,7 @@ inline std::string log_file_name(VcpuId vcpu) {
 // Writer: a block is closed when its raw payload reaches this: about 7,000 transitions. With 256 KiB files
 // were 6 % smaller, with 16 KiB 2 % larger (log_bench); a debugger that seeks decodes half a block on
 // average.
-inline constexpr size_t kBlockBytes = 64 * 1024;
+inline constexpr size_t kBlockBytes = size_t{64} * 1024;
 // Reader: bytes of raw payload that one block may claim. Bounds what a hostile file can make us allocate.
 inline constexpr uint32_t kMaxRawBytes = 4 * 1024 * 1024;
 // Bytes of compressed payload: ZSTD_compressBound(kMaxRawBytes) is 4,210,688; rounded up.

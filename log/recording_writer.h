@@ -34,7 +34,7 @@ class RecordingWriter {
     // How long an event may wait for the disk. A block is closed then even if it is small.
     std::chrono::milliseconds flush_interval{50};
     // Bytes of events, all vCPUs together, that may wait in memory before append() waits.
-    size_t queue_bytes = 64 * 1024 * 1024;
+    size_t queue_bytes = size_t{64} * 1024 * 1024;
   };
 
   // Makes `folder`, which must not exist, with image, logs and manifest. Fills in the manifest's
