@@ -1,0 +1,132 @@
+// forge: copies a recording with one thing changed and all sums valid, for tests of what replay finds.
+//
+//   forge FROM TO WHAT SEED
+//
+// WHAT: ticket, gain-position, loss-position, value, message-position, message-vector, digest, end (one event,
+// chosen by SEED, so are vCPU and change), cpuid (the manifest asks for a feature that no processor has). Prints
+// what it changed. Exit status: 0; 3 the recording has no such event; 1 any other failure.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cstdio>
+#include <random>
+#include <string_view>
+
+#include "log/event_text.h"
+#include "log/recording_editor.h"
+
+namespace reprise {
+namespace {
+
+constexpr int kNoSuchEvent = 3;
+
+using Random = std::mt19937_64;
+
+template <typename T>
+T* part(log::Event& event) {
+  return std::get_if<T>(&event.what);
+}
+
+// Forward or back by one to three, never below 0: near misses are what a lax check would let pass.
+uint64_t near_miss(uint64_t number, Random& random) {
+  const uint64_t step = 1 + random() % 3;
+  return number >= step && random() % 2 == 0 ? number - step : number + step;
+}
+
+void move(Position& position, Random& random) {
+  if (random() % 2 == 0)
+    position.ticks = Ticks(near_miss(position.ticks.raw, random));
+  else
+    position.stops = near_miss(position.stops, random);
+}
+
+// Changes `event` if it is of the kind that `what` names.
+bool change(log::Event& event, std::string_view what, Random& random) {
+  auto* gain = part<log::Gain>(event);
+  auto* loss = part<log::Loss>(event);
+  auto* message = part<log::ApicMessage>(event);
+  if (what == "ticket" && (gain != nullptr || loss != nullptr)) {
+    Ticket& ticket = gain != nullptr ? gain->ticket : loss->ticket;
+    ticket = Ticket(near_miss(ticket.raw, random));
+  } else if (what == "gain-position" && gain != nullptr) {
+    move(event.position, random);
+  } else if (what == "loss-position" && loss != nullptr) {
+    move(event.position, random);
+  } else if (what == "message-position" && message != nullptr) {
+    move(event.position, random);
+  } else if (what == "message-vector" && message != nullptr && message->kind == log::ApicMessageKind::kFixed) {
+    message->vector ^= 1;
+  } else if (auto* value = part<log::Value>(event); what == "value" && value != nullptr) {
+    value->value ^= 1ull << (random() % 16);
+  } else if (auto* digest = part<log::Digest>(event); what == "digest" && digest != nullptr) {
+    digest->registers ^= 1ull << (random() % 64);
+  } else if (auto* end = part<log::End>(event); what == "end" && end != nullptr) {
+    end->registers ^= 1ull << (random() % 64);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+// Leaf 7 subleaf 0, EBX bit 27 (AVX512ER) and EDX bit 2 (AVX512_4VNNIW): only Xeon Phi ever had them.
+// Source: Intel SDM vol. 2A, CPUID.
+bool change_cpuid(log::RecordingEditor& editor) {
+  for (auto& entry : *editor.manifest.mutable_cpuid()) {
+    if (entry.function() != 7 || entry.index() != 0) continue;
+    entry.set_ebx(entry.ebx() | 1u << 27);
+    entry.set_edx(entry.edx() | 1u << 2);
+    return true;
+  }
+  return false;
+}
+
+bool change_event(log::RecordingEditor& editor, std::string_view what, Random& random) {
+  struct Place {
+    size_t vcpu, index;
+  };
+  std::vector<Place> places;
+  for (size_t vcpu = 0; vcpu < editor.logs.size(); ++vcpu)
+    for (size_t index = 0; index < editor.logs[vcpu].size(); ++index) {
+      log::Event copy = editor.logs[vcpu][index];
+      Random unused;
+      if (change(copy, what, unused)) places.push_back({vcpu, index});
+    }
+  if (places.empty()) return false;
+  const Place place = places[random() % places.size()];
+  log::Event& event = editor.logs[place.vcpu][place.index];
+  const std::string before = log::to_text(event);
+  change(event, what, random);
+  fmt::print("vCPU {} event {} of {}: {} -> {}\n", place.vcpu, place.index, editor.logs[place.vcpu].size(), before,
+             log::to_text(event));
+  return true;
+}
+
+int forge(const char* from, const char* to, std::string_view what, uint64_t seed) {
+  auto editor = log::RecordingEditor::open(from);
+  if (!editor) {
+    fmt::print(stderr, "forge: {}\n", editor.error().message);
+    return 1;
+  }
+  Random random(seed);
+  const bool changed = what == "cpuid" ? change_cpuid(*editor) : change_event(*editor, what, random);
+  if (!changed) return kNoSuchEvent;
+  if (const auto saved = editor->save(to); !saved) {
+    fmt::print(stderr, "forge: {}\n", saved.error().message);
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace reprise
+
+int main(int argc, char** argv) {
+  uint64_t seed = 0;
+  if (argc == 5) {
+    const std::string_view text(argv[4]);
+    if (std::from_chars(text.data(), text.data() + text.size(), seed).ec == std::errc{})
+      return reprise::forge(argv[1], argv[2], argv[3], seed);
+  }
+  fmt::print(stderr, "usage: forge FROM TO WHAT SEED\n");
+  return 1;
+}
