@@ -1,0 +1,143 @@
+"""What a person can get wrong: one sentence on standard error, the right exit code, and nothing left behind."""
+import os
+import struct
+
+from harness import (DAMAGED, FORGE, HOST_CANNOT, NOT_FOUND, OK, USAGE, Skip, Test, expect, one_sentence, record)
+
+ARGUMENTS = "n=2000"
+
+
+def refused(bench, status, pattern, *words, prefix=(), folder=None):
+    """`reprise record -o FOLDER WORDS` refuses and leaves no folder."""
+    folder = folder or bench.folder / "recording"
+    one_sentence(bench.reprise("record", "-o", folder, *words, prefix=prefix), status, pattern)
+    expect(not folder.exists(), f"{folder} was left behind")
+
+
+def without_kvm(bench, mount):
+    if os.geteuid() != 0:
+        raise Skip("needs root, to hide /dev/kvm in a mount namespace")
+    prefix = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    if bench.command([*prefix, "true"]).status:
+        raise Skip("cannot mount in a namespace of its own here")
+    return prefix
+
+
+def no_kvm(bench):
+    """/dev without kvm, for record, replay and doctor."""
+    folder = bench.folder / "good"
+    record(bench, folder, "lost_update", ARGUMENTS)
+    prefix = without_kvm(bench, "mount -t tmpfs none /dev")
+    refused(bench, HOST_CANNOT, "/dev/kvm is not there", bench.image("lost_update"), prefix=prefix)
+    one_sentence(bench.reprise("replay", folder, prefix=prefix), HOST_CANNOT, "/dev/kvm is not there")
+    one_sentence(bench.reprise("doctor", prefix=prefix), HOST_CANNOT, "/dev/kvm is not there")
+    expect(bench.reprise("verify", folder, prefix=prefix).status == OK, "verify needs /dev/kvm")
+
+
+def other_device(bench):
+    prefix = without_kvm(bench, "mount --bind /dev/null /dev/kvm")
+    refused(bench, HOST_CANNOT, "/dev/kvm", bench.image("lost_update"), prefix=prefix)
+
+
+def no_permission(bench):
+    if os.geteuid() != 0:
+        raise Skip("needs root, to become nobody")
+    prefix = without_kvm(bench, "mknod -m 600 /tmp/kvm.$$ c 10 232 && mount --bind /tmp/kvm.$$ /dev/kvm; rm /tmp/kvm.$$")
+    # The scratch folder belongs to root alone; the programs in it are readable through an open path.
+    bench.installation.folder.chmod(0o755)
+    bench.folder.chmod(0o777)
+    prefix = [*prefix, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if bench.command([*prefix, "true"]).status:
+        raise Skip("setpriv does not work here")
+    refused(bench, HOST_CANNOT, "no permission to open /dev/kvm", bench.image("lost_update"), prefix=prefix)
+
+
+def not_bootable(bench):
+    text = bench.folder / "text"
+    text.write_text("This is no program.\n")
+    refused(bench, DAMAGED, "", text)
+    empty = bench.folder / "empty"
+    empty.write_bytes(b"")
+    refused(bench, DAMAGED, "", empty)
+    refused(bench, DAMAGED, "PVH|note", bench.installation.reprise)  # an ELF file, but for Linux
+    torn = bench.folder / "torn"
+    torn.write_bytes(bench.image("bank").read_bytes()[:3000])
+    refused(bench, DAMAGED, "", torn)
+    refused(bench, NOT_FOUND, "cannot open .*No such file", bench.folder / "missing.elf")
+    refused(bench, NOT_FOUND, "cannot (open|read)", bench.folder)
+
+
+def no_safepoints(bench):
+    refused(bench, DAMAGED, "no safepoints", bench.image("bank.plain"))
+
+
+def little_memory(bench):
+    refused(bench, DAMAGED, "(memory|RAM|MiB)", "--memory", "2", bench.image("bank"))
+
+
+def usage(bench):
+    for words in (["record"], ["record", "--vcpus", "0", "-o", "x", "y"], ["record", "--vcpus", "33", "-o", "x", "y"],
+                  ["record", "--memory", "many", "-o", "x", "y"], ["replay"], ["nonsense"], []):
+        done = bench.reprise(*words)
+        expect(done.status == USAGE, f"exit status {done.status} instead of {USAGE}", done)
+        expect(done.err != b"", "nothing on standard error", done)
+
+
+def folder_exists(bench):
+    folder = bench.folder / "there"
+    folder.mkdir()
+    (folder / "mine").write_text("not yours")
+    one_sentence(bench.reprise("record", "-o", folder, bench.image("lost_update")), USAGE, "exists")
+    expect([path.name for path in folder.iterdir()] == ["mine"], "the folder that was there has changed")
+    refused(bench, 74, "cannot create", bench.image("lost_update"), folder=bench.folder / "no" / "such" / "parent")
+
+
+def missing_recording(bench):
+    for verb in ("replay", "info", "dump", "verify"):
+        one_sentence(bench.reprise(verb, bench.folder / "missing"), NOT_FOUND, "there is no recording")
+        one_sentence(bench.reprise(verb, bench.folder), DAMAGED, "no manifest")
+
+
+def truncated(bench):
+    """A finished recording with a file cut off is damage, not a prefix."""
+    folder = bench.folder / "recording"
+    record(bench, folder, "bank", ARGUMENTS)
+    for name in ("vcpu-0.log", "vcpu-1.log", "image.elf", "manifest", "final", "console", "index"):
+        path = folder / name
+        whole = path.read_bytes()
+        for size in (len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:size])
+            done = bench.reprise("verify", folder)
+            one_sentence(done, DAMAGED, "")
+            if name != "index":  # replay reads the logs from their beginning
+                one_sentence(bench.reprise("replay", folder), DAMAGED, "")
+        path.write_bytes(whole)
+
+
+def newer_format(bench):
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", ARGUMENTS)
+    manifest = folder / "manifest"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:8] + struct.pack("<I", 1000) + whole[12:])
+    for verb in ("replay", "verify", "info"):
+        one_sentence(bench.reprise(verb, folder), DAMAGED, "newer Reprise")
+
+
+def other_processor(bench):
+    if not FORGE.exists():
+        raise Skip("forge is not built (ninja tests/guest/forge)")
+    with open("/proc/cpuinfo") as info:
+        if "avx512f" in info.read():
+            raise Skip("this processor has AVX-512")
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", ARGUMENTS)
+    done = bench.command([FORGE, folder, bench.folder / "forged", "cpuid", 1])
+    expect(done.status == 0, "forge fails", done)
+    one_sentence(bench.reprise("replay", bench.folder / "forged"), HOST_CANNOT, "avx512f")
+
+
+def tests(_options):
+    return [Test(f"bad_input/{function.__name__}", function)
+            for function in (no_kvm, other_device, no_permission, not_bootable, no_safepoints, little_memory, usage,
+                             folder_exists, missing_recording, truncated, newer_format, other_processor)]
