@@ -178,11 +178,14 @@ class Runner:
         self.passed = self.failed = self.skipped = 0
         self.lock = threading.Lock()
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="reprise-guest-"))
-        self.keep = pathlib.Path(os.environ.get("REPRISE_KEEP") or self.scratch / "kept")
+        self.keep = self.scratch / "kept"
+        asked = os.environ.get("REPRISE_KEEP")
+        if asked and os.access(asked, os.W_OK):  # a lab may have been booted without it
+            self.keep = pathlib.Path(asked)
         self.installation = Installation(self.scratch)
 
     def close(self):
-        if self.failed and "REPRISE_KEEP" not in os.environ:
+        if self.failed and self.keep.parent == self.scratch:
             for path in self.scratch.iterdir():
                 if path != self.keep:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
