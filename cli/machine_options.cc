@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "vmm/cpu_model.h"
+#include "vmm/host_profile.h"
 
 namespace reprise::cli {
 namespace {
@@ -58,10 +59,21 @@ nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
 
 }  // namespace
 
+void add_views_option(CLI::App& verb, std::optional<vmm::ViewKind>& views) {
+  const auto choose = [&views](const std::string& name) {
+    views.reset();
+    if (name == "userfault") views = vmm::ViewKind::kUserfault;
+    if (name == "mprotect") views = vmm::ViewKind::kMprotect;
+  };
+  verb.add_option_function<std::string>("--views", choose, "how pages are taken from vCPUs; auto: userfault where the host has it")
+      ->check(CLI::IsMember({"auto", "userfault", "mprotect"}))
+      ->default_str("auto");
+}
+
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
   verb.add_option("--vcpus", arguments.vcpus, "virtual CPUs, 1 to 32")->check(CLI::Range(1u, kMaxVcpus))->capture_default_str();
   verb.add_option("--memory", arguments.memory_mib, "guest RAM in MiB")->check(CLI::Range(2u, 3072u))->capture_default_str();
-  verb.add_flag("--mprotect", arguments.mprotect, "take pages away with mprotect instead of userfaultfd");
+  add_views_option(verb, arguments.views);
   verb.add_flag("--json", arguments.json, "report as JSON on standard output; the guest's console goes to standard error");
   verb.add_option("image", arguments.image, "guest image, an ELF file with a PVH note")->required();
   verb.add_option("args", arguments.guest_arguments, "the guest's command line, after --");
@@ -82,7 +94,7 @@ Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments
   TRY_ASSIGN(machine.image, read_file(arguments.image));
   machine.command_line = fmt::format("{}", fmt::join(arguments.guest_arguments, " "));
   machine.cpuid = vmm::cpu_model();
-  machine.views = arguments.mprotect ? vmm::ViewKind::kMprotect : vmm::ViewKind::kUserfault;
+  machine.views = arguments.views.has_value() ? *arguments.views : vmm::best_views();
   return machine;
 }
 

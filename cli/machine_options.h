@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,9 +16,12 @@ struct MachineArguments {
   std::vector<std::string> guest_arguments;
   uint32_t vcpus = 1;
   uint64_t memory_mib = 64;
-  bool mprotect = false;
+  std::optional<vmm::ViewKind> views;  // nothing: the best that the host has
   bool json = false;
 };
+
+// --views auto|userfault|mprotect. Nothing stands for auto: the best that the host has (vmm::best_views()).
+void add_views_option(CLI::App& verb, std::optional<vmm::ViewKind>& views);
 
 // --vcpus, --memory, --views, --json, IMAGE and [-- ARGS].
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);

@@ -3,6 +3,7 @@
 
 #include "cli/machine_options.h"
 #include "cli/verbs.h"
+#include "vmm/host_profile.h"
 
 namespace reprise::cli {
 namespace {
@@ -29,6 +30,7 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   options.console = console_to_stdout(arguments.machine.json);
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
+  options.host = vmm::to_message(vmm::describe_host(*kvm));
   TRY_ASSIGN(const auto outcome, vmm::run_live(*kvm, options));
   return report_outcome(outcome, "recorded", arguments.machine.json);
 }

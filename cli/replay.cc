@@ -5,20 +5,21 @@
 
 #include "cli/machine_options.h"
 #include "cli/verbs.h"
+#include "vmm/host_profile.h"
 
 namespace reprise::cli {
 namespace {
 
 struct ReplayArguments {
   std::string folder;
-  bool mprotect = false;
+  std::optional<vmm::ViewKind> views;
   bool json = false;
 };
 
 Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
   replay::ReplayOptions options;
-  options.views = arguments.mprotect ? vmm::ViewKind::kMprotect : vmm::ViewKind::kUserfault;
+  options.views = arguments.views.has_value() ? *arguments.views : vmm::best_views();
   options.console = console_to_stdout(arguments.json);
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
@@ -35,7 +36,7 @@ void add_replay(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<ReplayArguments>();
   auto* verb = app.add_subcommand("replay", "run a recording again, and compare on the way and at the end");
   verb->add_option("recording", arguments->folder, "folder that `reprise record` made")->required();
-  verb->add_flag("--mprotect", arguments->mprotect, "take pages away with mprotect instead of userfaultfd");
+  add_views_option(*verb, arguments->views);
   verb->add_flag("--json", arguments->json, "report as JSON on standard output; the guest's console goes to standard error");
   verb->callback([arguments, &action] { action = [arguments] { return replay_recording(*arguments); }; });
 }

@@ -19,6 +19,8 @@ class UserfaultMapper final : public ept::PageMapper {
   // Errors: kHost when the kernel lacks a feature; the sentence names it.
   static Result<std::unique_ptr<ept::PageMapper>> create(uint8_t* base, uint64_t bytes, const uint8_t* populated);
   Status set(PageNumber first, uint64_t count, Right from, Right to) override;
+  // Whether a page can be mapped read-only in one call.
+  [[nodiscard]] bool continue_protected() const { return continue_protected_; }
 
  private:
   UserfaultMapper(UniqueFd fd, uint8_t* base, const uint8_t* populated, bool continue_protected)

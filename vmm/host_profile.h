@@ -1,0 +1,82 @@
+// What a host can do, found by trying, and what follows for recording on it. Capabilities are not believed: a
+// host may announce one and behave otherwise (single-step that ends in the guest's own IDT, kernel code that
+// is emulated).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "log/schema.pb.h"
+#include "vmm/guest_memory.h"
+#include "vmm/kvm/kvm.h"
+
+namespace reprise::vmm {
+
+// One row of `reprise doctor`.
+struct HostFact {
+  std::string name;
+  std::string value;        // what was seen; "unknown: ..." where the probe itself failed
+  std::string consequence;  // what follows from it; may be empty
+};
+
+struct HostTiming {
+  std::string name;
+  double microseconds = 0;  // median
+};
+
+// How a touch of a page that the view does not grant shows.
+enum class FaultReport {
+  kUnknown,
+  kExact,     // KVM_RUN returns EFAULT at the instruction, which then runs once the page is granted
+  kEmulated,  // an MMIO exit with the RAM address: KVM emulates the code
+  kUnusable,
+};
+
+// In every optional below, nothing means that the probe could not tell.
+struct HostProfile {
+  std::string kernel;  // release, as uname(2) says
+  std::string paging;  // "nested paging (AMD)", ...
+  bool userfault = false;
+  std::string userfault_problem;                      // why not
+  FaultReport user_faults = FaultReport::kUnknown;    // at CPL 3, with the mechanism that views() names
+  FaultReport kernel_faults = FaultReport::kUnknown;  // at CPL 0
+  std::optional<bool> walk_writes;     // the hardware's walk of guest page tables needs write access to them
+  std::optional<bool> shared_memory;   // two VMs over one memory see each other's writes
+  std::optional<bool> user_injection;  // interrupts reach the guest's IDT
+  std::optional<bool> kernel_injection;
+  std::optional<bool> kernel_emulated;  // CPL 0 runs in KVM's instruction emulator
+  std::optional<bool> user_tsc_traps;   // CR4.TSD
+  std::optional<bool> user_step, kernel_step;
+  std::optional<bool> user_breakpoint, kernel_breakpoint;
+  std::optional<bool> branch_counter;
+  std::vector<HostFact> facts;
+  std::vector<HostTiming> timings;
+
+  [[nodiscard]] ViewKind views() const { return userfault ? ViewKind::kUserfault : ViewKind::kMprotect; }
+  // Why this host cannot record, one sentence; nothing: it can.
+  [[nodiscard]] std::optional<std::string> obstacle() const;
+  // What a recording made here stands on.
+  [[nodiscard]] std::string clock() const;
+  [[nodiscard]] std::string topology() const;
+  [[nodiscard]] std::string debug_backend() const;
+  // For example "nested paging (AMD), safepoint clock".
+  [[nodiscard]] std::string name() const { return paging + ", safepoint clock"; }
+};
+
+// Tries everything, with guests of a few bytes. Errors: kHost where not even an empty VM can be made.
+// Cost: about half a second under emulation, most of it the 200 repetitions of each timing.
+Result<HostProfile> probe_host(const Kvm& kvm);
+
+// Only what costs nothing to find: kernel, paging, view mechanism. For the manifest of each recording.
+HostProfile describe_host(const Kvm& kvm);
+
+// The mechanism that views get where the user does not choose. Cost: about 20 us.
+ViewKind best_views();
+
+// Facts without timings: two profiles of like hosts are equal.
+log::pb::HostProfile to_message(const HostProfile& profile);
+
+}  // namespace reprise::vmm
