@@ -19,6 +19,15 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(uint64_t bytes) {
   return std::unique_ptr<GuestMemory>(new GuestMemory(std::move(fd), std::move(ram)));
 }
 
+void GuestMemory::for_each_touched_page(const std::function<void(PageNumber)>& visit) const {
+  for (off_t at = 0;;) {
+    const off_t data = ::lseek(fd_.get(), at, SEEK_DATA);
+    if (data < 0) return;  // ENXIO: only a hole is left
+    const off_t hole = ::lseek(fd_.get(), data, SEEK_HOLE);
+    for (at = data; at < hole; at += static_cast<off_t>(kPageSize)) visit(page_of(Gpa(static_cast<uint64_t>(at))));
+  }
+}
+
 namespace {
 
 Result<std::unique_ptr<ept::PageMapper>> make_mapper(const GuestMemory& memory, const Mapping& alias, ViewKind kind) {

@@ -43,6 +43,8 @@ class GuestMemory {
   // The VMM's own mapping, behind all views: for loading, for digests of a stopped machine, and for pages that the
   // asking vCPU's view grants.
   [[nodiscard]] std::span<uint8_t> ram() const { return ram_.bytes(); }
+  // Calls `visit` for each page that was ever touched, in order; all others are zeros. Looking at those would make them.
+  void for_each_touched_page(const std::function<void(PageNumber)>& visit) const;
 
  private:
   GuestMemory(UniqueFd fd, Mapping ram) : fd_(std::move(fd)), ram_(std::move(ram)) {}

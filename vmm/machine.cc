@@ -139,11 +139,10 @@ uint64_t Machine::memory_digest() const {
     XXH3_64bits_update(state, &where, sizeof where);
     XXH3_64bits_update(state, page, kPageSize);
   };
-  for (uint64_t page = 0; page < memory_->pages(); ++page) {
-    const Gpa gpa = address_of(PageNumber(page));
-    if (private_.contains(gpa)) continue;
-    add_page(page, memory_->ram().data() + gpa.raw);
-  }
+  memory_->for_each_touched_page([&](PageNumber page) {
+    const Gpa gpa = address_of(page);
+    if (!private_.contains(gpa)) add_page(page.raw, memory_->ram().data() + gpa.raw);
+  });
   for (const auto& cpu : cpus_) {
     const auto bytes = cpu->memory->private_bytes();
     for (uint64_t offset = 0; offset < bytes.size(); offset += kPageSize) {
