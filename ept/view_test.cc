@@ -1,0 +1,126 @@
+// Which mapping calls a change of rights costs, and which pages it leaves alone.
+#include "ept/view.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace reprise::ept {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+struct Call {
+  uint64_t first;
+  uint64_t count;
+  Right from;
+  Right to;
+  bool operator==(const Call&) const = default;
+};
+
+class FakeMapper : public PageMapper {
+ public:
+  explicit FakeMapper(std::vector<Call>& calls, const bool& fails) : calls_(calls), fails_(fails) {}
+  Status set(PageNumber first, uint64_t count, Right from, Right to) override {
+    if (fails_) return fail(ErrorCode::kHost, "no memory");
+    calls_.push_back({first.raw, count, from, to});
+    return {};
+  }
+
+ private:
+  std::vector<Call>& calls_;
+  const bool& fails_;
+};
+
+class ViewTest : public testing::Test {
+ protected:
+  Status grant(std::initializer_list<uint64_t> pages, Right right) {
+    std::vector<PageNumber> numbers;
+    for (const uint64_t page : pages) numbers.emplace_back(page);
+    calls_.clear();
+    return view_.grant(numbers, right);
+  }
+
+  std::vector<Call> calls_;
+  bool fails_ = false;
+  View view_{8, 2, std::make_unique<FakeMapper>(calls_, fails_)};
+};
+
+TEST_F(ViewTest, NeighboursAreGrantedInOneCall) {
+  ASSERT_TRUE(grant({1, 2, 3, 5}, Right::kWrite));
+  EXPECT_THAT(calls_,
+              ElementsAre(Call{1, 3, Right::kNone, Right::kWrite}, Call{5, 1, Right::kNone, Right::kWrite}));
+}
+
+TEST_F(ViewTest, NeighboursThatChangeFromDifferentRightsAreGrantedApart) {
+  ASSERT_TRUE(grant({2}, Right::kRead));
+  ASSERT_TRUE(grant({1, 2, 3}, Right::kWrite));
+  EXPECT_THAT(calls_,
+              ElementsAre(Call{1, 1, Right::kNone, Right::kWrite}, Call{2, 1, Right::kRead, Right::kWrite},
+                          Call{3, 1, Right::kNone, Right::kWrite}));
+}
+
+TEST_F(ViewTest, GrantOfWhatIsThereCallsNothing) {
+  ASSERT_TRUE(grant({4}, Right::kWrite));
+  ASSERT_TRUE(grant({4}, Right::kRead));
+  EXPECT_THAT(calls_, IsEmpty());
+  EXPECT_EQ(view_.right(PageNumber(4)), Right::kWrite);
+}
+
+TEST_F(ViewTest, TokenBesideTheLastPageHasARightAndNoMapping) {
+  ASSERT_TRUE(grant({7, 8, 9}, Right::kWrite));
+  EXPECT_THAT(calls_, ElementsAre(Call{7, 1, Right::kNone, Right::kWrite}));
+  EXPECT_TRUE(view_.allows(PageNumber(8), Right::kWrite));
+  EXPECT_TRUE(view_.allows(PageNumber(9), Right::kWrite));
+  calls_.clear();
+  ASSERT_TRUE(view_.revoke(PageNumber(8), Right::kNone));
+  EXPECT_THAT(calls_, IsEmpty());
+  EXPECT_EQ(view_.right(PageNumber(8)), Right::kNone);
+}
+
+TEST_F(ViewTest, RevokeMayLeaveReading) {
+  ASSERT_TRUE(grant({3}, Right::kWrite));
+  calls_.clear();
+  ASSERT_TRUE(view_.revoke(PageNumber(3), Right::kRead));
+  EXPECT_THAT(calls_, ElementsAre(Call{3, 1, Right::kWrite, Right::kRead}));
+  EXPECT_EQ(view_.right(PageNumber(3)), Right::kRead);
+}
+
+TEST_F(ViewTest, ExemptPageIsWritableAndNeverMapped) {
+  view_.exempt(PageNumber(2));
+  EXPECT_EQ(view_.right(PageNumber(2)), Right::kWrite);
+  ASSERT_TRUE(grant({1, 2, 3}, Right::kWrite));
+  EXPECT_THAT(calls_,
+              ElementsAre(Call{1, 1, Right::kNone, Right::kWrite}, Call{3, 1, Right::kNone, Right::kWrite}));
+  calls_.clear();
+  ASSERT_TRUE(view_.refresh(PageNumber(2)));
+  EXPECT_THAT(calls_, IsEmpty());
+  EXPECT_TRUE(view_.is_exempt(PageNumber(2)));
+}
+
+TEST_F(ViewTest, RefreshMapsTheSameRightAgain) {
+  ASSERT_TRUE(grant({6}, Right::kRead));
+  calls_.clear();
+  ASSERT_TRUE(view_.refresh(PageNumber(6)));
+  EXPECT_THAT(calls_,
+              ElementsAre(Call{6, 1, Right::kRead, Right::kNone}, Call{6, 1, Right::kNone, Right::kRead}));
+}
+
+TEST_F(ViewTest, FailedMappingChangesNoRight) {
+  fails_ = true;
+  EXPECT_FALSE(grant({6}, Right::kRead));
+  EXPECT_EQ(view_.right(PageNumber(6)), Right::kNone);
+}
+
+TEST_F(ViewTest, PageThatIsNotThereHasNoRight) {
+  EXPECT_EQ(view_.right(PageNumber(10)), Right::kNone);
+}
+
+TEST(ViewWithoutMapper, AllowsAllRamAndNoToken) {
+  View view(4, 1, nullptr);
+  EXPECT_TRUE(view.allows(PageNumber(3), Right::kWrite));
+  EXPECT_EQ(view.right(PageNumber(4)), Right::kNone);
+}
+
+}  // namespace
+}  // namespace reprise::ept
