@@ -109,8 +109,8 @@ def truncated(bench):
             path.write_bytes(whole[:size])
             done = bench.reprise("verify", folder)
             one_sentence(done, DAMAGED, "")
-            if name != "index":  # replay reads the logs from their beginning
-                one_sentence(bench.reprise("replay", folder), DAMAGED, "")
+            if name != "index":  # replay reads the logs from their beginning, while the guest runs
+                one_sentence(bench.reprise("replay", folder), DAMAGED, "", silent="vcpu" not in name)
         path.write_bytes(whole)
 
 
