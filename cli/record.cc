@@ -30,7 +30,7 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   options.console = console_to_stdout(arguments.machine.json);
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-  options.host = vmm::to_message(vmm::describe_host(*kvm));
+  options.host = vmm::to_message(vmm::describe_host(*kvm, options.machine.views));
   TRY_ASSIGN(const auto outcome, vmm::run_live(*kvm, options));
   return report_outcome(outcome, "recorded", arguments.machine.json);
 }

@@ -50,7 +50,7 @@ const char* yes_no(bool value) {
 
 class Prober {
  public:
-  explicit Prober(const Kvm& kvm) : kvm_(kvm), profile_(describe_host(kvm)) {}
+  explicit Prober(const Kvm& kvm) : kvm_(kvm), profile_(describe_host(kvm, best_views())) {}
 
   Result<HostProfile> run() {
     TRY_ASSIGN(memory_, GuestMemory::create(ProbeGuest::kBytes));

@@ -67,11 +67,11 @@ std::string HostProfile::debug_backend() const {
   return "page permissions and emulation: KVM's guest debugging does not reach all of the guest";
 }
 
-HostProfile describe_host(const Kvm& kvm) {
+HostProfile describe_host(const Kvm& kvm, ViewKind views) {
   HostProfile profile;
   profile.kernel = kernel_release();
   profile.paging = paging();
-  profile.userfault = best_views() == ViewKind::kUserfault;
+  profile.userfault = views == ViewKind::kUserfault;
   profile.facts.push_back({"kernel", profile.kernel, ""});
   profile.facts.push_back({"paging", profile.paging, ""});
   profile.facts.push_back(
