@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -80,6 +81,7 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
 }
 
 Result<std::vector<uint8_t>> read_file(const std::string& path) {
+  if (std::filesystem::is_directory(path)) return fail(ErrorCode::kNotFound, "{} is a folder, needed is a file", path);
   std::ifstream file(path, std::ios::binary);
   if (!file) return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot open {}", path));
   std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());

@@ -10,8 +10,8 @@
 
 namespace reprise::log {
 
-// Every page starts unseen: version 0, in no view. Page 0 of a recording in serial mode stands for the whole
-// machine and follows the same rules.
+// Every page starts unseen: version 0, in no view. Pages above RAM are tokens: the turn of serial mode, shared
+// devices.
 // Threads: confined to its owner.
 class PageHistory {
  public:

@@ -69,23 +69,23 @@ LogWalk* lowest(std::vector<LogWalk>& walks) {
   return lowest;
 }
 
-Status apply(PageHistory& history, const LogWalk& walk, bool serial, PageHistory::Known known) {
+Status apply(PageHistory& history, const LogWalk& walk, PageNumber lowest_page, PageHistory::Known known) {
   Status applied;
-  bool machine_only = true;
+  bool allowed = true;
   if (const auto* gain = std::get_if<Gain>(&walk.event().what)) {
     applied = history.apply(walk.vcpu(), *gain, known);
-    for (const PageStep& step : gain->pages) machine_only = machine_only && step.page == PageNumber(0);
+    for (const PageStep& step : gain->pages) allowed = allowed && step.page >= lowest_page;
   } else if (const auto* loss = std::get_if<Loss>(&walk.event().what)) {
     applied = history.apply(walk.vcpu(), *loss, known);
-    machine_only = loss->page.page == PageNumber(0);
+    allowed = loss->page.page >= lowest_page;
   }
   if (!applied) return walk.damaged(applied.error().message);
-  if (serial && !machine_only) return walk.damaged("a page has a transition of its own in serial mode");
+  if (!allowed) return walk.damaged("a page has a transition of its own in serial mode");
   return {};
 }
 
 // All transitions of all logs, in ticket order.
-Status walk_transitions(std::vector<LogWalk>& walks, bool serial, Verified& verified) {
+Status walk_transitions(std::vector<LogWalk>& walks, PageNumber lowest_page, Verified& verified) {
   PageHistory history;
   Ticket last;
   for (LogWalk& walk : walks) TRY(walk.advance());
@@ -97,7 +97,7 @@ Status walk_transitions(std::vector<LogWalk>& walks, bool serial, Verified& veri
     if (gap && verified.finished)
       return walk->damaged(
           fmt::format("ticket {}, but no log has ticket {}", ticket.raw, verified.complete.raw + 1));
-    TRY(apply(history, *walk, serial, gap ? PageHistory::Known::kSome : PageHistory::Known::kAll));
+    TRY(apply(history, *walk, lowest_page, gap ? PageHistory::Known::kSome : PageHistory::Known::kAll));
     last = ticket;
     ++verified.transitions;
     TRY(walk->advance());
@@ -146,7 +146,9 @@ Result<Verified> verify_recording(const Recording& recording) {
     TRY_ASSIGN(VcpuLogReader reader, recording.open_log(VcpuId(i)));
     walks.emplace_back(VcpuId(i), std::move(reader));
   }
-  TRY(walk_transitions(walks, mode == "serial", verified));
+  // In serial mode only tokens (page numbers above RAM: the turn, shared devices) change hands.
+  const PageNumber lowest_page(mode == "serial" ? recording.manifest().memory_bytes() >> kPageShift : 0);
+  TRY(walk_transitions(walks, lowest_page, verified));
   for (const LogWalk& walk : walks) verified.logs.push_back(walk.seen());
   if (verified.finished) TRY(check_final(recording, walks, verified));
   TRY(check_index(recording));

@@ -30,7 +30,7 @@ struct Verified {
 // Reads all of a recording. Checked always: block sums and decoding; positions never go back; tickets
 // increase within a log and no two logs have the same; nothing follows End; the index, if there is one, is
 // that of the logs; page histories (log/page_history.h), fully up to `complete`, behind it only that versions
-// increase; in serial mode, that only page 0 has transitions. With `final`: also tickets are exactly 1 ..
+// increase; in serial mode, that no page of RAM has transitions. With `final`: also tickets are exactly 1 ..
 // final.tickets, each log ends with End and the register digest that `final` has, and the console is what
 // `final` says. Errors: kDamaged with the place. Cost: reads everything once; memory for one block per vCPU
 // and one entry per page.

@@ -65,9 +65,14 @@ class Journal : public ValueSource {
 
  protected:
   [[nodiscard]] const Position& at() const { return at_; }
+  // A value went to the guest. All values so far are part of the digests that are logged, so that a changed one shows even
+  // where the guest does nothing with it.
+  void note_input(uint64_t value) { inputs_ = (inputs_ ^ value) * 0x9e3779b97f4a7c15ull + (inputs_ >> 29); }
+  [[nodiscard]] uint64_t with_inputs(uint64_t registers) const { return registers ^ inputs_; }
 
  private:
   Position at_;
+  uint64_t inputs_ = 0;
 };
 
 }  // namespace reprise::vmm

@@ -56,7 +56,7 @@ Result<bool> RecordJournal::acquire(std::span<const ept::PageRight> needed, bool
 }
 
 Status RecordJournal::stopped(uint64_t registers) {
-  if (digest_every_ != 0 && at().stops % digest_every_ == 0) append(log::Digest{registers});
+  if (digest_every_ != 0 && at().stops % digest_every_ == 0) append(log::Digest{with_inputs(registers)});
   return {};
 }
 
@@ -80,6 +80,7 @@ Result<uint64_t> RecordJournal::value(log::Source source) {
     case log::Source::kConsoleInput:
     case log::Source::kConsoleStatus: break;  // no console input is connected
   }
+  note_input(value);
   append(log::Value{source, value});
   return value;
 }
