@@ -155,6 +155,7 @@ Result<bool> ReplayJournal::acquire(std::span<const ept::PageRight> needed, bool
 }
 
 Status ReplayJournal::stopped(uint64_t registers) {
+  registers = with_inputs(registers);
   if (digest_every_ == 0 || at().stops % digest_every_ != 0) return {};
   TRY_ASSIGN(const log::Event* const event, due());
   if (log_ended_) return {};
@@ -184,6 +185,7 @@ Result<uint64_t> ReplayJournal::value(log::Source source) {
   const auto* value = event == nullptr ? nullptr : std::get_if<log::Value>(&event->what);
   if (value == nullptr || value->source != source) return diverge(fmt::format("reads a value from {}", log::name(source)));
   const uint64_t answer = value->value;
+  note_input(answer);
   TRY(consume());
   return answer;
 }
