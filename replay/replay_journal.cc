@@ -68,6 +68,7 @@ Result<std::optional<vmm::AsyncEvent>> ReplayJournal::next_async() {
     }
     if (const auto* message = std::get_if<log::ApicMessage>(&event->what)) {
       const log::ApicMessage copy = *message;
+      note_async(copy.vector);
       TRY(consume());
       return vmm::AsyncEvent(copy);
     }
@@ -98,6 +99,7 @@ Status ReplayJournal::lose(const log::Loss& loss) {
   TRY(view_.revoke(loss.page.page, loss.left));
   if (!order_.advance(loss.page, loss.ticket, false)) return diverge("finds that a later ticket had the page already");
   order_.count(loss.ticket);
+  note_async(loss.ticket.raw);
   return consume();
 }
 
@@ -123,6 +125,7 @@ Status ReplayJournal::gain(const log::Gain& gain) {
     if (!order_.advance(step, gain.ticket, gain.right == Right::kWrite))
       return diverge("finds that a later ticket had the page already");
   order_.count(gain.ticket);
+  note_async(gain.ticket.raw);
   return consume();
 }
 

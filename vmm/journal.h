@@ -68,6 +68,12 @@ class Journal : public ValueSource {
   // A value went to the guest. All values so far are part of the digests that are logged, so that a changed one shows even
   // where the guest does nothing with it.
   void note_input(uint64_t value) { inputs_ = (inputs_ ^ value) * 0x9e3779b97f4a7c15ull + (inputs_ >> 29); }
+  // The same for something that happened to the vCPU at this position: a forged position shows even where it makes no difference.
+  void note_async(uint64_t what) {
+    note_input(at_.stops);
+    note_input(at_.ticks.raw);
+    note_input(what);
+  }
   [[nodiscard]] uint64_t with_inputs(uint64_t registers) const { return registers ^ inputs_; }
 
  private:

@@ -28,6 +28,7 @@ Result<std::optional<AsyncEvent>> RecordJournal::next_async() {
     if (std::holds_alternative<ept::StopRequest>(letter)) return AsyncEvent(Leave{});
     const auto& delivery = std::get<ept::Delivery>(letter);
     if (!world_.is_current(vcpu_, delivery)) continue;  // the guest has set or stopped its timer meanwhile
+    note_async(delivery.message.vector);
     append(delivery.message);
     return AsyncEvent(delivery.message);
   }

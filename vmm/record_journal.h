@@ -34,8 +34,14 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   [[nodiscard]] const ept::CrewTimes& times() const { return crew_.times(); }
 
  private:
-  void lost(const log::Loss& loss) override { append(loss); }
-  void gained(log::Gain gain) override { append(std::move(gain)); }
+  void lost(const log::Loss& loss) override {
+    note_async(loss.ticket.raw);
+    append(loss);
+  }
+  void gained(log::Gain gain) override {
+    note_async(gain.ticket.raw);
+    append(std::move(gain));
+  }
   template <typename What>
   void append(What&& what) {
     if (log_ != nullptr) log_->append(log::Event{at(), std::forward<What>(what)});
