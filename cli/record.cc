@@ -43,7 +43,7 @@ void add_record(CLI::App& app, Action& action) {
   add_machine_arguments(*verb, arguments->machine);
   verb->add_option("-o,--output", arguments->folder, "folder to make for the recording; must not exist")->required();
   verb->add_option("--chaos", arguments->chaos, "make rare interleavings common, steered by this seed");
-  verb->add_option("--hold", arguments->hold_us, "microseconds that a vCPU keeps a page at least (serial: its turn)");
+  verb->add_option("--hold", arguments->hold_us, "microseconds that a vCPU keeps a contended page at least; without it, as long as a few transfers take (serial: its turn)");
   verb->add_option("--digest-every", arguments->digest_every, "log the register digest at every k-th stop; 0: only at the end")
       ->capture_default_str();
   verb->add_flag("--serial", arguments->serial, "run one vCPU at a time");

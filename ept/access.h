@@ -78,10 +78,10 @@ class AccessSet {
   AccessSet(const AccessSet& other) { *this = other; }
   AccessSet& operator=(const AccessSet& other);
 
-  [[nodiscard]] std::span<const PageAccess> pages() const { return {pages_.data(), size_}; }
+  [[nodiscard]] std::span<const PageRight> pages() const { return {pages_.data(), size_}; }
 
   // Adds a page or strengthens its right; drops nothing. False when the set is full.
-  bool add(PageAccess access);
+  bool add(PageRight access);
 
   // False: something that decides about further pages (code, a page table, a descriptor, a gate) could not be
   // read. It is in the set: acquire the set, then decode again. If the view grants every page of an
@@ -100,7 +100,7 @@ class AccessSet {
 
  private:
   size_t size_ = 0;
-  std::array<PageAccess, kCapacity> pages_;  // the first size_ are valid; only those are copied
+  std::array<PageRight, kCapacity> pages_;  // the first size_ are valid; only those are copied
 };
 
 // The pages that executing the instruction at state.rip touches.

@@ -15,7 +15,7 @@ AccessSet& AccessSet::operator=(const AccessSet& other) {
   return *this;
 }
 
-bool AccessSet::add(PageAccess access) {
+bool AccessSet::add(PageRight access) {
   // Linear from the end: sets are small, and the pages of one instruction mostly come in clusters.
   size_t at = size_;
   while (at > 0 && pages_[at - 1].page > access.page) --at;
@@ -74,7 +74,7 @@ TouchOutcome AccessCollector::touch_page(uint64_t linear, Touch how, Gpa& gpa) {
   }
   const LinearAccess access{how.right == Right::kWrite, how.fetch, how.user, how.system};
   const PageWalk walk = walk_page(paging_, reader_, Gva(linear), access, options_.walk_writes);
-  for (const PageAccess& table : walk.tables()) overflow_ |= !set_.add(table);
+  for (const PageRight& table : walk.tables()) overflow_ |= !set_.add(table);
   switch (walk.outcome) {
     case WalkOutcome::kUnreadable:
       set_.complete = false;

@@ -148,9 +148,9 @@ inline Machine machine_16() {
 
 // --- running rows ---
 
-inline std::string to_string(std::span<const PageAccess> pages) {
+inline std::string to_string(std::span<const PageRight> pages) {
   std::string text;
-  for (const PageAccess& access : pages)
+  for (const PageRight& access : pages)
     text += fmt::format("{}{:x}{}", text.empty() ? "" : " ", access.page.raw,
                         access.right == Right::kWrite ? 'w' : 'r');
   return text;

@@ -198,7 +198,7 @@ bool predict(const Trial& trial, PageRights& predicted) {
   options.xsave_bytes = host_xsave_bytes;
   const auto set = decode_access(trial.state, ArenaReader(), options);
   if (!set || !set->complete || set->exception) return false;
-  for (const PageAccess& access : set->pages()) {
+  for (const PageRight& access : set->pages()) {
     const uint64_t page = access.page.raw - page_of(Gpa(kArena)).raw;
     if (page >= kArenaPages) return false;
     predicted[page] = access.right;

@@ -404,7 +404,7 @@ TEST(AccessTest, AcquiringWhatIsListedAlwaysLeadsToACompleteSet) {
   for (; rounds < 10; ++rounds) {
     const auto set = decode_access(m.cpu, m.memory, m.options);
     ASSERT_TRUE(set.has_value());
-    for (const PageAccess& access : set->pages()) m.memory.show(access.page);
+    for (const PageRight& access : set->pages()) m.memory.show(access.page);
     if (set->complete) break;
   }
   EXPECT_EQ(rounds, 4);  // code, gate, descriptor, TSS

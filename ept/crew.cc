@@ -95,7 +95,9 @@ Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want) {
   }
   if (waited == Waited::kExpired) {
     each_holder([](Mailbox& holder) { holder.kick(); });
-    TRY_ASSIGN(waited, wait_for(replied, monotonic_ns() + kPatienceNs));
+    const uint64_t kicked = monotonic_ns();
+    TRY_ASSIGN(waited, wait_for(replied, kicked + kPatienceNs));
+    if (waited == Waited::kReady) policy_.note_transfer(monotonic_ns() - kicked);
   }
   if (waited == Waited::kExpired)
     return fail(ErrorCode::kGuest,

@@ -88,7 +88,7 @@ class CrewMember {
   std::vector<PageNumber> recent_;       // ring of pages granted lately, for drop_some()
   size_t recent_next_ = 0;
   std::vector<uint8_t> reads_then_writes_;  // per RAM page: saturating count of read grants that became write grants
-  PageNumber walk_end_;                  // page after the last neighbour grant
+  PageNumber walk_end_{~0ull};           // page after the last neighbour grant; at first none
   uint32_t walk_length_ = 1;
   CrewTimes times_;
 };

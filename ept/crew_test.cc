@@ -220,7 +220,7 @@ class FakeGuest {
 
 struct Setting {
   std::string name;
-  uint64_t hold_ns = 0;
+  std::optional<uint64_t> hold_ns = 0;
   std::optional<uint64_t> chaos;
   bool watched = true;
   friend std::ostream& operator<<(std::ostream& out, const Setting& setting) { return out << setting.name; }
@@ -259,12 +259,27 @@ INSTANTIATE_TEST_SUITE_P(All, CrewTest,
                          testing::Combine(testing::Values(2, 3, 4, 8),
                                           testing::Values(Setting{.name = "plain"},
                                                           Setting{.name = "hold", .hold_ns = 20'000},
+                                                          Setting{.name = "automatic_hold", .hold_ns = std::nullopt},
                                                           Setting{.name = "chaos", .chaos = 7},
                                                           Setting{.name = "unwatched", .watched = false})),
                          [](const auto& info) {
                            return fmt::format("{}_vcpus_{}", std::get<0>(info.param),
                                               std::get<1>(info.param).name);
                          });
+
+TEST(PolicyTest, HoldsAPageForAFewTransfers) {
+  Policy policy({}, VcpuId(0));
+  EXPECT_EQ(policy.hold_ns(), 0u);  // nothing known yet
+  policy.note_transfer(30'000);
+  EXPECT_EQ(policy.hold_ns(), 120'000u);
+  for (int i = 0; i < 100; ++i) policy.note_transfer(60'000);
+  EXPECT_NEAR(static_cast<double>(policy.hold_ns()), 240'000, 1'000);
+  for (int i = 0; i < 100; ++i) policy.note_transfer(1'000'000'000);
+  EXPECT_EQ(policy.hold_ns(), 10'000'000u);
+  Policy fixed({.hold_ns = 7}, VcpuId(0));
+  fixed.note_transfer(30'000);
+  EXPECT_EQ(fixed.hold_ns(), 7u);
+}
 
 // Two vCPUs in one thread: no timing.
 class CrewPairTest : public testing::Test {

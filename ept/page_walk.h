@@ -11,6 +11,7 @@
 #include <span>
 
 #include "base/units.h"
+#include "ept/page_right.h"
 
 namespace reprise::ept {
 
@@ -22,13 +23,6 @@ class PhysicalReader {
   // Copies out.size() bytes from `gpa`; the range never crosses a page. False, with `out` in any state, when
   // the range is not RAM or the caller may not look at it now (its view has no right to the page).
   [[nodiscard]] virtual bool read(Gpa gpa, std::span<uint8_t> out) const = 0;
-};
-
-// One page and the strongest right that is needed on it.
-struct PageAccess {
-  PageNumber page;
-  Right right = Right::kNone;
-  constexpr bool operator==(const PageAccess&) const = default;
 };
 
 // The registers that decide how linear addresses are translated.
@@ -74,8 +68,8 @@ struct PageWalk {
   WalkOutcome outcome = WalkOutcome::kMapped;
   Gpa gpa;
   uint8_t table_count = 0;
-  std::array<PageAccess, kMaxLevels> storage;
-  [[nodiscard]] std::span<const PageAccess> tables() const { return {storage.data(), table_count}; }
+  std::array<PageRight, kMaxLevels> storage;
+  [[nodiscard]] std::span<const PageRight> tables() const { return {storage.data(), table_count}; }
 };
 
 // Translates `address`. With paging off the answer is the address itself.

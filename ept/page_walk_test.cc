@@ -49,7 +49,7 @@ class PageWalkTest : public ::testing::Test {
   // "1r 2r 3r 4r" for the tables of a walk.
   static std::string tables(const PageWalk& walk) {
     std::string text;
-    for (const PageAccess& table : walk.tables())
+    for (const PageRight& table : walk.tables())
       text += fmt::format("{}{:x}{}", text.empty() ? "" : " ", table.page.raw,
                           table.right == Right::kWrite ? 'w' : 'r');
     return text;

@@ -1,14 +1,29 @@
 #include "ept/policy.h"
 
+#include <algorithm>
+
 namespace reprise::ept {
+namespace {
+
+// Of the time that two vCPUs fight for a page, at most one part in kHoldTransfers + 1 goes into passing it.
+constexpr uint64_t kHoldTransfers = 4;
+// Bounds the wait of a vCPU that only wants to hand over (a lock, a message), where a measurement caught a busy host.
+constexpr uint64_t kLongestHoldNs = 10'000'000;
+
+}  // namespace
 
 Policy::Policy(const PolicyOptions& options, VcpuId vcpu)
     : options_(options), random_(options.chaos.value_or(0) * 0x9e3779b97f4a7c15ull + vcpu.raw) {}
 
 uint64_t Policy::hold_ns() {
-  if (!chaotic()) return options_.hold_ns;
+  if (!chaotic()) return options_.hold_ns.value_or(std::min(kHoldTransfers * transfer_ns_, kLongestHoldNs));
   // Mostly nothing, sometimes long: 1 us .. 1 ms, so that both quick ping-pong and long stays occur.
   return below(2) == 0 ? 0 : 1000ull << below(10);
+}
+
+void Policy::note_transfer(uint64_t ns) {
+  // The first counts in full, later ones an eighth: a slow one among many does not matter, a change of the host does.
+  transfer_ns_ = transfer_ns_ == 0 ? ns : transfer_ns_ - transfer_ns_ / 8 + ns / 8;
 }
 
 // The rates below keep a chaotic recording within a small factor of a quiet one: a page that is dropped costs a fault (tens

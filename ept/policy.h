@@ -11,9 +11,9 @@
 namespace reprise::ept {
 
 struct PolicyOptions {
-  // A page is not taken away before it was held this long. Derived from the cost of a transfer: holding for a few transfers
-  // bounds the share of time that two vCPUs can spend passing one page. 0 switches it off.
-  uint64_t hold_ns = 0;
+  // A page is not taken away before it was held this long; 0 switches it off. Absent: as long as a few transfers have taken
+  // lately, which bounds the share of time that vCPUs spend on passing one page, whatever a transfer costs on this host.
+  std::optional<uint64_t> hold_ns;
   // At most so many pages are granted in one step when a vCPU walks through untouched memory. 1 switches it off.
   uint32_t neighbours = 16;
   // Grant writing at once on pages that this vCPU has read and then written before.
@@ -36,6 +36,8 @@ class Policy {
 
   // How long the present holder of a contended page may keep it.
   uint64_t hold_ns();
+  // Another transfer took `ns` from the kick until the page was given up.
+  void note_transfer(uint64_t ns);
   // Chaos: after how many ticks to stop for nothing; none: run on.
   std::optional<uint64_t> early_stop();
   // Chaos: microseconds to do nothing at this stop; 0 mostly.
@@ -53,6 +55,7 @@ class Policy {
 
   PolicyOptions options_;
   std::mt19937_64 random_;
+  uint64_t transfer_ns_ = 0;  // smoothed
 };
 
 }  // namespace reprise::ept

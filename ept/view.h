@@ -8,15 +8,9 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "ept/page_mapper.h"
+#include "ept/page_right.h"
 
 namespace reprise::ept {
-
-// A part of a vCPU's needs or of a grant: one page and the strongest right on it.
-struct PageRight {
-  PageNumber page;
-  Right right = Right::kRead;
-  bool operator==(const PageRight&) const = default;
-};
 
 // Pages are RAM pages (0 .. ram_pages-1) or *tokens*: page numbers above RAM that stand for something else that has one
 // owner at a time (a shared device, the turn in serial mode). Tokens have rights but no mapping.

@@ -1,16 +1,14 @@
 #include "replay/replay_run.h"
 
 #include <algorithm>
-#include <thread>
 
 #include "replay/page_order.h"
 #include "replay/replay_journal.h"
 #include "vmm/cpu_model.h"
+#include "vmm/supervisor.h"
 
 namespace reprise::replay {
 namespace {
-
-constexpr uint64_t kGraceNs = 10'000'000'000;
 
 Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vmm::Kvm& kvm, const ReplayOptions& options) {
   const auto& manifest = recording.manifest();
@@ -22,54 +20,11 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   machine.serial = manifest.mode() == "serial";
   machine.views = options.views;
   machine.walk_writes = options.walk_writes;
-  for (const auto& from : manifest.cpuid()) {
-    kvm_cpuid_entry2 entry{};
-    entry.function = from.function();
-    entry.index = from.index();
-    entry.flags = from.flags();
-    entry.eax = from.eax();
-    entry.ebx = from.ebx();
-    entry.ecx = from.ecx();
-    entry.edx = from.edx();
-    machine.cpuid.push_back(entry);
-  }
+  machine.cpuid = vmm::from_message(manifest.cpuid());
   TRY_ASSIGN(const auto host, kvm.supported_cpuid());
   TRY(vmm::check_cpu_model(machine.cpuid, host));
   return machine;
 }
-
-// Stops the replay when the user asks for it, and vCPUs that pass no safepoint after a divergence elsewhere.
-class Supervisor {
- public:
-  Supervisor(PageOrder& order, vmm::Machine& machine, const std::atomic<bool>* interrupt)
-      : order_(order), machine_(machine), interrupt_(interrupt), thread_([this] { watch(); }) {}
-  ~Supervisor() {
-    done_.store(true, std::memory_order_release);
-    thread_.join();
-  }
-  void abort() {
-    order_.abort();
-    for (uint32_t i = 0; i < machine_.vcpus(); ++i) machine_.clock(VcpuId(i)).kick();
-  }
-  [[nodiscard]] bool interrupted() const { return interrupt_ != nullptr && interrupt_->load(std::memory_order_relaxed); }
-
- private:
-  void watch() {
-    uint64_t patience_ends = 0;
-    while (!done_.load(std::memory_order_acquire)) {
-      if (interrupted() && !order_.aborted()) abort();
-      if (order_.aborted() && patience_ends == 0) patience_ends = ept::monotonic_ns() + kGraceNs;
-      if (patience_ends != 0 && ept::monotonic_ns() > patience_ends) machine_.abandon();
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
-
-  PageOrder& order_;
-  vmm::Machine& machine_;
-  const std::atomic<bool>* interrupt_;
-  std::atomic<bool> done_{false};
-  std::thread thread_;
-};
 
 tl::unexpected<Error> end_differs(std::string_view what, uint64_t expected, uint64_t found) {
   return fail(ErrorCode::kDivergence,
@@ -118,8 +73,13 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
   const uint64_t start = ept::monotonic_ns();
   bool interrupted = false;
   {
-    Supervisor supervisor(order, *machine, options.interrupt);
-    TRY(machine->run(journals, [&](const Error&) { supervisor.abort(); }));
+    const auto abort = [&] {
+      order.abort();
+      for (uint32_t i = 0; i < machine->vcpus(); ++i) machine->clock(VcpuId(i)).kick();
+    };
+    const vmm::Supervisor supervisor(*machine, options.interrupt,
+                                     {.stopping = [&] { return order.aborted(); }, .interrupt = abort});
+    TRY(machine->run(journals, [&](const Error&) { abort(); }));
     interrupted = supervisor.interrupted();
   }
   if (interrupted) return fail(ErrorCode::kUsage, "interrupted before the end of the recording");

@@ -76,6 +76,30 @@ std::vector<kvm_cpuid_entry2> cpu_model_for(std::span<const kvm_cpuid_entry2> mo
   return entries;
 }
 
+void to_message(std::span<const kvm_cpuid_entry2> model, CpuidMessages& to) {
+  for (const auto& entry : model) {
+    auto* message = to.Add();
+    message->set_function(entry.function);
+    message->set_index(entry.index);
+    message->set_flags(entry.flags);
+    message->set_eax(entry.eax);
+    message->set_ebx(entry.ebx);
+    message->set_ecx(entry.ecx);
+    message->set_edx(entry.edx);
+  }
+}
+
+std::vector<kvm_cpuid_entry2> from_message(const CpuidMessages& from) {
+  std::vector<kvm_cpuid_entry2> model;
+  for (const auto& message : from) {
+    kvm_cpuid_entry2 entry = leaf(message.function(), message.eax(), message.ebx(), message.ecx(), message.edx());
+    entry.index = message.index();
+    entry.flags = message.flags();
+    model.push_back(entry);
+  }
+  return model;
+}
+
 Status check_cpu_model(std::span<const kvm_cpuid_entry2> model, std::span<const kvm_cpuid_entry2> host) {
   std::string missing;
   for (const Feature& feature : kFeatures)

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "log/schema.pb.h"
 
 namespace reprise::vmm {
 
@@ -19,6 +20,11 @@ inline constexpr std::string_view kCpuModelName = "reprise64-v1";
 std::vector<kvm_cpuid_entry2> cpu_model();
 // The model as one vCPU sees it: its APIC id filled in.
 std::vector<kvm_cpuid_entry2> cpu_model_for(std::span<const kvm_cpuid_entry2> model, VcpuId vcpu, uint32_t vcpus);
+
+// A model as a recording's manifest holds it.
+using CpuidMessages = google::protobuf::RepeatedPtrField<log::pb::CpuidEntry>;
+void to_message(std::span<const kvm_cpuid_entry2> model, CpuidMessages& to);
+std::vector<kvm_cpuid_entry2> from_message(const CpuidMessages& from);
 
 // Whether a host that supports `host` can show `model`. Errors: kHost, naming the features that are missing.
 Status check_cpu_model(std::span<const kvm_cpuid_entry2> model, std::span<const kvm_cpuid_entry2> host);

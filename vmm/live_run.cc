@@ -1,18 +1,13 @@
 #include "vmm/live_run.h"
 
-#include <thread>
-
 #include "log/recording_writer.h"
 #include "vmm/cpu_model.h"
 #include "vmm/record_journal.h"
+#include "vmm/supervisor.h"
 #include "vmm/world.h"
 
 namespace reprise::vmm {
 namespace {
-
-// After the machine was told to stop, a vCPU has this long to pass a safepoint. Hundreds of scheduler slices.
-constexpr uint64_t kGraceNs = 10'000'000'000;
-constexpr uint64_t kPollNs = 50'000'000;
 
 log::pb::Manifest make_manifest(const LiveOptions& options) {
   log::pb::Manifest manifest;
@@ -22,57 +17,17 @@ log::pb::Manifest make_manifest(const LiveOptions& options) {
   manifest.mutable_image()->set_original_path(options.image_path);
   manifest.set_command_line(options.machine.command_line);
   manifest.set_cpu_model(std::string(kCpuModelName));
-  for (const auto& entry : options.machine.cpuid) {
-    auto* to = manifest.add_cpuid();
-    to->set_function(entry.function);
-    to->set_index(entry.index);
-    to->set_flags(entry.flags);
-    to->set_eax(entry.eax);
-    to->set_ebx(entry.ebx);
-    to->set_ecx(entry.ecx);
-    to->set_edx(entry.edx);
-  }
+  to_message(options.machine.cpuid, *manifest.mutable_cpuid());
   *manifest.mutable_host() = options.host;
   manifest.set_digest_every(options.digest_every);
   manifest.set_mode(options.machine.serial ? "serial" : "crew");
-  manifest.mutable_settings()->set_hold_us(options.policy.hold_ns / 1000);
+  if (options.policy.hold_ns.has_value()) manifest.mutable_settings()->set_hold_us(*options.policy.hold_ns / 1000);
   if (options.policy.chaos.has_value()) manifest.mutable_settings()->set_chaos_seed(*options.policy.chaos);
   manifest.set_start_unix_seconds(std::chrono::duration_cast<std::chrono::seconds>(
                                       std::chrono::system_clock::now().time_since_epoch())
                                       .count());
   return manifest;
 }
-
-// Watches a running machine from outside: the user's interrupt, and vCPUs that do not come to a safepoint.
-class Supervisor {
- public:
-  Supervisor(World& world, Machine& machine, const std::atomic<bool>* interrupt)
-      : world_(world), machine_(machine), interrupt_(interrupt), thread_([this] { watch(); }) {}
-  ~Supervisor() {
-    done_.store(true, std::memory_order_release);
-    world_.request_stop({StopReason::kInterrupted, 0, {}});  // wakes the watcher; the machine has stopped already
-    thread_.join();
-  }
-
- private:
-  void watch() {
-    while (!world_.wait_for_stop(ept::monotonic_ns() + kPollNs)) {
-      if (interrupt_ != nullptr && interrupt_->load(std::memory_order_relaxed))
-        world_.request_stop({StopReason::kInterrupted, 0, "interrupted"});
-    }
-    const uint64_t patience_ends = ept::monotonic_ns() + kGraceNs;
-    while (!done_.load(std::memory_order_acquire)) {
-      if (ept::monotonic_ns() > patience_ends) machine_.abandon();
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    }
-  }
-
-  World& world_;
-  Machine& machine_;
-  const std::atomic<bool>* interrupt_;
-  std::atomic<bool> done_{false};
-  std::thread thread_;
-};
 
 Outcome summarise(const Machine& machine, const World& world, const ept::Ownership& ownership, std::string console) {
   Outcome outcome;
@@ -130,7 +85,10 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
                                                        options.digest_every));
   Status ran;
   {
-    const Supervisor supervisor(world, *machine, options.interrupt);
+    const Supervisor supervisor(
+        *machine, options.interrupt,
+        {.stopping = [&] { return world.stop().has_value(); },
+         .interrupt = [&] { world.request_stop({StopReason::kInterrupted, 0, "interrupted"}); }});
     ran = machine->run(journals, [&](const Error& error) {
       world.request_stop({StopReason::kGuestError, 0, error.message});
     });

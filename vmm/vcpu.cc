@@ -195,8 +195,11 @@ Status Vcpu::take_turn() {
 
 Status Vcpu::enter() {
   // An interrupt that waits for IF makes every safepoint a stop until it is in. Both journals do this, so replay agrees.
+  // Without safepoints KVM has to say when the guest can take it.
   const bool waiting = parts_.apic.pending_vector().has_value() || parts_.apic.nmi_pending();
-  parts_.clock.stop_at(waiting ? Ticks(0) : parts_.journal.next_stop());
+  const bool exact = parts_.clock.exact();
+  parts_.clock.stop_at(waiting && exact ? Ticks(0) : parts_.journal.next_stop());
+  parts_.kvm.shared().request_interrupt_window = waiting && !exact ? 1 : 0;
   if (parts_.journal.kicked()) parts_.clock.stop_at(Ticks(0));
   TRY_ASSIGN(ExitKind exit, parts_.kvm.run());
   if (exit == ExitKind::kInterrupted) {
@@ -205,7 +208,7 @@ Status Vcpu::enter() {
                   "vCPU {} passed no safepoint although the machine was stopping: the guest runs code that was not compiled with "
                   "safepoints; the recording ends before that",
                   parts_.id.raw);
-    if (parts_.clock.exact()) return {};
+    if (exact) return {};
     after_ = After::kPosition;
     TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
     interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;

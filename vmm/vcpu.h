@@ -54,7 +54,6 @@ struct VcpuStatistics {
   uint64_t interrupts = 0;
   uint64_t host_faults = 0;
   uint64_t decode_ns = 0;
-  uint64_t guest_ns = 0;  // in KVM_RUN
 };
 
 // Threads: confined to one thread, but for abandon().

@@ -74,19 +74,6 @@ std::optional<MachineStop> World::stop() const {
   return stop_;
 }
 
-bool World::wait_for_stop(uint64_t deadline_ns) {
-  MutexLock lock(mutex_);
-  while (!stop_.has_value()) {
-    if (deadline_ns == 0) {
-      changed_.wait(mutex_);
-    } else if (!changed_.wait_until(
-                   mutex_, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(deadline_ns)))) {
-      return stop_.has_value();
-    }
-  }
-  return true;
-}
-
 void World::enter_idle(VcpuId vcpu) {
   MutexLock lock(mutex_);
   idle_ |= 1u << vcpu.raw;

@@ -41,9 +41,6 @@ class World {
   // The first reason wins; every vCPU is told.
   void request_stop(const MachineStop& stop);
   [[nodiscard]] std::optional<MachineStop> stop() const;
-  // Blocks until request_stop() was called or `deadline_ns` (monotonic; 0: none) passed; false on the deadline.
-  bool wait_for_stop(uint64_t deadline_ns);
-
   // Around a vCPU's waiting for mail with nothing to execute. When all vCPUs idle, no mail is under way and no timer runs,
   // nothing can ever happen again: the machine is stopped with kAllHalted.
   void enter_idle(VcpuId vcpu);

@@ -123,7 +123,8 @@ ExitKind KvmVcpu::exit_kind() {
     case KVM_EXIT_DEBUG: return ExitKind::kDebug;
     case KVM_EXIT_SHUTDOWN: return ExitKind::kShutdown;
     case KVM_EXIT_INTERNAL_ERROR: return ExitKind::kInternalError;
-    case KVM_EXIT_INTR: return ExitKind::kInterrupted;
+    case KVM_EXIT_INTR:
+    case KVM_EXIT_IRQ_WINDOW_OPEN: return ExitKind::kInterrupted;
     default: return ExitKind::kOther;
   }
 }

@@ -44,7 +44,7 @@ class Kvm {
 // Why KVM_RUN returned, in Reprise's words.
 enum class ExitKind {
   kFault,        // -EFAULT: the vCPU touched a page that its view does not grant; nothing has happened yet
-  kInterrupted,  // -EINTR: a signal, or immediate_exit
+  kInterrupted,  // -EINTR: a signal, or immediate_exit; or the interrupt window that was asked for
   kPortIo,
   kMmio,
   kHalt,
