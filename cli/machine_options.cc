@@ -109,14 +109,6 @@ const std::atomic<bool>& interrupt_flag() {
   return g_interrupted;
 }
 
-vmm::ConsoleSink console_to_stdout(bool to_stderr) {
-  FILE* stream = to_stderr ? stderr : stdout;
-  return [stream](uint8_t byte) {
-    std::fputc(byte, stream);
-    if (byte == '\n') std::fflush(stream);
-  };
-}
-
 ExitCode report_outcome(const vmm::Outcome& outcome, std::string_view what, bool json) {
   const bool failed = outcome.stop.reason == vmm::StopReason::kGuestError ||
                       outcome.stop.reason == vmm::StopReason::kAllHalted ||

@@ -35,9 +35,6 @@ Result<std::vector<uint8_t>> read_file(const std::string& path);
 // Set by SIGINT and SIGTERM from the first call on: the run is to end cleanly.
 const std::atomic<bool>& interrupt_flag();
 
-// Writes the guest's console to standard output, unless `quiet`.
-vmm::ConsoleSink console_to_stdout(bool quiet);
-
 // One line, or JSON: how the run ended. Returns kOk, or kGuestFailed where the guest said so.
 ExitCode report_outcome(const vmm::Outcome& outcome, std::string_view what, bool json);
 

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/machine_options.h"
+#include "cli/run_display.h"
 #include "cli/verbs.h"
 #include "vmm/host_profile.h"
 
@@ -27,11 +28,14 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   if (arguments.hold_us.has_value()) options.policy.hold_ns = *arguments.hold_us * 1000;
   options.policy.chaos = arguments.chaos;
   options.digest_every = arguments.digest_every;
-  options.console = console_to_stdout(arguments.machine.json);
+  auto display = std::make_optional<RunDisplay>("recording", arguments.machine.json);
+  options.console = display->console();
+  options.progress = display->progress();
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   options.host = vmm::to_message(vmm::describe_host(*kvm, options.machine.views));
   TRY_ASSIGN(const auto outcome, vmm::run_live(*kvm, options));
+  display.reset();
   return report_outcome(outcome, "recorded", arguments.machine.json);
 }
 

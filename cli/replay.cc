@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/machine_options.h"
+#include "cli/run_display.h"
 #include "cli/verbs.h"
 #include "vmm/host_profile.h"
 
@@ -20,10 +21,13 @@ Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
   replay::ReplayOptions options;
   options.views = arguments.views.has_value() ? *arguments.views : vmm::best_views();
-  options.console = console_to_stdout(arguments.json);
+  auto display = std::make_optional<RunDisplay>("replaying", arguments.json);
+  options.console = display->console();
+  options.progress = display->progress();
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   TRY_ASSIGN(const auto outcome, replay::replay(*kvm, recording, options));
+  display.reset();
   // The guest's own failure was recorded and replayed as it should be: that is a success of the replay.
   (void)report_outcome(outcome.run, outcome.complete ? "replayed, identical" : "replayed as far as it was recorded",
                        arguments.json);

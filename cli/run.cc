@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/machine_options.h"
+#include "cli/run_display.h"
 #include "cli/verbs.h"
 
 namespace reprise::cli {
@@ -15,10 +16,13 @@ void add_run(CLI::App& app, Action& action) {
       vmm::LiveOptions options;
       TRY_ASSIGN(options.machine, to_machine_options(*arguments));
       options.machine.free_run = true;
-      options.console = console_to_stdout(arguments->json);
+      auto display = std::make_optional<RunDisplay>("running", arguments->json);
+      options.console = display->console();
+      options.progress = display->progress();
       options.interrupt = &interrupt_flag();
       TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
       TRY_ASSIGN(const auto outcome, vmm::run_live(*kvm, options));
+      display.reset();
       return report_outcome(outcome, "ran", arguments->json);
     };
   });

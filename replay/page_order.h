@@ -40,7 +40,11 @@ class PageOrder {
   [[nodiscard]] bool aborted() const { return aborted_.load(std::memory_order_acquire); }
 
   // A transition with this ticket has happened.
-  void count(Ticket ticket) { ticket_sum_.fetch_add(ticket_hash(ticket), std::memory_order_relaxed); }
+  void count(Ticket ticket) {
+    ticket_sum_.fetch_add(ticket_hash(ticket), std::memory_order_relaxed);
+    tickets_counted_.fetch_add(1, std::memory_order_relaxed);
+  }
+  [[nodiscard]] uint64_t tickets_counted() const { return tickets_counted_.load(std::memory_order_relaxed); }
   // Sum over all tickets counted of a hash of each: equal sums mean equal sets, but for chance (2^-64).
   [[nodiscard]] uint64_t ticket_sum() const { return ticket_sum_.load(std::memory_order_relaxed); }
   static uint64_t ticket_hash(Ticket ticket);
@@ -54,6 +58,7 @@ class PageOrder {
   std::unique_ptr<std::atomic<uint32_t>[]> versions_;
   std::unique_ptr<std::atomic<uint64_t>[]> exclusive_tickets_;  // of each page's last exclusive transition
   std::atomic<uint64_t> ticket_sum_{0};
+  std::atomic<uint64_t> tickets_counted_{0};
   std::atomic<bool> aborted_{false};
   std::atomic<uint32_t> sleepers_{0};
   Mutex mutex_;

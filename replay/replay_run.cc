@@ -33,9 +33,7 @@ tl::unexpected<Error> end_differs(std::string_view what, uint64_t expected, uint
 }
 
 // The same machine in the end: console, memory, registers, and every ticket exactly once.
-Status compare_end(const log::Recording& recording, const vmm::Outcome& run, const PageOrder& order) {
-  const auto& final = *recording.final();
-  TRY_ASSIGN(const std::string console, recording.console());
+Status compare_end(const log::pb::Final& final, const std::string& console, const vmm::Outcome& run, const PageOrder& order) {
   if (console != run.console) {
     const auto [recorded, replayed] = std::mismatch(console.begin(), console.end(), run.console.begin(), run.console.end());
     return fail(ErrorCode::kDivergence,
@@ -58,6 +56,11 @@ Status compare_end(const log::Recording& recording, const vmm::Outcome& run, con
 
 Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording, const ReplayOptions& options) {
   TRY_ASSIGN(const auto machine_options, machine_of(recording, kvm, options));
+  // Read before anything runs: what is damaged is refused first.
+  std::string console;
+  if (recording.final().has_value()) {
+    TRY_ASSIGN(console, recording.console());
+  }
   ReplayOutcome outcome;
   TRY_ASSIGN(auto machine, vmm::Machine::create(kvm, machine_options, [&](uint8_t byte) {
                outcome.run.console.push_back(static_cast<char>(byte));
@@ -71,6 +74,7 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
                                                        recording.manifest().digest_every()));
   }
   const uint64_t start = ept::monotonic_ns();
+  const uint64_t tickets = recording.final().has_value() ? recording.final()->tickets() : 0;
   bool interrupted = false;
   {
     const auto abort = [&] {
@@ -78,7 +82,12 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
       for (uint32_t i = 0; i < machine->vcpus(); ++i) machine->clock(VcpuId(i)).kick();
     };
     const vmm::Supervisor supervisor(*machine, options.interrupt,
-                                     {.stopping = [&] { return order.aborted(); }, .interrupt = abort});
+                                     {.stopping = [&] { return order.aborted(); },
+                                      .interrupt = abort,
+                                      .look = [&] {
+                                        if (options.progress)
+                                          options.progress({ept::monotonic_ns() - start, order.tickets_counted(), tickets, 0});
+                                      }});
     TRY(machine->run(journals, [&](const Error&) { abort(); }));
     interrupted = supervisor.interrupted();
   }
@@ -107,7 +116,7 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
   const auto& final = *recording.final();
   outcome.run.stop = {static_cast<vmm::StopReason>(final.reason()), final.guest_status(), final.message()};
   outcome.run.tickets = final.tickets();
-  TRY(compare_end(recording, outcome.run, order));
+  TRY(compare_end(final, console, outcome.run, order));
   outcome.complete = true;
   return outcome;
 }

@@ -15,6 +15,7 @@ struct ReplayOptions {
   vmm::ViewKind views = vmm::ViewKind::kUserfault;
   bool walk_writes = true;
   vmm::ConsoleSink console;
+  vmm::ProgressSink progress;  // may be empty
   const std::atomic<bool>* interrupt = nullptr;
 };
 

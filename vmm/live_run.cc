@@ -88,7 +88,11 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
     const Supervisor supervisor(
         *machine, options.interrupt,
         {.stopping = [&] { return world.stop().has_value(); },
-         .interrupt = [&] { world.request_stop({StopReason::kInterrupted, 0, "interrupted"}); }});
+         .interrupt = [&] { world.request_stop({StopReason::kInterrupted, 0, "interrupted"}); },
+         .look = [&] {
+           if (options.progress)
+             options.progress({world.now_ns(), ownership.tickets_taken(), 0, writer ? writer->bytes_written() : 0});
+         }});
     ran = machine->run(journals, [&](const Error& error) {
       world.request_stop({StopReason::kGuestError, 0, error.message});
     });

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,16 @@
 
 namespace reprise::vmm {
 
+// How far a run is, for people who wait for it.
+struct Progress {
+  uint64_t wall_ns = 0;
+  uint64_t transitions = 0;
+  uint64_t of_transitions = 0;  // 0: nobody knows
+  uint64_t log_bytes = 0;
+};
+// Called some times a second, on a thread of the run's own.
+using ProgressSink = std::function<void(const Progress&)>;
+
 struct LiveOptions {
   MachineOptions machine;
   // Where to record; nothing: no recording is made.
@@ -25,6 +36,7 @@ struct LiveOptions {
   uint64_t digest_every = 1;     // k: every k-th stop's register digest is logged
   log::pb::HostProfile host;     // what this host is, for the manifest
   ConsoleSink console;           // sees each byte as the guest writes it
+  ProgressSink progress;         // may be empty
   const std::atomic<bool>* interrupt = nullptr;  // set by a signal handler: the run is to end cleanly
 };
 

@@ -41,6 +41,7 @@ void Supervisor::watch() {
       interrupted_.store(true, std::memory_order_release);
       hooks_.interrupt();
     }
+    hooks_.look();
     if (!hooks_.stopping()) continue;
     const uint64_t now = ept::monotonic_ns();
     if (patience_ends == 0) patience_ends = now + kGraceNs;

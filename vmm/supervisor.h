@@ -16,6 +16,7 @@ class Supervisor {
   struct Hooks {
     std::function<bool()> stopping;   // whether the machine was told to stop
     std::function<void()> interrupt;  // tells it
+    std::function<void()> look;       // called again and again while the machine runs
   };
   // `interrupt`: set by a signal handler; may be null. References outlive the supervisor.
   Supervisor(Machine& machine, const std::atomic<bool>* interrupt, Hooks hooks);

@@ -21,7 +21,7 @@ SIZES = {
     "lu": "n=64",
     "fft": "n=1024",
     "stencil": "n=64 steps=5",
-    "timer": "n=500000 period=5000",
+    "timer": "n=500000 period=20000",
 }
 SMALLER = {"locks": "n=4", "ring": "n=100", "migratory": "n=8", "kv": "n=20", "stencil": "n=64 steps=3"}  # 8 vCPUs
 SERIAL = ["lost_update", "bank", "ring", "timer", "radix"]

@@ -45,7 +45,7 @@ def lost_updates(bench):
 
 def money(bench):
     seen = []
-    for seed, console in consoles(bench, "bank", "n=5000", 2):
+    for seed, console in consoles(bench, "bank", "n=50000", 2):
         seen.append(number(console, "appeared"))
         if min(seen) < 0 < max(seen):
             return f"appeared {seen} with seeds 1 to {seed}"

@@ -1,0 +1,69 @@
+#include "cli/run_display.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace reprise::cli {
+namespace {
+
+// Nothing for runs that are over before a person wonders; then often enough to look alive.
+constexpr uint64_t kFirstNs = 500'000'000;
+constexpr uint64_t kBetweenNs = 200'000'000;
+constexpr const char* kEraseLine = "\r\033[K";  // ECMA-48, EL
+
+std::string size_text(uint64_t bytes) {
+  if (bytes < 1024) return fmt::format("{} B", bytes);
+  if (bytes < 1024 * 1024) return fmt::format("{:.1f} KiB", static_cast<double>(bytes) / 1024);
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1024 * 1024));
+}
+
+}  // namespace
+
+RunDisplay::RunDisplay(std::string doing, bool json)
+    : doing_(std::move(doing)), console_(json ? stderr : stdout), terminal_(::isatty(STDERR_FILENO) == 1), next_ns_(kFirstNs) {}
+
+RunDisplay::~RunDisplay() {
+  MutexLock lock(mutex_);
+  clear();
+  std::fflush(console_);
+}
+
+vmm::ConsoleSink RunDisplay::console() {
+  return [this](uint8_t byte) { write(byte); };
+}
+
+vmm::ProgressSink RunDisplay::progress() {
+  if (!terminal_) return {};
+  return [this](const vmm::Progress& progress) { show(progress); };
+}
+
+void RunDisplay::write(uint8_t byte) {
+  MutexLock lock(mutex_);
+  clear();
+  std::fputc(byte, console_);
+  at_line_start_ = byte == '\n';
+  if (at_line_start_) std::fflush(console_);
+}
+
+void RunDisplay::show(const vmm::Progress& progress) {
+  MutexLock lock(mutex_);
+  if (!at_line_start_ || progress.wall_ns < next_ns_) return;
+  next_ns_ = progress.wall_ns + kBetweenNs;
+  std::string line = fmt::format("{}: {:.1f} s, {} page transitions", doing_, static_cast<double>(progress.wall_ns) / 1e9,
+                                 progress.transitions);
+  if (progress.of_transitions != 0)
+    line += fmt::format(" of {} ({} %)", progress.of_transitions, progress.transitions * 100 / progress.of_transitions);
+  if (progress.log_bytes != 0) line += ", " + size_text(progress.log_bytes) + " of log";
+  fmt::print(stderr, "{}{}", kEraseLine, line);
+  std::fflush(stderr);
+  shown_ = true;
+}
+
+void RunDisplay::clear() {
+  if (!shown_) return;
+  std::fputs(kEraseLine, stderr);
+  std::fflush(stderr);
+  shown_ = false;
+}
+
+}  // namespace reprise::cli

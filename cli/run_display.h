@@ -1,0 +1,42 @@
+// What a person sees during a run: the guest's console and, where standard error is a terminal, one line under it that says
+// how far the run is.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+#include "base/mutex.h"
+#include "vmm/live_run.h"
+
+namespace reprise::cli {
+
+// Threads: the sinks may be called from any; they must not outlive the display.
+class RunDisplay {
+ public:
+  // `doing`: "recording", for the line. The console goes to standard output, or to standard error where that is for JSON.
+  RunDisplay(std::string doing, bool json);
+  // Takes the line away.
+  ~RunDisplay();
+  RunDisplay(const RunDisplay&) = delete;
+  RunDisplay& operator=(const RunDisplay&) = delete;
+
+  vmm::ConsoleSink console();
+  // Empty where nobody would see it.
+  vmm::ProgressSink progress();
+
+ private:
+  void write(uint8_t byte) EXCLUDES(mutex_);
+  void show(const vmm::Progress& progress) EXCLUDES(mutex_);
+  void clear() REQUIRES(mutex_);
+
+  const std::string doing_;
+  FILE* const console_;
+  const bool terminal_;
+  Mutex mutex_;
+  bool shown_ GUARDED_BY(mutex_) = false;
+  bool at_line_start_ GUARDED_BY(mutex_) = true;  // the guest's output; its unfinished line is left alone
+  uint64_t next_ns_ GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace reprise::cli

@@ -1,0 +1,55 @@
+"""What a person at a terminal sees: the guest's lines whole, a line of progress under them, and nothing of it left at the end."""
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+
+from harness import Test, expect
+
+
+def at_a_terminal(bench, *words):
+    """Runs reprise with a pseudo-terminal as its output; (exit status, all that was written)."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen([bench.installation.reprise, *words], stdin=subprocess.DEVNULL, stdout=child, stderr=child)
+    os.close(child)
+    written = b""
+    deadline = time.monotonic() + bench.timeout
+    while True:
+        expect(time.monotonic() < deadline, "no end")
+        if not select.select([parent], [], [], 1)[0]:
+            continue
+        try:
+            part = os.read(parent, 65536)
+        except OSError:  # EIO: the other side is closed
+            break
+        if not part:
+            break
+        written += part
+    os.close(parent)
+    return process.wait(), written.decode()
+
+
+def shown(written):
+    """The lines that stand on the screen in the end."""
+    return [line.split("\r\033[K")[-1] for line in written.replace("\r\n", "\n").split("\n")]
+
+
+def progress(bench):
+    folder = bench.folder / "recording"
+    for words, doing in ((["record", "--vcpus", "2", "-o", folder, bench.image("lost_update"), "--", "n=40000000"], "recording"),
+                         (["replay", folder], "replaying")):
+        status, written = at_a_terminal(bench, *words)
+        expect(status == 0, f"exit status {status}: {written}")
+        lines = re.findall(rf"\r\033\[K({doing}: [0-9.]+ s, \d+ page transitions[^\r]*)", written)
+        expect(lines, f"no line of progress in {written!r}")
+        expect(doing == "recording" or all("%" in line for line in lines), f"a replay that does not say how much is left: {lines}")
+        screen = shown(written)
+        expect(not any(line.startswith(doing) for line in screen), f"progress is left on the screen: {screen}")
+        expect(any(line.startswith("checksum=") for line in screen), f"the guest's lines are not whole: {screen}")
+    return f"{len(lines)} lines of progress in the replay"
+
+
+def tests(_options):
+    return [Test("terminal/progress", progress)]
