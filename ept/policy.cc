@@ -16,9 +16,11 @@ Policy::Policy(const PolicyOptions& options, VcpuId vcpu)
     : options_(options), random_(options.chaos.value_or(0) * 0x9e3779b97f4a7c15ull + vcpu.raw) {}
 
 uint64_t Policy::hold_ns() {
-  if (!chaotic()) return options_.hold_ns.value_or(std::min(kHoldTransfers * transfer_ns_, kLongestHoldNs));
-  // Mostly nothing, sometimes long: 1 us .. 1 ms, so that both quick ping-pong and long stays occur.
-  return below(2) == 0 ? 0 : 1000ull << below(10);
+  const uint64_t usual = options_.hold_ns.value_or(std::min(kHoldTransfers * transfer_ns_, kLongestHoldNs));
+  if (!chaotic()) return usual;
+  // Sometimes nothing, else from a small part of the usual to twice of it: both quick ping-pong and long stays occur, and pages
+  // that everybody writes do not make a recording without end.
+  return below(4) == 0 ? 0 : (usual / 16) << below(6);
 }
 
 void Policy::note_transfer(uint64_t ns) {

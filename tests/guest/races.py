@@ -36,7 +36,7 @@ def number(console, key):
 
 def lost_updates(bench):
     seen = []
-    for seed, console in consoles(bench, "lost_update", "n=50000", 2):
+    for seed, console in consoles(bench, "lost_update", "n=400000", 2):
         seen.append(number(console, "lost"))
         if len({lost for lost in seen if lost > 0}) >= 3:
             return f"lost {seen} with seeds 1 to {seed}"
