@@ -12,6 +12,8 @@ namespace {
 // cores. Half a minute without one means that the guest has none.
 constexpr uint64_t kPatienceNs = 30'000'000'000;
 constexpr size_t kRecent = 32;
+constexpr size_t kContended = 16;
+constexpr uint32_t kFighting = 3;   // taken back so often in a row: will be needed again
 constexpr uint8_t kWritesSeen = 2;  // read-then-write this often: ask for writing at once
 
 bool is_wanted(std::span<const PageRight> wanted, PageNumber page) {
@@ -34,8 +36,9 @@ CrewMember::CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::u
 
 Result<bool> CrewMember::acquire(std::span<const PageRight> needed, bool again) {
   std::vector<PageRight> wanted(needed.begin(), needed.end());
-  if (again) {
-    wanted.insert(wanted.end(), last_.begin(), last_.end());
+  if (again) wanted.insert(wanted.end(), last_.begin(), last_.end());
+  add_contended(wanted);
+  if (wanted.size() != needed.size()) {
     std::sort(wanted.begin(), wanted.end(), [](const PageRight& a, const PageRight& b) {
       return a.page != b.page ? a.page < b.page : a.right > b.right;
     });
@@ -54,6 +57,34 @@ Result<bool> CrewMember::acquire(std::span<const PageRight> needed, bool again) 
   TRY(grant(wanted));
   last_ = std::move(wanted);
   return true;
+}
+
+// Notes which of `wanted` others have now, and if this vCPU keeps losing one of these, adds the others that it keeps losing.
+void CrewMember::add_contended(std::vector<PageRight>& wanted) {
+  const uint64_t now = monotonic_ns();
+  bool fights = false;
+  const size_t needed = wanted.size();
+  for (size_t i = 0; i < needed; ++i) {
+    const PageRight want = wanted[i];
+    if (view_.is_token(want.page)) continue;
+    const auto held = ownership_.holders(want.page);
+    if ((held.vcpus & ~(1u << vcpu_.raw)) == 0 || (want.right == Right::kRead && !held.exclusive)) continue;
+    auto known = std::find_if(contended_.begin(), contended_.end(), [&](const Contended& c) { return c.want.page == want.page; });
+    if (known == contended_.end()) {
+      if (contended_.size() < kContended) known = contended_.emplace(contended_.end());
+      else known = std::min_element(contended_.begin(), contended_.end(),
+                                    [](const Contended& a, const Contended& b) { return a.taken_ns < b.taken_ns; });
+      *known = {};
+    }
+    known->takes = policy_.is_recent(now - known->taken_ns) ? known->takes + 1 : 1;
+    known->want = want;
+    known->taken_ns = now;
+    fights |= known->takes >= kFighting;
+  }
+  if (!fights || !policy_.take_together()) return;
+  for (const Contended& other : contended_)
+    if (other.takes >= kFighting && policy_.is_recent(now - other.taken_ns) && !view_.allows(other.want.page, other.want.right))
+      wanted.push_back(other.want);
 }
 
 Right CrewMember::strengthen(const PageRight& want, bool again) {

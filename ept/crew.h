@@ -67,6 +67,11 @@ class CrewMember {
  private:
   Mailbox& own() { return *mailboxes_[vcpu_.raw]; }
   enum class Waited { kReady, kExpired, kStopping };
+  struct Contended {
+    PageRight want;
+    uint64_t taken_ns = 0;
+    uint32_t takes = 0;  // in a row, each recent when the next came
+  };
   Result<Waited> make_busy(PageNumber page);
   Result<Waited> clear_conflicts(const PageRight& want);
   Result<Waited> wait_for(const std::function<bool()>& ready, uint64_t deadline_ns);
@@ -75,6 +80,7 @@ class CrewMember {
   void release(PageNumber page);
   Status grant(std::span<const PageRight> wanted);
   Right strengthen(const PageRight& want, bool again);
+  void add_contended(std::vector<PageRight>& wanted);
 
   VcpuId vcpu_;
   Ownership& ownership_;
@@ -85,6 +91,7 @@ class CrewMember {
   std::deque<Letter> letters_;
   std::vector<Revoke> deferred_;         // revokes of pages that may be kept a little longer
   std::vector<PageRight> last_;          // what the last acquire() got
+  std::vector<Contended> contended_;     // pages that others had when this vCPU needed them; the latest kContended
   std::vector<PageNumber> recent_;       // ring of pages granted lately, for drop_some()
   size_t recent_next_ = 0;
   std::vector<uint8_t> reads_then_writes_;  // per RAM page: saturating count of read grants that became write grants

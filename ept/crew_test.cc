@@ -221,6 +221,7 @@ class FakeGuest {
 struct Setting {
   std::string name;
   std::optional<uint64_t> hold_ns = 0;
+  bool together = true;
   std::optional<uint64_t> chaos;
   bool watched = true;
   friend std::ostream& operator<<(std::ostream& out, const Setting& setting) { return out << setting.name; }
@@ -232,7 +233,7 @@ class CrewTest : public testing::TestWithParam<std::tuple<uint32_t, Setting>> {
   static bool watched() { return std::get<1>(GetParam()).watched; }
   static PolicyOptions policy() {
     const Setting& setting = std::get<1>(GetParam());
-    return {.hold_ns = setting.hold_ns, .neighbours = 4, .write_directly = true, .chaos = setting.chaos};
+    return {.hold_ns = setting.hold_ns, .neighbours = 4, .write_directly = true, .together = setting.together, .chaos = setting.chaos};
   }
 };
 
@@ -260,6 +261,7 @@ INSTANTIATE_TEST_SUITE_P(All, CrewTest,
                                           testing::Values(Setting{.name = "plain"},
                                                           Setting{.name = "hold", .hold_ns = 20'000},
                                                           Setting{.name = "automatic_hold", .hold_ns = std::nullopt},
+                                                          Setting{.name = "one_by_one", .together = false},
                                                           Setting{.name = "chaos", .chaos = 7},
                                                           Setting{.name = "unwatched", .watched = false})),
                          [](const auto& info) {
@@ -302,7 +304,7 @@ class CrewPairTest : public testing::Test {
   FakeHost host_{2, true};
   Ownership ownership_{kPages + 1};
   std::array<MemoryLog, 2> logs_;
-  PolicyOptions options_{.hold_ns = 0, .neighbours = 4, .write_directly = true, .chaos = {}};
+  PolicyOptions options_{.hold_ns = 0, .neighbours = 4, .write_directly = true, .together = true, .chaos = {}};
   std::vector<std::unique_ptr<Mailbox>> mailboxes_;
   std::vector<std::unique_ptr<View>> views_;
   std::vector<std::unique_ptr<CrewMember>> members_;
@@ -345,6 +347,30 @@ TEST_F(CrewPairTest, RunningVcpuKeepsAPageUntilItWasHeldLongEnough) {
   ASSERT_TRUE(members_[0]->service(true));
   EXPECT_EQ(views_[0]->right(PageNumber(0)), Right::kNone);
   EXPECT_TRUE(mailboxes_[1]->all_replied());
+}
+
+TEST_F(CrewPairTest, PagesThatAreFoughtForAreTakenTogether) {
+  for (const auto& member : members_) member->policy().note_transfer(1'000'000'000);  // all that follows is recent
+  const auto take = [&](uint32_t v, std::span<const uint64_t> pages) {
+    const std::jthread other([&](const std::stop_token& stop) {
+      while (!stop.stop_requested()) ASSERT_TRUE(members_[1 - v]->service(true));
+    });
+    for (const uint64_t page : pages) acquire(v, page, Right::kWrite);
+  };
+  acquire(1, 2, Right::kWrite);  // taken once: not fought for
+  constexpr std::array<uint64_t, 3> kAll{0, 1, 2};
+  constexpr std::array<uint64_t, 2> kFought{0, 1};
+  take(0, kAll);
+  take(1, kFought);
+  for (int round = 0; round < 3; ++round) {
+    take(0, kFought);
+    take(1, kFought);
+  }
+  take(0, std::array<uint64_t, 1>{0});
+  EXPECT_EQ(views_[0]->right(PageNumber(1)), Right::kWrite);
+  take(1, std::array<uint64_t, 1>{1});
+  EXPECT_EQ(views_[1]->right(PageNumber(0)), Right::kWrite);
+  EXPECT_EQ(views_[1]->right(PageNumber(2)), Right::kNone);
 }
 
 TEST_F(CrewPairTest, LettersThatAreNoRevokesAreKeptInOrder) {

@@ -9,6 +9,8 @@ namespace {
 constexpr uint64_t kHoldTransfers = 4;
 // Bounds the wait of a vCPU that only wants to hand over (a lock, a message), where a measurement caught a busy host.
 constexpr uint64_t kLongestHoldNs = 10'000'000;
+// 32 vCPUs that take turns of a hold each come round within some hundred transfers.
+constexpr uint64_t kRecentTransfers = 1000;
 
 }  // namespace
 
@@ -27,6 +29,8 @@ void Policy::note_transfer(uint64_t ns) {
   // The first counts in full, later ones an eighth: a slow one among many does not matter, a change of the host does.
   transfer_ns_ = transfer_ns_ == 0 ? ns : transfer_ns_ - transfer_ns_ / 8 + ns / 8;
 }
+
+bool Policy::is_recent(uint64_t ns) const { return ns < kRecentTransfers * transfer_ns_; }
 
 // The rates below keep a chaotic recording within a small factor of a quiet one: a page that is dropped costs a fault (tens
 // of stops' worth), so only one position in eight drops any.

@@ -18,13 +18,16 @@ struct PolicyOptions {
   uint32_t neighbours = 16;
   // Grant writing at once on pages that this vCPU has read and then written before.
   bool write_directly = true;
+  // Pages that this vCPU keeps losing and taking back are taken in one step: vCPUs that fight for several pages then run one after
+  // the other, each for a hold time, instead of passing single pages for single accesses.
+  bool together = true;
   // Rare interleavings made common, from this seed: random hold times, early kicks, pages dropped for no reason, read
   // grants before write grants, vCPUs held back.
   std::optional<uint64_t> chaos;
 };
 
 // For serial mode, where the one "page" that changes hands is the turn: the hold time is the length of a slice.
-inline PolicyOptions serial_policy() { return {.hold_ns = 10'000'000, .neighbours = 1, .write_directly = false, .chaos = {}}; }
+inline PolicyOptions serial_policy() { return {.hold_ns = 10'000'000, .neighbours = 1, .write_directly = false, .together = false, .chaos = {}}; }
 
 // One vCPU's policy. Threads: confined to the vCPU's thread.
 class Policy {
@@ -36,6 +39,8 @@ class Policy {
 
   // How long the present holder of a contended page may keep it.
   uint64_t hold_ns();
+  // Whether something `ns` ago was a short time ago, in terms of transfers.
+  [[nodiscard]] bool is_recent(uint64_t ns) const;
   // Another transfer took `ns` from the kick until the page was given up.
   void note_transfer(uint64_t ns);
   // Chaos: after how many ticks to stop for nothing; none: run on.
@@ -48,6 +53,8 @@ class Policy {
   size_t pick(size_t count) { return below(count); }
   // Chaos: whether to grant reading only, although the instruction will write.
   bool read_first();
+  // Whether to take contended pages together this time.
+  bool take_together() { return options_.together && (!chaotic() || below(2) == 0); }
 
  private:
   // A whole number below `bound`.
