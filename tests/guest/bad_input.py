@@ -55,14 +55,14 @@ def no_permission(bench):
 def not_bootable(bench):
     text = bench.folder / "text"
     text.write_text("This is no program.\n")
-    refused(bench, DAMAGED, "", text)
+    refused(bench, DAMAGED, "is not an ELF file", text)
     empty = bench.folder / "empty"
     empty.write_bytes(b"")
-    refused(bench, DAMAGED, "", empty)
-    refused(bench, DAMAGED, "", bench.installation.reprise)  # an ELF file, but for Linux
+    refused(bench, DAMAGED, "is not an ELF file", empty)
+    refused(bench, DAMAGED, "overlaps .* where the boot information goes", bench.installation.reprise)  # an ELF file, but for Linux
     torn = bench.folder / "torn"
     torn.write_bytes(bench.image("bank").read_bytes()[:3000])
-    refused(bench, DAMAGED, "", torn)
+    refused(bench, DAMAGED, "is truncated", torn)
     refused(bench, NOT_FOUND, "cannot open .*No such file", bench.folder / "missing.elf")
     refused(bench, NOT_FOUND, "is a folder, needed is a file", bench.folder)
 
