@@ -71,10 +71,11 @@ void add_views_option(CLI::App& verb, std::optional<vmm::ViewKind>& views) {
       ->default_str("auto");
 }
 
+vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views) { return views.has_value() ? *views : vmm::best_views(); }
+
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
   verb.add_option("--vcpus", arguments.vcpus, "virtual CPUs, 1 to 32")->check(CLI::Range(1u, kMaxVcpus))->capture_default_str();
   verb.add_option("--memory", arguments.memory_mib, "guest RAM in MiB")->check(CLI::Range(2u, 3072u))->capture_default_str();
-  add_views_option(verb, arguments.views);
   verb.add_flag("--json", arguments.json, "report as JSON on standard output; the guest's console goes to standard error");
   verb.add_option("image", arguments.image, "guest image, an ELF file with a PVH note")->required();
   verb.add_option("args", arguments.guest_arguments, "the guest's command line, after --");
@@ -96,7 +97,6 @@ Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments
   TRY_ASSIGN(machine.image, read_file(arguments.image));
   machine.command_line = fmt::format("{}", fmt::join(arguments.guest_arguments, " "));
   machine.cpuid = vmm::cpu_model();
-  machine.views = arguments.views.has_value() ? *arguments.views : vmm::best_views();
   return machine;
 }
 

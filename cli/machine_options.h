@@ -16,14 +16,14 @@ struct MachineArguments {
   std::vector<std::string> guest_arguments;
   uint32_t vcpus = 1;
   uint64_t memory_mib = 64;
-  std::optional<vmm::ViewKind> views;  // nothing: the best that the host has
   bool json = false;
 };
 
-// --views auto|userfault|mprotect. Nothing stands for auto: the best that the host has (vmm::best_views()).
+// --views auto|userfault|mprotect. Nothing stands for auto: the best that the host has.
 void add_views_option(CLI::App& verb, std::optional<vmm::ViewKind>& views);
+vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views);
 
-// --vcpus, --memory, --views, --json, IMAGE and [-- ARGS].
+// --vcpus, --memory, --json, IMAGE and [-- ARGS].
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
 
 // Reads the image and fills in the machine. Errors: kNotFound.

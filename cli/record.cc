@@ -11,6 +11,7 @@ namespace {
 
 struct RecordArguments {
   MachineArguments machine;
+  std::optional<vmm::ViewKind> views;
   std::string folder;
   std::optional<uint64_t> chaos;
   std::optional<uint64_t> hold_us;
@@ -22,20 +23,18 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   vmm::LiveOptions options;
   TRY_ASSIGN(options.machine, to_machine_options(arguments.machine));
   options.machine.serial = arguments.serial;
+  options.machine.views = views_or_best(arguments.views);
   options.folder = arguments.folder;
   options.image_path = arguments.machine.image;
   options.policy = arguments.serial ? ept::serial_policy() : ept::PolicyOptions{};
   if (arguments.hold_us.has_value()) options.policy.hold_ns = *arguments.hold_us * 1000;
   options.policy.chaos = arguments.chaos;
   options.digest_every = arguments.digest_every;
-  auto display = std::make_optional<RunDisplay>("recording", arguments.machine.json);
-  options.console = display->console();
-  options.progress = display->progress();
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   options.host = vmm::to_message(vmm::describe_host(*kvm, options.machine.views));
-  TRY_ASSIGN(const auto outcome, vmm::run_live(*kvm, options));
-  display.reset();
+  TRY_ASSIGN(const auto outcome,
+             run_displayed("recording", arguments.machine.json, options, [&] { return vmm::run_live(*kvm, options); }));
   return report_outcome(outcome, "recorded", arguments.machine.json);
 }
 
@@ -45,6 +44,7 @@ void add_record(CLI::App& app, Action& action) {
   auto arguments = std::make_shared<RecordArguments>();
   auto* verb = app.add_subcommand("record", "run a guest and record it");
   add_machine_arguments(*verb, arguments->machine);
+  add_views_option(*verb, arguments->views);
   verb->add_option("-o,--output", arguments->folder, "folder to make for the recording; must not exist")->required();
   verb->add_option("--chaos", arguments->chaos, "make rare interleavings common, steered by this seed");
   verb->add_option("--hold", arguments->hold_us, "microseconds that a vCPU keeps a contended page at least; without it, as long as a few transfers take (serial: its turn)");

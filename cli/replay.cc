@@ -6,7 +6,6 @@
 #include "cli/machine_options.h"
 #include "cli/run_display.h"
 #include "cli/verbs.h"
-#include "vmm/host_profile.h"
 
 namespace reprise::cli {
 namespace {
@@ -20,14 +19,11 @@ struct ReplayArguments {
 Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
   replay::ReplayOptions options;
-  options.views = arguments.views.has_value() ? *arguments.views : vmm::best_views();
-  auto display = std::make_optional<RunDisplay>("replaying", arguments.json);
-  options.console = display->console();
-  options.progress = display->progress();
+  options.views = views_or_best(arguments.views);
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-  TRY_ASSIGN(const auto outcome, replay::replay(*kvm, recording, options));
-  display.reset();
+  TRY_ASSIGN(const auto outcome, run_displayed("replaying", arguments.json, options,
+                                               [&] { return replay::replay(*kvm, recording, options); }));
   // The guest's own failure was recorded and replayed as it should be: that is a success of the replay.
   (void)report_outcome(outcome.run, outcome.complete ? "replayed, identical" : "replayed as far as it was recorded",
                        arguments.json);

@@ -16,13 +16,10 @@ void add_run(CLI::App& app, Action& action) {
       vmm::LiveOptions options;
       TRY_ASSIGN(options.machine, to_machine_options(*arguments));
       options.machine.free_run = true;
-      auto display = std::make_optional<RunDisplay>("running", arguments->json);
-      options.console = display->console();
-      options.progress = display->progress();
       options.interrupt = &interrupt_flag();
       TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-      TRY_ASSIGN(const auto outcome, vmm::run_live(*kvm, options));
-      display.reset();
+      TRY_ASSIGN(const auto outcome,
+                 run_displayed("running", arguments->json, options, [&] { return vmm::run_live(*kvm, options); }));
       return report_outcome(outcome, "ran", arguments->json);
     };
   });

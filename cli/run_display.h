@@ -39,4 +39,12 @@ class RunDisplay {
   uint64_t next_ns_ GUARDED_BY(mutex_) = 0;
 };
 
+// Calls `run` with `options` (vmm::LiveOptions, replay::ReplayOptions) connected to a display, which is gone when this returns.
+auto run_displayed(std::string doing, bool json, auto& options, auto run) {
+  RunDisplay display(std::move(doing), json);
+  options.console = display.console();
+  options.progress = display.progress();
+  return run();
+}
+
 }  // namespace reprise::cli

@@ -35,6 +35,10 @@ CrewMember::CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::u
 }
 
 Result<bool> CrewMember::acquire(std::span<const PageRight> needed, bool again) {
+  if (!again) {
+    TRY_ASSIGN(const Waited lingered, linger(policy_.hesitate_ns()));
+    if (lingered == Waited::kStopping) return false;
+  }
   std::vector<PageRight> wanted(needed.begin(), needed.end());
   if (again) wanted.insert(wanted.end(), last_.begin(), last_.end());
   add_contended(wanted);
@@ -227,6 +231,16 @@ Status CrewMember::service(bool waiting) {
 
 void CrewMember::wait_for_mail() {
   own().wait([] { return false; });
+}
+
+Result<CrewMember::Waited> CrewMember::linger(uint64_t ns) {
+  if (ns == 0) return Waited::kExpired;
+  return wait_for([] { return false; }, monotonic_ns() + ns);
+}
+
+Status CrewMember::hold_back() {
+  TRY(linger(policy_.hold_back_ns()));
+  return {};
 }
 
 Status CrewMember::drop_some() {

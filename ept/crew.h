@@ -60,6 +60,8 @@ class CrewMember {
 
   // Chaos: drops some pages for no reason. Call at a position where pages may be lost.
   Status drop_some();
+  // Chaos: does nothing for a while but giving up pages to others. Call at a position where pages may be lost.
+  Status hold_back();
 
   Policy& policy() { return policy_; }
   [[nodiscard]] const CrewTimes& times() const { return times_; }
@@ -67,6 +69,8 @@ class CrewMember {
  private:
   Mailbox& own() { return *mailboxes_[vcpu_.raw]; }
   enum class Waited { kReady, kExpired, kStopping };
+  // Gives up pages to others for so long, and does nothing else. Never kReady; kExpired at once if `ns` is 0.
+  Result<Waited> linger(uint64_t ns);
   struct Contended {
     PageRight want;
     uint64_t taken_ns = 0;

@@ -162,10 +162,8 @@ class FakeGuest {
     if (random() % 16 == 0)
       std::this_thread::yield();  // or each vCPU would be done before the next one starts
     if (mailboxes_[v]->kicked() || random() % 8 == 0) {
-      if (!member.service(false) || !member.drop_some()) errors_.fetch_add(1, std::memory_order_relaxed);
+      if (!member.service(false) || !member.drop_some() || !member.hold_back()) errors_.fetch_add(1, std::memory_order_relaxed);
       if (stopping(v)) return false;
-      if (const uint32_t pause = member.policy().pause_us(); pause != 0)
-        std::this_thread::sleep_for(std::chrono::microseconds(pause));
     }
     std::vector<PageRight> needs;
     const uint64_t pages = 1 + random() % 3;

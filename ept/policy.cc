@@ -12,6 +12,9 @@ constexpr uint64_t kLongestHoldNs = 10'000'000;
 // 32 vCPUs that take turns of a hold each come round within some hundred transfers.
 constexpr uint64_t kRecentTransfers = 1000;
 
+// Chaos waits for up to 4 or 32 transfers, of no less than this: in that time others take what they want from a vCPU and pass it.
+constexpr uint64_t kLeastTransferNs = 10'000;
+
 }  // namespace
 
 Policy::Policy(const PolicyOptions& options, VcpuId vcpu)
@@ -39,9 +42,14 @@ std::optional<uint64_t> Policy::early_stop() {
   return 1 + below(1ull << (1 + below(16)));
 }
 
-uint32_t Policy::pause_us() {
+uint64_t Policy::hold_back_ns() {
   if (!chaotic() || below(32) != 0) return 0;
-  return static_cast<uint32_t>(1 + below(300));
+  return (std::max(transfer_ns_, kLeastTransferNs) / 4) << below(8);
+}
+
+uint64_t Policy::hesitate_ns() {
+  if (!chaotic() || below(4) != 0) return 0;
+  return (std::max(transfer_ns_, kLeastTransferNs) / 4) << below(5);
 }
 
 uint32_t Policy::drops() {

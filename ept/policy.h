@@ -45,8 +45,11 @@ class Policy {
   void note_transfer(uint64_t ns);
   // Chaos: after how many ticks to stop for nothing; none: run on.
   std::optional<uint64_t> early_stop();
-  // Chaos: microseconds to do nothing at this stop; 0 mostly.
-  uint32_t pause_us();
+  // Chaos: nanoseconds to hold this vCPU back at this stop; 0 mostly.
+  uint64_t hold_back_ns();
+  // Chaos: nanoseconds to wait before asking for a page that this vCPU needs; 0 mostly. Opens the time between two accesses that have no
+  // position between them.
+  uint64_t hesitate_ns();
   // Chaos: how many of the pages granted lately to give up now for no reason; mostly 0.
   uint32_t drops();
   // Chaos: which of `count` things. Requires: count > 0.

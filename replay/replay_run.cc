@@ -107,6 +107,7 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
   // In a prefix, the transition that a vCPU waits for may be in a part of another log that was not written any more.
   if (!recording.final().has_value() && (log_ended || !stuck)) {
     outcome.run.stop.reason = vmm::StopReason::kLogEnded;
+    outcome.run.tickets = order.tickets_counted();
     return outcome;
   }
   if (stuck)

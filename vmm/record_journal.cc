@@ -1,7 +1,5 @@
 #include "vmm/record_journal.h"
 
-#include <unistd.h>
-
 #include "vmm/clock/clock.h"
 
 namespace reprise::vmm {
@@ -20,7 +18,7 @@ Result<std::optional<AsyncEvent>> RecordJournal::next_async() {
   TRY(crew_.service(false));
   if (crew_.policy().chaotic()) {
     TRY(crew_.drop_some());
-    if (const uint32_t pause = crew_.policy().pause_us(); pause > 0) ::usleep(pause);
+    TRY(crew_.hold_back());
   }
   while (!crew_.letters().empty()) {
     const ept::Letter letter = crew_.letters().front();

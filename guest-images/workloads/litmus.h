@@ -19,8 +19,8 @@
 
 namespace reprise::guest {
 
-// Long enough that the workers of a group are in it at the same time, though they enter it one after the
-// other.
+// A sweep at most, and if nothing is said: long enough that the workers of a group are in it at the same time, though
+// they enter it one after the other.
 inline constexpr uint64_t kCells = 16384;
 
 struct alignas(kPage) Cells {
@@ -54,9 +54,9 @@ void collect(LitmusGroup<Test>& group, uint64_t cells) {
 
 // What one worker does: `member` of `members` in its group.
 template <typename Test>
-void play(LitmusGroup<Test>& group, uint32_t member, uint32_t members, uint64_t n) {
-  for (uint64_t done = 0; done < n; done += kCells) {
-    const uint64_t cells = n - done < kCells ? n - done : kCells;
+void play(LitmusGroup<Test>& group, uint32_t member, uint32_t members, uint64_t n, uint64_t longest) {
+  for (uint64_t done = 0; done < n; done += longest) {
+    const uint64_t cells = n - done < longest ? n - done : longest;
     for (uint32_t role = member; role < Test::kRoles; role += members) sweep(group, role, cells);
     group.barrier->wait();
     if (member == 0) collect(group, cells);
@@ -96,15 +96,17 @@ template <typename Test>
 uint32_t run_litmus(const Arguments& arguments) {
   static constinit LitmusGroup<Test> groups[MAX_CPUS / Test::kRoles] = {};
   const uint64_t n = arguments.number("n", 2'000'000);
+  const uint64_t asked = arguments.number("sweep", kCells);
+  const uint64_t sweep = asked == 0 || asked > kCells ? kCells : asked;
   const uint32_t members = cpus() < Test::kRoles ? cpus() : Test::kRoles;
   const uint32_t number_of_groups =
       cpus() / members < MAX_CPUS / Test::kRoles ? cpus() / members : MAX_CPUS / Test::kRoles;
-  print(Test::kName, " cpus=", cpus(), " n=", n, " groups=", number_of_groups, "\n");
+  print(Test::kName, " cpus=", cpus(), " n=", n, " sweep=", sweep, " groups=", number_of_groups, "\n");
   if (members < Test::kRoles) print("note: ", uint32_t{Test::kRoles}, " roles share ", members, " CPUs\n");
 
   for (uint32_t g = 0; g < number_of_groups; ++g) groups[g].barrier->set_workers(members);
   parallel(number_of_groups * members,
-           [=](uint32_t worker) { play(groups[worker / members], worker % members, members, n); });
+           [=](uint32_t worker) { play(groups[worker / members], worker % members, members, n, sweep); });
 
   const uint64_t violations = report(groups, number_of_groups);
   if (Test::kForbiddenByTso && violations != 0) {

@@ -5,7 +5,7 @@
 // r0 = 1 with r1 = 0 would be a flag without its data. x86 keeps stores in order and loads in order,
 // so it must not happen on any machine that claims to be one.
 //
-// Parameters: n (cells, 2000000).
+// Parameters: n (cells, 2000000), sweep (cells between two meetings, 16384).
 #include "workloads/litmus.h"
 
 namespace reprise::guest {

@@ -5,7 +5,7 @@
 // r0 = r1 = 0 has no sequential explanation, yet a real x86 shows it: stores wait in a buffer while
 // later loads go ahead. A recorder that orders accesses by page ownership must never show it.
 //
-// Parameters: n (cells, 2000000), strict.
+// Parameters: n (cells, 2000000), sweep (cells between two meetings, 16384), strict.
 #include "workloads/litmus.h"
 
 namespace reprise::guest {

@@ -59,7 +59,7 @@ def not_bootable(bench):
     empty = bench.folder / "empty"
     empty.write_bytes(b"")
     refused(bench, DAMAGED, "is not an ELF file", empty)
-    refused(bench, DAMAGED, "overlaps .* where the boot information goes", bench.installation.reprise)  # an ELF file, but for Linux
+    refused(bench, DAMAGED, "has no PVH entry point", bench.installation.reprise)  # an ELF file, but for Linux
     torn = bench.folder / "torn"
     torn.write_bytes(bench.image("bank").read_bytes()[:3000])
     refused(bench, DAMAGED, "is truncated", torn)

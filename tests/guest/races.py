@@ -7,14 +7,14 @@ import shutil
 
 from harness import OK, Test, expect, record
 
-MOST = 25
+MOST = 60  # of the rarest, a seed in seven shows one; sixty seeds in a row without it come once in ten thousand
 
-# All outcomes that some interleaving explains (registers r0 r1 ... as bits of a string), and the others.
+# Arguments, vCPUs, the outcome that no interleaving explains (registers r0 r1 ... as digits of a string), and how many of the others must show.
+# Of iriw's fifteen, six recordings have shown fourteen (docs/determinism.md); ten come in two or three.
 LITMUS = {
-    "store_buffer": ("n=8192", 2, {"01", "10", "11"}, {"00"}),
-    "message_passing": ("n=8192", 2, {"00", "01", "11"}, {"10"}),
-    # Of iriw's sixteen, the fifteen allowed are many to wait for: what is asked is that the readers differ.
-    "iriw": ("n=8192", 4, {"0000", "1111"}, {"1010"}),
+    "store_buffer": ("n=2048 sweep=64", 2, "00", 3),
+    "message_passing": ("n=2048 sweep=64", 2, "10", 3),
+    "iriw": ("n=128 sweep=4", 4, "1010", 10),
 }
 
 
@@ -53,7 +53,7 @@ def money(bench):
 
 
 def litmus(workload):
-    arguments, vcpus, wanted, never = LITMUS[workload]
+    arguments, vcpus, never, wanted = LITMUS[workload]
 
     def run(bench):
         counts = {}
@@ -62,10 +62,10 @@ def litmus(workload):
                 outcome = "".join(re.findall(r"=(\d)", registers))
                 counts[outcome] = counts.get(outcome, 0) + int(count)
             shown = {outcome for outcome, count in counts.items() if count}
-            expect(not shown & never, f"seed {seed}: an outcome that is not sequentially consistent: {counts}")
-            if wanted <= shown and seed >= 5:
+            expect(never not in shown, f"seed {seed}: an outcome that is not sequentially consistent: {counts}")
+            if len(shown) >= wanted:
                 return f"{counts} with seeds 1 to {seed}"
-        expect(False, f"not all of {sorted(wanted)} with {MOST} seeds: {counts}")
+        expect(False, f"{len(shown)} outcomes instead of {wanted} with {MOST} seeds: {counts}")
 
     return Test(f"races/{workload}", run)
 

@@ -187,10 +187,8 @@ Status read_notes(Bytes bytes, uint64_t alignment, Notes& notes) {
   return {};
 }
 
+// Requires: `notes` has a PVH entry.
 Result<Gpa> read_entry(const Notes& notes, const std::vector<Segment>& segments) {
-  if (!notes.pvh_entry)
-    return bad_image(
-        "the guest image has no PVH entry point (ELF note Xen 18): build the kernel with CONFIG_PVH");
   // An address of either width: Linux on x86-64 writes eight bytes.
   uint64_t entry = 0;
   if (const auto wide = get<uint64_t>(*notes.pvh_entry, 0)) {
@@ -293,6 +291,7 @@ Result<Image> parse_image(Bytes elf) {
   TRY_ASSIGN(const Elf64_Ehdr header, read_header(elf));
   Image image;
   Notes notes;
+  std::vector<Elf64_Phdr> loads;
   for (uint64_t i = 0; i < header.e_phnum; ++i) {
     // Checked first, so that the sum cannot wrap round.
     const auto table = slice(elf, header.e_phoff, (i + 1) * sizeof(Elf64_Phdr));
@@ -301,8 +300,7 @@ Result<Image> parse_image(Bytes elf) {
                        header.e_phnum, header.e_phoff, elf.size());
     const auto program = *get<Elf64_Phdr>(*table, i * sizeof(Elf64_Phdr));
     if (program.p_type == PT_LOAD && program.p_memsz > 0) {
-      TRY_ASSIGN(const Segment segment, read_segment(elf, program));
-      image.segments.push_back(segment);
+      loads.push_back(program);
     } else if (program.p_type == PT_NOTE) {
       const auto bytes = slice(elf, program.p_offset, program.p_filesz);
       if (!bytes)
@@ -310,6 +308,14 @@ Result<Image> parse_image(Bytes elf) {
                          program.p_offset);
       TRY(read_notes(*bytes, program.p_align == 8 ? 8 : 4, notes));
     }
+  }
+  // Before the segments are looked at: what is wrong with a program for another system is that it has no such note.
+  if (!notes.pvh_entry)
+    return bad_image(
+        "the guest image has no PVH entry point (ELF note Xen 18): build the kernel with CONFIG_PVH");
+  for (const Elf64_Phdr& program : loads) {
+    TRY_ASSIGN(const Segment segment, read_segment(elf, program));
+    image.segments.push_back(segment);
   }
   TRY(check_segments(image.segments));
   TRY_ASSIGN(image.entry, read_entry(notes, image.segments));
