@@ -1,6 +1,9 @@
 #include "ept/page_walk.h"
 
 #include <cstring>
+#include <set>
+#include <utility>
+#include <vector>
 
 namespace reprise::ept {
 namespace {
@@ -128,6 +131,31 @@ PageWalk walk_page(const PagingState& state, const PhysicalReader& reader, Gva a
     return walk;
   }
   return walk;
+}
+
+std::optional<PageNumber> find_table(const PagingState& state, const PhysicalReader& reader,
+                                     const std::function<bool(PageNumber)>& foreign) {
+  if ((state.cr0 & kCr0Paging) == 0) return std::nullopt;
+  const Format& format = format_of(state);
+  using Table = std::pair<int, uint64_t>;  // its level and address
+  std::vector<Table> todo = {{format.levels, root_of(format, state.cr3)}};
+  std::set<Table> seen(todo.begin(), todo.end());
+  while (!todo.empty()) {
+    const auto [level, table] = todo.back();
+    todo.pop_back();
+    if (foreign(page_of(Gpa(table)))) return page_of(Gpa(table));
+    if (level == 1) continue;
+    const int entries = format.bare_root && level == format.levels ? 4 : 1 << format.index_bits;
+    for (int i = 0; i < entries; ++i) {
+      uint64_t entry = 0;
+      if (!read_entry(reader, Gpa(table + static_cast<uint64_t>(i * format.entry_bytes)), format.entry_bytes, entry)) break;
+      const bool large = level <= format.largest_page_level && (entry & kLargePage) != 0;
+      if ((entry & kPresent) == 0 || large) continue;
+      const Table next = {level - 1, entry & kAddressMask};
+      if (seen.insert(next).second) todo.push_back(next);
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace reprise::ept

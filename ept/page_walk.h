@@ -8,6 +8,8 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 
 #include "base/units.h"
@@ -84,5 +86,13 @@ struct PageWalk {
 // hold. Source: Intel SDM vol. 3, 4.3 to 4.8; AMD APM vol. 2, 5.3 and 15.25.5 (walks are writes).
 [[nodiscard]] PageWalk walk_page(const PagingState& state, const PhysicalReader& reader, Gva address,
                                  LinearAccess access, bool walk_writes);
+
+// A page-table page that CR3 leads to and that `foreign` says yes to, if there is one. For hosts where a vCPU can trust its page
+// tables only if no other vCPU writes them. Tables are followed through pages that are not foreign.
+//
+// Cost: reads each table page above the last level once; on a guest's four-level tables for some GiB, 1 to 5 pages.
+// A hostile guest cannot make it visit a page more than once a level.
+[[nodiscard]] std::optional<PageNumber> find_table(const PagingState& state, const PhysicalReader& reader,
+                                                   const std::function<bool(PageNumber)>& foreign);
 
 }  // namespace reprise::ept

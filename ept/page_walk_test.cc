@@ -244,5 +244,30 @@ TEST_F(PageWalk32Test, FourMegabytePageNeedsPse) {
   EXPECT_EQ(tables(walk(kRead, false, kAddress32)), "1r 406r");
 }
 
+TEST_F(PageWalkTest, FindTableNamesAForeignTableOnAnyLevel) {
+  for (uint64_t page = 1; page <= 4; ++page)
+    EXPECT_EQ(find_table(state_, memory_, [&](PageNumber table) { return table.raw == page; }), PageNumber(page));
+}
+
+TEST_F(PageWalkTest, FindTableFindsNothingWhereOnlyDataIsForeign) {
+  EXPECT_EQ(find_table(state_, memory_, [](PageNumber table) { return table.raw > 4; }), std::nullopt);
+}
+
+TEST_F(PageWalkTest, FindTableTakesALargePageForData) {
+  entry(2, 0x400000 | kLeaf | kPs);
+  EXPECT_EQ(find_table(state_, memory_, [](PageNumber table) { return table.raw > 3; }), std::nullopt);
+}
+
+TEST_F(PageWalkTest, FindTableLooksNowhereWithPagingOff) {
+  state_.cr0 = kCr0ProtectionEnable;
+  EXPECT_EQ(find_table(state_, memory_, [](PageNumber) { return true; }), std::nullopt);
+}
+
+TEST_F(PageWalkTest, FindTableEndsOnTablesThatReferToThemselves) {
+  for (uint64_t i = 0; i < 512; ++i) memory_.write(0x1000 + i * 8, 0x1000 | kAll);
+  uint64_t looks = 0;
+  EXPECT_EQ(find_table(state_, memory_, [&](PageNumber) { return ++looks > 100; }), std::nullopt);
+}
+
 }  // namespace
 }  // namespace reprise::ept

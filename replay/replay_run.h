@@ -13,7 +13,6 @@ namespace reprise::replay {
 
 struct ReplayOptions {
   vmm::ViewKind views = vmm::ViewKind::kUserfault;
-  bool walk_writes = true;
   vmm::ConsoleSink console;
   vmm::ProgressSink progress;  // may be empty
   const std::atomic<bool>* interrupt = nullptr;

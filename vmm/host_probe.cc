@@ -37,6 +37,11 @@ const Bytes kMmioLoop = {0xa2, 0x00, 0x00, 0x10, 0x00, 0x00,
 const Bytes kFaultLoop = {0x89, 0x04, 0x25, 0x00, 0x90, 0x00, 0x00, 0xa2, 0x00,
                           0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0xeb, 0xee};
 
+// mov eax, [kRemapped]; mov [kData], eax
+const Bytes kCopyRemapped = {0x8b, 0x04, 0x25, 0x00, 0xd0, 0x00, 0x00, 0x89, 0x04, 0x25, 0x00, 0x90, 0x00, 0x00};
+// mov rax, cr3; mov cr3, rax; invlpg [kRemapped]
+const Bytes kInvalidate = {0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0x0f, 0x01, 0x3c, 0x25, 0x00, 0xd0, 0x00, 0x00};
+
 // mov ecx, count; dec ecx; jnz: two instructions a round, one of them a conditional branch.
 Bytes counting_loop(uint32_t count) {
   Bytes code = {0xb9, 0, 0, 0, 0, 0xff, 0xc9, 0x75, 0xfc};
@@ -46,6 +51,26 @@ Bytes counting_loop(uint32_t count) {
 
 const char* yes_no(bool value) {
   return value ? "yes" : "no";
+}
+
+// Whether `guest` sees a change of its page tables that another made, as another VM over the same memory would, after it has invalidated its
+// translations itself. User code reads, for kernel code may be emulated, and the emulator walks the tables in memory.
+Result<bool> try_tables(ProbeGuest& guest) {
+  const auto runs = [&](const Bytes& code, unsigned cpl) -> Status {
+    TRY(guest.start(code, {.cpl = cpl}));
+    TRY_ASSIGN(const ProbeExit exit, guest.run());
+    if (exit.kind != Kind::kFinished) return fail(ErrorCode::kHost, "{}", describe(exit));
+    return {};
+  };
+  guest.write(ProbeGuest::kRemapped, 1);
+  guest.write(ProbeGuest::kElsewhere, 2);
+  TRY(runs(kCopyRemapped, 3));
+  guest.map(ProbeGuest::kRemapped, ProbeGuest::kElsewhere);
+  auto result = runs(kInvalidate, 0);
+  if (result) result = runs(kCopyRemapped, 3);
+  guest.map(ProbeGuest::kRemapped, ProbeGuest::kRemapped);
+  TRY(result);
+  return guest.read(ProbeGuest::kData) == 2;
 }
 
 class Prober {
@@ -60,6 +85,7 @@ class Prober {
     probe_sharing();
     probe_faults();
     probe_walk();
+    probe_tables();
     for (const unsigned cpl : {0u, 3u}) {
       probe_injection(cpl);
       probe_step(cpl);
@@ -286,7 +312,16 @@ class Prober {
       return fact(name, describe(*exit), "treated as if they could not be shared");
     fact(name, *profile_.walk_writes ? "EFAULT: the hardware's walk counts as a write" : "the guest runs",
          *profile_.walk_writes ? "guests keep page tables in private pages"
-                               : "page tables can be shared between vCPUs");
+                               : "reading is enough for the walk");
+  }
+
+  void probe_tables() {
+    const char* name = "page tables changed by another VM";
+    const auto seen = try_tables(*guest_);
+    if (!seen) return unknown(name, seen.error());
+    profile_.shared_tables = *seen;
+    fact(name, *seen ? "seen after invalidation" : "not seen: stale translations",
+         *seen ? "" : "guests that share page tables between vCPUs are refused");
   }
 
   void probe_injection(unsigned cpl) {
@@ -448,6 +483,17 @@ class Prober {
 };
 
 }  // namespace
+
+bool sees_changed_tables(const Kvm& kvm) {
+  if (has_nested_paging()) return true;
+  ProbeWatchdog watchdog;
+  const auto tried = [&]() -> Result<bool> {
+    TRY_ASSIGN(const auto memory, GuestMemory::create(ProbeGuest::kBytes));
+    TRY_ASSIGN(const auto guest, ProbeGuest::create(kvm, *memory, ViewKind::kUnprotected, watchdog));
+    return try_tables(*guest);
+  }();
+  return tried.has_value() && *tried;
+}
 
 Result<HostProfile> probe_host(const Kvm& kvm) {
   return Prober(kvm).run();

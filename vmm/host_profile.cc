@@ -39,6 +39,8 @@ bool usable(FaultReport report) {
 
 }  // namespace
 
+bool has_nested_paging() { return paging().starts_with("nested"); }
+
 std::optional<std::string> HostProfile::obstacle() const {
   if (user_faults != FaultReport::kExact)
     return "user code that touches a page it may not use does not stop exactly there";

@@ -45,6 +45,7 @@ struct HostProfile {
   FaultReport kernel_faults = FaultReport::kUnknown;  // at CPL 0
   std::optional<bool> walk_writes;     // the hardware's walk of guest page tables needs write access to them
   std::optional<bool> shared_memory;   // two VMs over one memory see each other's writes
+  std::optional<bool> shared_tables;   // ... and each other's changes of page tables that they share
   std::optional<bool> user_injection;  // interrupts reach the guest's IDT
   std::optional<bool> kernel_injection;
   std::optional<bool> kernel_emulated;  // CPL 0 runs in KVM's instruction emulator
@@ -74,9 +75,17 @@ Result<HostProfile> probe_host(const Kvm& kvm);
 // each recording.
 HostProfile describe_host(const Kvm& kvm, ViewKind views);
 
+// What the module behind /dev/kvm says of itself.
+bool has_nested_paging();
+
 // The mechanism that views get where the user does not choose. Cost: under 1 ms, 60 ms the first time, in the
 // lab.
 ViewKind best_views();
+
+// Whether a VM follows page tables that somebody else changes, once it has invalidated its own translations. Nested paging does, as the
+// hardware walks the tables in memory; where the module in use does not say that it has it, this is tried. False where that fails.
+// Cost: nothing with nested paging, else that of a VM.
+bool sees_changed_tables(const Kvm& kvm);
 
 // Facts without timings: two profiles of like hosts are equal.
 log::pb::HostProfile to_message(const HostProfile& profile);

@@ -98,7 +98,9 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
         .trap = trapping ? std::optional<Gpa>(note_->trap) : std::nullopt,
         .first_token = first_token(),
         .takes_turns = options_.serial,
-        .access = {.walk_writes = options_.walk_writes},
+        // Asked for on every host, though only some need it, so that recordings travel: what an access needs is compared in the replay.
+        .access = {.walk_writes = true},
+        .own_tables = options_.shared_tables ? std::nullopt : std::optional(private_),
     });
     TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(boot_) : cpu->vcpu->reset());
   }

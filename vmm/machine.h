@@ -34,7 +34,7 @@ struct MachineOptions {
   ViewKind views = ViewKind::kUserfault;
   bool serial = false;     // one vCPU executes at a time; views are unprotected then
   bool free_run = false;   // nothing is recorded: views are unprotected, any image will do
-  bool walk_writes = true; // the processor's walker needs write access to page tables (host profile)
+  bool shared_tables = true;  // vCPUs may share page tables (sees_changed_tables(), vmm/host_profile.h)
 };
 
 // Threads: create and destroy on one thread; run() starts one thread a vCPU and joins them.

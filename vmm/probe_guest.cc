@@ -195,6 +195,20 @@ Status ProbeGuest::start(std::span<const uint8_t> code, const Start& start) {
   return vcpu_->set_registers(regs);
 }
 
+void ProbeGuest::write(Gpa page, uint32_t word) {
+  std::memcpy(ram_.ram().data() + page.raw, &word, sizeof word);
+}
+
+uint32_t ProbeGuest::read(Gpa page) const {
+  uint32_t word = 0;
+  std::memcpy(&word, ram_.ram().data() + page.raw, sizeof word);
+  return word;
+}
+
+void ProbeGuest::map(Gpa page, Gpa frame) {
+  put(ram_.ram(), kPageTables.raw + 3 * kPageSize + page_of(page).raw * 8, frame.raw | kLeaf);
+}
+
 Result<ExitKind> ProbeGuest::enter() {
   watchdog_.enter();
   Result<ExitKind> exit = ExitKind::kOther;

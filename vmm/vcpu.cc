@@ -382,8 +382,24 @@ void Vcpu::count_stop() {
   parts_.journal.arrive(position());
 }
 
+// A vCPU that shares page tables with others where the host caches them unseen (shadow paging) would run on stale translations. Looked for at
+// every stop: a shared table must be linked before anybody changes it, and whoever is told of a change is stopped first.
+Status Vcpu::check_tables() {
+  if (!parts_.own_tables.has_value()) return {};
+  TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
+  const ept::PagingState paging{.cr0 = sregs.cr0, .cr3 = sregs.cr3, .cr4 = sregs.cr4, .efer = sregs.efer};
+  const auto shared = ept::find_table(paging, parts_.memory,
+                                      [&](PageNumber page) { return !parts_.own_tables->contains(address_of(page)); });
+  if (!shared.has_value()) return {};
+  return fail(ErrorCode::kHost,
+              "vCPU {} has a page table at {:#x}, which other vCPUs may change, and this host would not notice (shadow paging, one VM per vCPU): "
+              "keep page tables in private pages (docs/guest-abi.md), or use a host with nested paging",
+              parts_.id.raw, address_of(*shared).raw);
+}
+
 // The instruction that stopped is complete (or, at a fault, has not begun).
 Status Vcpu::end_stop() {
+  TRY(check_tables());
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;
   after_ = After::kPosition;

@@ -37,6 +37,8 @@ struct VcpuParts {
   PageNumber first_token;              // tokens follow RAM: the turn, then the shared devices
   bool takes_turns = false;            // serial mode: executes only while it owns the turn
   ept::AccessOptions access;
+  // Where page tables must lie, if the host does not show this vCPU what others write into them.
+  std::optional<PrivateRange> own_tables;
 };
 
 // Token numbers, counted from VcpuParts::first_token.
@@ -101,6 +103,7 @@ class Vcpu {
   Status perform(const Effects& effects);
   void count_stop();
   Status end_stop();
+  Status check_tables();
   Status guest_error(const std::string& what);
   [[nodiscard]] bool is_trap(const kvm_run& run) const;
   Status leave();
