@@ -16,7 +16,9 @@ RecordJournal::RecordJournal(VcpuId vcpu, World& world, ept::Ownership& ownershi
 
 Result<std::optional<AsyncEvent>> RecordJournal::next_async() {
   TRY(crew_.service(false));
-  if (crew_.policy().chaotic()) {
+  // Once a position: or messages that come faster than chaos lets them be taken would keep the vCPU at this one for ever.
+  if (crew_.policy().chaotic() && unsettled_ != at()) {
+    unsettled_ = at();
     TRY(crew_.drop_some());
     TRY(crew_.hold_back());
   }

@@ -53,6 +53,7 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   ept::CrewMember crew_;
   log::VcpuLogWriter* log_;
   uint64_t digest_every_;
+  std::optional<Position> unsettled_;  // where chaos last had its turn
 };
 
 }  // namespace reprise::vmm
