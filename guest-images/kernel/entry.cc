@@ -1,6 +1,8 @@
 // Every interrupt and exception comes here, from either level, with interrupts off.
 #include "kernel/fault_report.h"
 #include "kernel/local_apic.h"
+#include "kernel/probe.h"
+#include "kernel/shootdown.h"
 #include "kernel/system_calls.h"
 #include "kernel/threads.h"
 
@@ -25,6 +27,11 @@ extern "C" void kernel_entry(ThreadFrame* frame) {
     if (frame->from_user()) preempt_thread(*frame);
   } else if (frame->vector == kWakeVector) {
     end_of_interrupt();  // waking was all
+  } else if (frame->vector == kShootdownVector) {
+    end_of_interrupt();
+    serve_shootdown();
+  } else if (is_probe_fault(*frame)) {
+    fail_probe(*frame);
   } else if (frame->vector != kSpuriousVector) {
     report_fault(*frame);
   }

@@ -9,7 +9,8 @@
 namespace reprise::guest::kernel {
 
 // Vectors that we hand out.
-inline constexpr uint64_t kTimerVector = 0x40, kWakeVector = 0x41, kSpuriousVector = 0xff;
+inline constexpr uint64_t kTimerVector = 0x40, kWakeVector = 0x41, kShootdownVector = 0x42,
+                          kSpuriousVector = 0xff;
 
 inline volatile uint32_t& apic_register(uint64_t offset) {
   return *reinterpret_cast<volatile uint32_t*>(LAPIC_BASE + offset);
@@ -39,6 +40,10 @@ inline void send_startup(uint32_t cpu) {
 }
 inline void send_wake(uint32_t cpu) {
   send_interrupt(cpu, 0x4000 | kWakeVector);
+}
+
+inline void send_shootdown(uint32_t cpu) {
+  send_interrupt(cpu, 0x4000 | kShootdownVector);
 }
 
 // The timer counts down at the bus clock (1 GHz on QEMU and Reprise), divided by one: `period` is in

@@ -1,17 +1,11 @@
 // Builds the private range at compile time: the image holds the finished tables, so that every
-// vCPU's copy is complete before its first instruction, and nothing changes them afterwards.
+// vCPU's copy is complete before its first instruction; afterwards only the window changes
+// (kernel/shootdown.h).
 #include "kernel/private_image.h"
 
 namespace reprise::guest {
 namespace {
 
-// Page-table entry bits. Accessed and dirty are set from the start: the walker then never writes to
-// a table, which is what lets a VMM keep tables read-only, and leaves no trace of host timing in them.
-// Source: Intel SDM vol. 3, 4.5.4, tables 4-15 to 4-20; 4.8 "Accessed and Dirty Flags".
-constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4, kUncached = 0x18, kAccessed = 0x20, kDirty = 0x40;
-constexpr uint64_t kLarge = 0x80;
-constexpr uint64_t kTable = kPresent | kWritable | kUser | kAccessed;
-constexpr uint64_t kMemory = kPresent | kWritable | kAccessed | kDirty;
 constexpr uint64_t kLargePage = 2 << 20;
 
 // The 2 MiB page that starts at `address`. RAM and the page with HPET and trap page are open to
@@ -65,6 +59,8 @@ constexpr PrivateImage build() {
     for (unsigned i = 0; i < 512; ++i)
       image.pd[gib].entry[i] = large_page((uint64_t{gib} * 512 + i) * kLargePage);
   }
+  // The window's directory stays empty until a CPU joins a shootdown: then it is known where the table lies.
+  image.pdpt.entry[WINDOW_START >> 30] = WINDOW_PD_PAGE | kTable;
   image.pd[0].entry[0] = PT_PAGE | kTable;
   for (unsigned i = 0; i < 512; ++i) image.pt.entry[i] = small_page(uint64_t{i} * kPageSize);
 

@@ -24,6 +24,17 @@ struct alignas(kPageSize) ClockPage {
   uint64_t vcpu_count;  // set by the VMM before the start; 0: nobody told us
 };
 
+// Bits of an entry. Source: Intel SDM vol. 3, 4.5.4, tables 4-15 to 4-20.
+inline constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4, kUncached = 0x18, kAccessed = 0x20,
+                          kDirty = 0x40;
+inline constexpr uint64_t kLarge = 0x80;
+
+// Accessed and dirty are set from the start: the walker then never writes to a table, which is what lets a
+// VMM keep tables read-only, and leaves no trace of host timing in them. Source: Intel SDM vol. 3, 4.8
+// "Accessed and Dirty Flags".
+inline constexpr uint64_t kTable = kPresent | kWritable | kUser | kAccessed;
+inline constexpr uint64_t kMemory = kPresent | kWritable | kAccessed | kDirty;
+
 // One level of address translation. Source: Intel SDM vol. 3, 4.5 "4-level paging".
 struct alignas(kPageSize) PageTable {
   uint64_t entry[512];
@@ -53,16 +64,18 @@ struct [[gnu::packed]] TaskState {
 };
 static_assert(sizeof(TaskState) == 104);
 
+struct Shootdown;
+
 // What one CPU's kernel needs. It lies at the base of the kernel stack, and the stack is aligned to
 // its size, so that a kernel function finds it by masking its stack pointer: no swapgs, no MSR.
 struct alignas(CPU_SLOT_SIZE) CpuSlot {
   uint32_t cpu;                         // index, equal to the local APIC's id
   uint32_t current_thread;              // index into `thread`
   uint32_t runnable;                    // bit i: thread i exists and has not finished
+  Shootdown* shootdown;                 // null until this CPU joins one
   ThreadFrame thread[THREADS_PER_CPU];  // registers of the threads that do not run
   TaskState task;
-  alignas(
-      16) uint8_t stack[CPU_SLOT_SIZE - 16 - THREADS_PER_CPU * sizeof(ThreadFrame) - sizeof(TaskState) - 8];
+  alignas(16) uint8_t stack[CPU_SLOT_SIZE - 24 - THREADS_PER_CPU * sizeof(ThreadFrame) - sizeof(TaskState)];
 };
 static_assert(sizeof(CpuSlot) == CPU_SLOT_SIZE);
 
@@ -72,6 +85,8 @@ struct PrivateImage {
   PageTable pdpt;
   PageTable pd[4];
   PageTable pt;
+  PageTable window_pd;
+  PageTable window_pt;
   SegmentTable gdt;
   InterruptTable idt;
   CpuSlot slot[MAX_CPUS];
@@ -85,6 +100,8 @@ static_assert(PRIVATE_START + offsetof(PrivateImage, pml4) == PML4_PAGE);
 static_assert(PRIVATE_START + offsetof(PrivateImage, pdpt) == PDPT_PAGE);
 static_assert(PRIVATE_START + offsetof(PrivateImage, pd) == PD_PAGES);
 static_assert(PRIVATE_START + offsetof(PrivateImage, pt) == PT_PAGE);
+static_assert(PRIVATE_START + offsetof(PrivateImage, window_pd) == WINDOW_PD_PAGE);
+static_assert(PRIVATE_START + offsetof(PrivateImage, window_pt) == WINDOW_PT_PAGE);
 static_assert(PRIVATE_START + offsetof(PrivateImage, gdt) == GDT_PAGE);
 static_assert(PRIVATE_START + offsetof(PrivateImage, idt) == IDT_PAGE);
 static_assert(PRIVATE_START + offsetof(PrivateImage, slot) == CPU_SLOTS);

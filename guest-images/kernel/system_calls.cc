@@ -4,6 +4,7 @@
 #include "kernel/hpet.h"
 #include "kernel/local_apic.h"
 #include "kernel/serial_console.h"
+#include "kernel/shootdown.h"
 #include "kernel/system_call_numbers.h"
 #include "kernel/threads.h"
 
@@ -48,6 +49,12 @@ void system_call(ThreadFrame& frame) {
       return send_init(static_cast<uint32_t>(first));
     case SystemCall::kStartCpu:
       return send_startup(static_cast<uint32_t>(first));
+    case SystemCall::kJoinShootdown:
+      return join_shootdown(reinterpret_cast<Shootdown*>(first));
+    case SystemCall::kChangeTranslation:
+      return change_translation();
+    case SystemCall::kShootDown:
+      return shoot_down(static_cast<uint32_t>(first));
   }
   exit_machine(kExitBadSystemCall);
 }

@@ -16,6 +16,7 @@ SIZES = {
     "ring": "n=300",
     "migratory": "n=20",
     "read_mostly": "n=3000",
+    "remap": "n=10",
     "kv": "n=50",
     "radix": "n=4096",
     "lu": "n=64",
@@ -23,7 +24,7 @@ SIZES = {
     "stencil": "n=64 steps=5",
     "timer": "n=500000 period=20000",
 }
-SMALLER = {"locks": "n=4", "ring": "n=100", "migratory": "n=8", "kv": "n=20", "radix": "n=1024", "stencil": "n=64 steps=3"}  # 8 vCPUs
+SMALLER = {"locks": "n=4", "ring": "n=100", "migratory": "n=8", "remap": "n=2", "kv": "n=20", "radix": "n=1024", "stencil": "n=64 steps=3"}  # 8 vCPUs
 SERIAL = ["lost_update", "bank", "ring", "timer", "radix"]
 
 
