@@ -1,20 +1,22 @@
 // The lab's process 1: runs the commands that tools/lab sends and streams their output back.
 //
 // Each virtio-serial port named slot.N is one slot: one command at a time, its own process here, so that
-// several commands run side by side. The wire format is a frame: one byte type, four bytes
-// little-endian length, payload.
+// several commands run side by side. Where there is none, the second UART is the only slot. The wire format is a frame: one byte
+// type, four bytes little-endian length, payload.
 //   from outside  'R' request: kMagic, then NUL-terminated strings: nonce, "1" for a terminal, rows, columns,
 //                 working directory, number of environment entries, these, the command's words
 //                 'I' standard input; empty means end of file
-//   from inside   'H' started (payload: the nonce), 'O' standard output, 'E' standard error, 'X' exit status
+//   from inside   'W' (UART only) waits for requests: what was sent before is lost
+//                 'H' started (payload: the nonce), 'O' standard output, 'E' standard error, 'X' exit status
 // A request is looked for byte by byte, so what a killed client left half-sent does no harm. A port
-// whose client has gone kills its command.
+// whose client has gone kills its command. A UART cannot tell; its lab dies with its client.
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,20 +33,24 @@ constexpr char kMagic[] = "\x01reprise-lab\x02";
 constexpr size_t kMagicSize = sizeof(kMagic) - 1;
 constexpr size_t kChunk = 16 * 1024;      // virtio-console takes at most 32 KiB in one write
 constexpr size_t kMaxBuffered = 1 << 20;  // standard input that the command has not read yet
+// A UART has no room for what is not read in time (the kernel drops it), so all of it is read.
+constexpr size_t kMaxBufferedOfUart = size_t{1} << 30;
+constexpr char kUart[] = "/dev/ttyS1";
 constexpr int kHangUpMicroseconds = 300'000;
 constexpr int kHangUpPollMicroseconds = 20'000;
 constexpr timespec kIdleWait{1, 0};  // between two looks at an idle port, should a signal be lost
 
 class Port {
  public:
-  explicit Port(int fd) : fd_(fd) {}
+  explicit Port(int fd) : fd_(fd), uart_(isatty(fd)) {}
   int fd() const { return fd_; }
 
   // Reads what is there. False: nobody is connected, or only just.
   bool fill() {
     pollfd p{fd_, POLLIN, 0};
     char chunk[kChunk];
-    while (in_.size() < kMaxBuffered && poll(&p, 1, 0) > 0) {
+    const size_t most = uart_ ? kMaxBufferedOfUart : kMaxBuffered;
+    while (in_.size() < most && poll(&p, 1, 0) > 0) {
       const ssize_t n = read(fd_, chunk, sizeof chunk);
       if (n <= 0) return n < 0 && errno == EAGAIN && !(p.revents & POLLHUP);
       in_.append(chunk, static_cast<size_t>(n));
@@ -70,8 +76,9 @@ class Port {
     for (int shift = 0; shift < 32; shift += 8) frame += static_cast<char>(size >> shift);
     frame.append(data, size);
     for (size_t done = 0; done < frame.size();) {
-      pollfd p{fd_, POLLOUT, 0};
+      pollfd p{fd_, static_cast<short>(uart_ ? POLLOUT | POLLIN : POLLOUT), 0};
       poll(&p, 1, -1);
+      if (p.revents & POLLIN) fill();
       if (p.revents & POLLHUP) {
         if (gone()) return false;
         continue;
@@ -118,6 +125,7 @@ class Port {
 
  private:
   int fd_;
+  bool uart_;
   std::string in_;
 };
 
@@ -249,6 +257,21 @@ void serve(Port* port, const std::vector<std::string>& words) {
   if (connected) port->send('X', text.data(), text.size());
 }
 
+// Takes requests from `port` for ever; `wait` returns when there may be something new.
+template <typename Wait>
+[[noreturn]] void take_requests(Port* port, Wait wait) {
+  for (;;) {
+    std::string payload;
+    if (!port->fill() && port->half_sent() && port->gone()) port->clear();
+    if (!port->align() || port->take(&payload) != 'R') {
+      wait();
+      continue;
+    }
+    const std::vector<std::string> words = split(payload.substr(kMagicSize));
+    if (words.size() > 6) serve(port, words);
+  }
+}
+
 [[noreturn]] void run_slot(const std::string& device) {
   const int fd = open(device.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) _exit(1);
@@ -261,16 +284,26 @@ void serve(Port* port, const std::vector<std::string>& words) {
   fcntl(fd, F_SETOWN, getpid());
   fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC);
   Port port(fd);
-  for (;;) {
-    std::string payload;
-    if (!port.fill() && port.half_sent() && port.gone()) port.clear();
-    if (!port.align() || port.take(&payload) != 'R') {
-      sigtimedwait(&news, nullptr, &kIdleWait);
-      continue;
-    }
-    const std::vector<std::string> words = split(payload.substr(kMagicSize));
-    if (words.size() > 6) serve(&port, words);
+  take_requests(&port, [&] { sigtimedwait(&news, nullptr, &kIdleWait); });
+}
+
+[[noreturn]] void run_uart() {
+  const int fd = open(kUart, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  termios settings{};
+  if (fd < 0 || tcgetattr(fd, &settings) != 0) {
+    fprintf(stderr, "lab: cannot open a port for commands\n");
+    _exit(1);
   }
+  cfmakeraw(&settings);
+  settings.c_cflag |= CLOCAL | CREAD;
+  cfsetspeed(&settings, B115200);
+  tcsetattr(fd, TCSAFLUSH, &settings);
+  Port port(fd);
+  port.send('W', kMagic, kMagicSize);
+  take_requests(&port, [fd] {
+    pollfd p{fd, POLLIN, 0};
+    poll(&p, 1, -1);
+  });
 }
 
 }  // namespace
@@ -278,11 +311,11 @@ void serve(Port* port, const std::vector<std::string>& words) {
 int main() {
   signal(SIGPIPE, SIG_IGN);
   const std::string ports = "/sys/class/virtio-ports";
-  if (DIR* directory = opendir(ports.c_str())) {
-    while (const dirent* entry = readdir(directory)) {
-      const std::string name = entry->d_name;
-      if (name[0] != '.' && fork() == 0) run_slot("/dev/" + name);
-    }
+  DIR* directory = opendir(ports.c_str());
+  if (directory == nullptr && fork() == 0) run_uart();
+  while (const dirent* entry = directory ? readdir(directory) : nullptr) {
+    const std::string name = entry->d_name;
+    if (name[0] != '.' && fork() == 0) run_slot("/dev/" + name);
   }
   for (;;)
     if (wait(nullptr) < 0) pause();
