@@ -2,10 +2,15 @@
 //
 // The interrupted rip lies on the stack, as if the thread had called us. Saves what the kernel does
 // not (flags, SSE registers) plus the registers used here, gives the CPU away, and goes back.
+//
+// Not by fxsave: some processors clear the reserved bytes of its area and some leave what was there, so that
+// memory would depend on the processor. The x87 and MMX registers are nobody's here.
 #include "kernel/layout.h"
 #include "runtime/thread_block_offsets.h"
 
 #define SYSTEM_CALL_YIELD 6
+#define SAVED_MXCSR 256  // after sixteen registers of 16 bytes
+#define SAVED_BYTES 272
 
         .text
         .globl  preempt_trampoline
@@ -18,12 +23,18 @@ preempt_trampoline:
         movq    %rsp, %rax
         andq    $-THREAD_STACK_SIZE, %rax
         incq    THREAD_BLOCK_PREEMPTIONS(%rax)
-        subq    $512, %rsp
+        subq    $SAVED_BYTES, %rsp
         andq    $-16, %rsp
-        fxsave64 (%rsp)
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        movaps  %xmm\n, 16 * \n(%rsp)
+        .endr
+        stmxcsr SAVED_MXCSR(%rsp)
         movl    $SYSTEM_CALL_YIELD, %eax
         ud2
-        fxrstor64 (%rsp)
+        ldmxcsr SAVED_MXCSR(%rsp)
+        .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+        movaps  16 * \n(%rsp), %xmm\n
+        .endr
         movq    %rbp, %rsp
         popq    %rbp
         popq    %rax

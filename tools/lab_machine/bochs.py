@@ -19,7 +19,9 @@ from lab_machine.session import MAGIC, Session
 
 # reboot=t: a crashed kernel ends by a triple fault, which Bochs takes for its own end; it would boot again otherwise.
 APPEND = ("console=ttyS0 quiet panic=-1 oops=panic reboot=t mitigations=off nokaslr norandmaps nowatchdog "
-          "cryptomgr.notests=1 rodata=off ipv6.disable=1 random.trust_cpu=on 8250.nr_uarts=2 rdinit=/init")
+          "cryptomgr.notests=1 rodata=off ipv6.disable=1 random.trust_cpu=on 8250.nr_uarts=2 rdinit=/init reprise.lab=ept")
+# Without accessed and dirty bits in EPT, the processor's walk of guest page tables only reads them.
+MODULE_OPTIONS = {"kvm_intel": "eptad=0"}
 # ips says how many instructions make a second inside; with sync=none, time inside does not wait for time outside, and idle time
 # inside passes at once. Of Bochs 2.7's models, this one passes KVM_SET_SREGS; skylake_x does not.
 # The UART is "client": as a server, Bochs would take a port that somebody else may have taken meanwhile.
@@ -72,7 +74,7 @@ class Bochs(Machine):
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
             folders.append(str(self.out))
-        archive = initramfs.for_carried_tree(fetched, [pathlib.Path(path).absolute() for path in carried], folders)
+        archive = initramfs.for_carried_tree(fetched, MODULE_OPTIONS, [pathlib.Path(path).absolute() for path in carried], folders)
         self.write_disc(fetched, archive)
         with socket.create_server(("127.0.0.1", 0)) as server:
             settings = SETTINGS.format(folder=self.folder, smp=options.smp, mem=options.mem, port=server.getsockname()[1])

@@ -50,27 +50,27 @@ def build_agent():
     return built
 
 
-def add_modules(files, kernel):
+def add_modules(files, kernel, options):
+    """`options`: {module: its parameters}."""
     files["modules"] = (DIRECTORY, b"")
-    order = (kernel / "order").read_bytes()
-    files["modules/order"] = (FILE, order)
-    for line in order.decode().splitlines():
-        name = line.split()[0]
-        files[f"modules/{name}"] = (FILE, (kernel / name).read_bytes())
+    names = (kernel / "order").read_text().split()
+    files["modules/order"] = (FILE, "".join(f"{name}.ko {options.get(name, '')}\n" for name in names).encode())
+    for name in names:
+        files[f"modules/{name}.ko"] = (FILE, (kernel / f"{name}.ko").read_bytes())
 
 
-def for_shared_tree(kernel, shares):
+def for_shared_tree(kernel, options, shares):
     """For a lab that mounts `shares`, (tag, mode, path), and the outside's root."""
     files = {name: (DIRECTORY, b"") for name in ["bin", "dev", "proc", "host"]}
     files["init"] = (PROGRAM, (INSIDE / "init").read_bytes())
     files["bin/busybox"] = (PROGRAM, pathlib.Path("/bin/busybox").read_bytes())
     files["bin/agent"] = (PROGRAM, build_agent().read_bytes())
     files["shares"] = (FILE, "".join(f"{tag} {mode} {path}\n" for tag, mode, path in shares).encode())
-    add_modules(files, kernel)
+    add_modules(files, kernel, options)
     return cpio(files)
 
 
-def for_carried_tree(kernel, carried, writable):
+def for_carried_tree(kernel, options, carried, writable):
     """For a lab that has only what it is given: the files `carried`, the empty folders `writable`."""
     tree = CarriedTree()
     for path in ["/bin", "/sbin", "/lib", "/lib64", "/etc/passwd", "/etc/group", "/bin/busybox"]:
@@ -79,7 +79,7 @@ def for_carried_tree(kernel, carried, writable):
         tree.add_folder(path)
     tree.files["init"] = (PROGRAM, (INSIDE / "init-carried").read_bytes())
     tree.files["run/lab-agent"] = (PROGRAM, build_agent().read_bytes())
-    add_modules(tree.files, kernel)
+    add_modules(tree.files, kernel, options)
     for path in carried:
         tree.add(path)
     for applet in subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split():

@@ -15,6 +15,7 @@ SLOTS = 8  # commands side by side in one lab
 # the emulated TSCs are one counter, which the kernel's synchronisation test is too slow to see.
 APPEND = ("console=ttyS0 tsc=reliable clocksource=tsc quiet panic=-1 oops=panic mitigations=off nokaslr norandmaps nowatchdog cryptomgr.notests=1 "
           "rodata=off ipv6.disable=1 8250.nr_uarts=1 random.trust_cpu=on rdinit=/init")
+MODULE_OPTIONS = {"shadow": {"kvm_amd": "npt=0"}}  # KVM then shadows the guest's page tables
 # One emulating thread for all processors: with one each, QEMU (7.2 and 10.0) corrupts the lab kernel's stacks after
 # some minutes of nested guests, whoever runs them (docs/hosts.md).
 ACCELERATOR = "tcg,thread=single"
@@ -32,7 +33,7 @@ class Qemu(Machine):
                               ("g++", "g++"), ("strip", "binutils")]:
             if not shutil.which(tool):
                 raise LabError(CANNOT, f"{tool} is missing; ./dev setup as root installs {package}")
-        fetched = kernel.fetch_kernel("qemu")
+        fetched = kernel.fetch_kernel("backports" if options.host == "backports" else "qemu")
         # Paths with a space would need quoting in three languages: refused rather than got wrong.
         shares = [("tree", "ro", str(ROOT))]
         if options.out:
@@ -42,10 +43,10 @@ class Qemu(Machine):
         for _, _, path in shares:
             if re.search(r"[\s,]", path):
                 raise LabError(CANNOT, f"the lab cannot share {path}: a space or comma in its name")
-        (self.folder / "initramfs").write_bytes(initramfs.for_shared_tree(fetched, shares))
+        (self.folder / "initramfs").write_bytes(initramfs.for_shared_tree(fetched, MODULE_OPTIONS.get(options.host, {}), shares))
         command = ["qemu-system-x86_64", "-M", "q35", "-accel", ACCELERATOR, "-cpu", "EPYC,+svm,+npt",
                    "-smp", str(options.smp), "-m", str(options.mem), "-display", "none", "-no-reboot", "-nodefaults",
-                   "-kernel", fetched / "vmlinux", "-initrd", self.folder / "initramfs", "-append", APPEND,
+                   "-kernel", fetched / "vmlinux", "-initrd", self.folder / "initramfs", "-append", f"{APPEND} reprise.lab={options.host}",
                    "-serial", f"file:{self.folder}/console.log", "-pidfile", self.folder / "pid",
                    "-device", f"virtio-serial-pci,max_ports={SLOTS + 1}"]
         for slot in range(SLOTS):
