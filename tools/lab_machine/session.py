@@ -95,8 +95,7 @@ class Session:
                     sources.remove(0)
             if deadline and time.monotonic() >= deadline:
                 raise LabError(TIMEOUT, f"time-out: the command did not end within {timeout:g} s"
-                               + (f"; the lab kernel says:\n{self.lab.tail('console.log')}"
-                                  if self.lab.kernel_trouble() else ""))
+                               + (f"; the lab kernel's last lines:\n{last}" if (last := self.lab.tail("console.log")) else ""))
 
 
 def write_all(fd, data):
@@ -127,8 +126,3 @@ class StampedLines:
             if line:
                 self.write_line(fd, line)
         self.begun_lines = {}
-
-
-def write_all(fd, data):
-    while data:
-        data = data[os.write(fd, data):]
