@@ -8,10 +8,13 @@ import contextlib
 import io
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import tarfile
+import threading
 import time
+import tty
 
 from lab_machine import CANNOT, ROOT, LabError, initramfs, kernel
 from lab_machine.machine import Machine
@@ -83,6 +86,7 @@ class Bochs(Machine):
             self.spawn(["bochs-bin", "-q", "-f", self.folder / "bochsrc", "-rc", self.folder / "start"], stay,
                        env={**os.environ, "TERM": "xterm"})
             self.connection = self.accept(server)
+        self.drain_display()
 
     def write_disc(self, fetched, archive):
         disc = self.folder / "disc"
@@ -97,6 +101,24 @@ class Bochs(Machine):
                               capture_output=True, text=True)
         if made.returncode:
             raise LabError(CANNOT, f"xorriso cannot write the lab's disc: {made.stderr.strip()}")
+
+    def drain_display(self):
+        """Reads what the display writes to the terminal that it has made: a terminal that nobody reads is full after some minutes, and Bochs
+        then waits for ever."""
+        descriptors = pathlib.Path(f"/proc/{self.process.pid}/fd")
+        made = [link.name for link in descriptors.iterdir() if os.readlink(link) == "/dev/ptmx"]
+        for number in made:
+            information = (descriptors.parent / "fdinfo" / number).read_text()
+            index = re.search(r"^tty-index:\s*(\d+)", information, re.M)[1]
+            terminal = os.open(f"/dev/pts/{index}", os.O_RDWR | os.O_NOCTTY)
+            tty.setraw(terminal)  # else it keeps what is no whole line
+            threading.Thread(target=self.read_to_end, args=[terminal], daemon=True).start()
+
+    @staticmethod
+    def read_to_end(terminal):
+        with contextlib.suppress(OSError), open(terminal, "rb", buffering=0) as display:
+            while display.read(4096):
+                pass
 
     def accept(self, server):
         server.settimeout(0.2)
