@@ -32,7 +32,6 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   options.digest_every = arguments.digest_every;
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-  options.machine.shared_tables = vmm::sees_changed_tables(*kvm);
   options.host = vmm::to_message(vmm::describe_host(*kvm, options.machine.views));
   TRY_ASSIGN(const auto outcome,
              run_displayed("recording", arguments.machine.json, options, [&] { return vmm::run_live(*kvm, options); }));

@@ -4,7 +4,6 @@
 #include "cli/machine_options.h"
 #include "cli/run_display.h"
 #include "cli/verbs.h"
-#include "vmm/host_profile.h"
 
 namespace reprise::cli {
 
@@ -19,7 +18,6 @@ void add_run(CLI::App& app, Action& action) {
       options.machine.free_run = true;
       options.interrupt = &interrupt_flag();
       TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-      options.machine.shared_tables = vmm::sees_changed_tables(*kvm);
       TRY_ASSIGN(const auto outcome,
                  run_displayed("running", arguments->json, options, [&] { return vmm::run_live(*kvm, options); }));
       return report_outcome(outcome, "ran", arguments->json);

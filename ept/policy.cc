@@ -42,14 +42,9 @@ std::optional<uint64_t> Policy::early_stop() {
   return 1 + below(1ull << (1 + below(16)));
 }
 
-uint64_t Policy::hold_back_ns() {
-  if (!chaotic() || below(32) != 0) return 0;
-  return (std::max(transfer_ns_, kLeastTransferNs) / 4) << below(8);
-}
-
-uint64_t Policy::hesitate_ns() {
-  if (!chaotic() || below(4) != 0) return 0;
-  return (std::max(transfer_ns_, kLeastTransferNs) / 4) << below(5);
+uint64_t Policy::wait_ns(uint64_t one_in, uint64_t doublings) {
+  if (!chaotic() || below(one_in) != 0) return 0;
+  return (std::max(transfer_ns_, kLeastTransferNs) / 4) << below(doublings);
 }
 
 uint32_t Policy::drops() {

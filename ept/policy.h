@@ -46,10 +46,10 @@ class Policy {
   // Chaos: after how many ticks to stop for nothing; none: run on.
   std::optional<uint64_t> early_stop();
   // Chaos: nanoseconds to hold this vCPU back at this stop; 0 mostly.
-  uint64_t hold_back_ns();
+  uint64_t hold_back_ns() { return wait_ns(32, 8); }
   // Chaos: nanoseconds to wait before asking for a page that this vCPU needs; 0 mostly. Opens the time between two accesses that have no
   // position between them.
-  uint64_t hesitate_ns();
+  uint64_t hesitate_ns() { return wait_ns(4, 5); }
   // Chaos: how many of the pages granted lately to give up now for no reason; mostly 0.
   uint32_t drops();
   // Chaos: which of `count` things. Requires: count > 0.
@@ -60,6 +60,8 @@ class Policy {
   bool take_together() { return options_.together && (!chaotic() || below(2) == 0); }
 
  private:
+  // Chaos: one time in `one_in`, from a quarter of a transfer on, doubled less than `doublings` times; else 0.
+  uint64_t wait_ns(uint64_t one_in, uint64_t doublings);
   // A whole number below `bound`.
   uint64_t below(uint64_t bound) { return std::uniform_int_distribution<uint64_t>(0, bound - 1)(random_); }
 

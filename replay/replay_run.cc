@@ -5,7 +5,6 @@
 #include "replay/page_order.h"
 #include "replay/replay_journal.h"
 #include "vmm/cpu_model.h"
-#include "vmm/host_profile.h"
 #include "vmm/supervisor.h"
 
 namespace reprise::replay {
@@ -20,7 +19,6 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   machine.command_line = manifest.command_line();
   machine.serial = manifest.mode() == "serial";
   machine.views = options.views;
-  machine.shared_tables = vmm::sees_changed_tables(kvm);
   machine.cpuid = vmm::from_message(manifest.cpuid());
   TRY_ASSIGN(const auto host, kvm.supported_cpuid());
   TRY(vmm::check_cpu_model(machine.cpuid, host));

@@ -319,7 +319,6 @@ class Prober {
     const char* name = "page tables changed by another VM";
     const auto seen = try_tables(*guest_);
     if (!seen) return unknown(name, seen.error());
-    profile_.shared_tables = *seen;
     fact(name, *seen ? "seen after invalidation" : "not seen: stale translations",
          *seen ? "" : "guests that share page tables between vCPUs are refused");
   }

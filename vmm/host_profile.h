@@ -45,7 +45,6 @@ struct HostProfile {
   FaultReport kernel_faults = FaultReport::kUnknown;  // at CPL 0
   std::optional<bool> walk_writes;     // the hardware's walk of guest page tables needs write access to them
   std::optional<bool> shared_memory;   // two VMs over one memory see each other's writes
-  std::optional<bool> shared_tables;   // ... and each other's changes of page tables that they share
   std::optional<bool> user_injection;  // interrupts reach the guest's IDT
   std::optional<bool> kernel_injection;
   std::optional<bool> kernel_emulated;  // CPL 0 runs in KVM's instruction emulator

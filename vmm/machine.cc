@@ -11,6 +11,7 @@
 #include "vmm/clock/safepoint_clock.h"
 #include "vmm/clock/signal_clock.h"
 #include "vmm/cpu_model.h"
+#include "vmm/host_profile.h"
 
 namespace reprise::vmm {
 namespace {
@@ -44,6 +45,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOp
     machine->private_ = {image.reprise->private_begin, image.reprise->private_end};
   TRY_ASSIGN(machine->memory_, GuestMemory::create(options.memory_bytes));
   TRY_ASSIGN(machine->boot_, load(image, machine->memory_->ram(), options.command_line));
+  machine->shared_tables_ = sees_changed_tables(kvm);
   for (uint32_t i = 0; i < options.vcpus; ++i) TRY(machine->add_cpu(kvm, options, VcpuId(i)));
   return machine;
 }
@@ -100,7 +102,7 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
         .takes_turns = options_.serial,
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs is compared in the replay.
         .access = {.walk_writes = true},
-        .own_tables = options_.shared_tables ? std::nullopt : std::optional(private_),
+        .own_tables = shared_tables_ ? std::nullopt : std::optional(private_),
     });
     TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(boot_) : cpu->vcpu->reset());
   }

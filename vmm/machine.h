@@ -34,7 +34,6 @@ struct MachineOptions {
   ViewKind views = ViewKind::kUserfault;
   bool serial = false;     // one vCPU executes at a time; views are unprotected then
   bool free_run = false;   // nothing is recorded: views are unprotected, any image will do
-  bool shared_tables = true;  // vCPUs may share page tables (sees_changed_tables(), vmm/host_profile.h)
 };
 
 // Threads: create and destroy on one thread; run() starts one thread a vCPU and joins them.
@@ -85,6 +84,7 @@ class Machine {
 
   MachineOptions options_;
   PrivateRange private_;
+  bool shared_tables_ = true;  // vCPUs may share page tables on this host
   std::optional<RepriseNote> note_;
   BootState boot_;
   std::unique_ptr<GuestMemory> memory_;
