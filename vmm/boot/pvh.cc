@@ -1,7 +1,5 @@
 #include "vmm/boot/pvh.h"
 
-#include <elf.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -15,8 +13,6 @@ namespace reprise::vmm {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "guest structures are copied as they are");
-
-using Bytes = std::span<const uint8_t>;
 
 constexpr uint32_t kPvhEntryNote = 18;  // XEN_ELFNOTE_PHYS32_ENTRY, xen/include/public/elfnote.h
 constexpr uint32_t kRepriseNote = 1;
@@ -82,75 +78,8 @@ tl::unexpected<Error> bad_image(fmt::format_string<Args...> format, Args&&... ar
   return fail(ErrorCode::kBadImage, format, std::forward<Args>(args)...);
 }
 
-// [offset, offset + size) of `bytes`, if it is all there.
-std::optional<Bytes> slice(Bytes bytes, uint64_t offset, uint64_t size) {
-  if (offset > bytes.size() || size > bytes.size() - offset) return std::nullopt;
-  return bytes.subspan(offset, size);
-}
-
-// The T at `offset`; a copy, for nothing in a file is aligned.
-template <typename T>
-std::optional<T> get(Bytes bytes, uint64_t offset) {
-  static_assert(std::is_trivially_copyable_v<T>);
-  const auto part = slice(bytes, offset, sizeof(T));
-  if (!part) return std::nullopt;
-  T value;
-  std::memcpy(&value, part->data(), sizeof(T));
-  return value;
-}
-
 bool is_page_aligned(uint64_t address) {
   return address % kPageSize == 0;
-}
-
-Result<Elf64_Ehdr> read_header(Bytes elf) {
-  const auto magic = slice(elf, 0, SELFMAG);
-  if (!magic || std::memcmp(magic->data(), ELFMAG, SELFMAG) != 0)
-    return bad_image("the guest image is not an ELF file: use an uncompressed kernel (vmlinux, not bzImage)");
-  const auto header = get<Elf64_Ehdr>(elf, 0);
-  if (!header) return bad_image("the guest image ends within its ELF header, after {} bytes", elf.size());
-  if (header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_ident[EI_DATA] != ELFDATA2LSB ||
-      header->e_machine != EM_X86_64)
-    return bad_image("the guest image is for another processor (ELF class {}, machine {}): x86-64 is needed",
-                     header->e_ident[EI_CLASS], header->e_machine);
-  if (header->e_type != ET_EXEC && header->e_type != ET_DYN)
-    return bad_image("the guest image is not a linked program (ELF type {}): link it first", header->e_type);
-  if (header->e_phnum == 0)
-    return bad_image("the guest image has no program headers: nothing says what to load");
-  if (header->e_phentsize != sizeof(Elf64_Phdr))
-    return bad_image("the guest image has program headers of {} bytes: {} are needed", header->e_phentsize,
-                     sizeof(Elf64_Phdr));
-  return *header;
-}
-
-Result<Segment> read_segment(Bytes elf, const Elf64_Phdr& header) {
-  const auto data = slice(elf, header.p_offset, header.p_filesz);
-  if (!data)
-    return bad_image("the guest image is truncated: a segment needs {} bytes at offset {}, the file has {}",
-                     header.p_filesz, header.p_offset, elf.size());
-  if (header.p_filesz > header.p_memsz)
-    return bad_image("the segment at {:#x} has {} bytes in the file and only {} in memory", header.p_paddr,
-                     header.p_filesz, header.p_memsz);
-  if (header.p_paddr > kAddressLimit || header.p_memsz > kAddressLimit)
-    return bad_image("the segment at {:#x} with {:#x} bytes lies outside any machine's memory",
-                     header.p_paddr, header.p_memsz);
-  return Segment{Gpa(header.p_paddr), header.p_memsz, *data};
-}
-
-// Sorted, so that two that overlap become neighbours. Without overlap, loading is bounded by the size of RAM.
-Status check_segments(std::vector<Segment>& segments) {
-  if (segments.empty()) return bad_image("the guest image has no PT_LOAD segment: there is nothing to load");
-  std::ranges::sort(segments, {}, &Segment::address);
-  uint64_t end = 0;
-  for (const Segment& segment : segments) {
-    const uint64_t begin = segment.address.raw;
-    if (begin < end) return bad_image("two segments of the guest image overlap at {:#x}", begin);
-    end = begin + segment.memory_bytes;
-    if (begin < kBootAreaEnd.raw && end > kBootAreaBegin.raw)
-      return bad_image("the segment at {:#x} overlaps {:#x} to {:#x}, where the boot information goes", begin,
-                       kBootAreaBegin.raw, kBootAreaEnd.raw);
-  }
-  return {};
 }
 
 // The notes that matter, as found; each at most once.
@@ -261,14 +190,6 @@ void put(std::span<uint8_t> ram, Gpa address, const void* data, size_t size) {
   std::memcpy(ram.subspan(address.raw, size).data(), data, size);
 }
 
-void write_segments(const Image& image, std::span<uint8_t> ram) {
-  for (const Segment& segment : image.segments) {
-    const auto target = ram.subspan(segment.address.raw, segment.memory_bytes);
-    std::ranges::copy(segment.data, target.begin());
-    std::ranges::fill(target.subspan(segment.data.size()), uint8_t{0});
-  }
-}
-
 void write_start_info(std::span<uint8_t> ram, std::string_view command_line) {
   const std::array<MemoryMapEntry, 3> map = {{
       {0, kLegacyHoleBegin, kE820Ram, 0},
@@ -288,36 +209,22 @@ void write_start_info(std::span<uint8_t> ram, std::string_view command_line) {
 }  // namespace
 
 Result<Image> parse_image(Bytes elf) {
-  TRY_ASSIGN(const Elf64_Ehdr header, read_header(elf));
+  TRY_ASSIGN(const Elf64_Ehdr header, read_elf_header(elf));
+  TRY_ASSIGN(const auto programs, read_program_headers(elf, header));
   Image image;
   Notes notes;
-  std::vector<Elf64_Phdr> loads;
-  for (uint64_t i = 0; i < header.e_phnum; ++i) {
-    // Checked first, so that the sum cannot wrap round.
-    const auto table = slice(elf, header.e_phoff, (i + 1) * sizeof(Elf64_Phdr));
-    if (!table)
-      return bad_image("the guest image is truncated: {} program headers at offset {}, the file has {} bytes",
-                       header.e_phnum, header.e_phoff, elf.size());
-    const auto program = *get<Elf64_Phdr>(*table, i * sizeof(Elf64_Phdr));
-    if (program.p_type == PT_LOAD && program.p_memsz > 0) {
-      loads.push_back(program);
-    } else if (program.p_type == PT_NOTE) {
-      const auto bytes = slice(elf, program.p_offset, program.p_filesz);
-      if (!bytes)
-        return bad_image("the guest image is truncated: its notes at offset {} are missing",
-                         program.p_offset);
-      TRY(read_notes(*bytes, program.p_align == 8 ? 8 : 4, notes));
-    }
+  for (const auto& program : programs) {
+    if (program.p_type != PT_NOTE) continue;
+    const auto bytes = slice(elf, program.p_offset, program.p_filesz);
+    if (!bytes)
+      return bad_image("the guest image is truncated: its notes at offset {} are missing", program.p_offset);
+    TRY(read_notes(*bytes, program.p_align == 8 ? 8 : 4, notes));
   }
   // Before the segments are looked at: what is wrong with a program for another system is that it has no such note.
   if (!notes.pvh_entry)
     return bad_image(
         "the guest image has no PVH entry point (ELF note Xen 18): build the kernel with CONFIG_PVH");
-  for (const Elf64_Phdr& program : loads) {
-    TRY_ASSIGN(const Segment segment, read_segment(elf, program));
-    image.segments.push_back(segment);
-  }
-  TRY(check_segments(image.segments));
+  TRY_ASSIGN(image.segments, read_segments(elf, programs, kBootAreaBegin, kBootAreaEnd));
   TRY_ASSIGN(image.entry, read_entry(notes, image.segments));
   if (notes.reprise) {
     TRY_ASSIGN(image.reprise, read_reprise_note(*notes.reprise));
@@ -356,7 +263,7 @@ Result<BootState> load(const Image& image, std::span<uint8_t> ram, std::string_v
     return fail(ErrorCode::kUsage,
                 "the guest's command line has {} bytes: at most {} without a zero are possible",
                 command_line.size(), kMaxCommandLine);
-  write_segments(image, ram);
+  write_segments(image.segments, ram);
   write_start_info(ram, command_line);
   return BootState{
       .entry = image.entry,

@@ -9,6 +9,8 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "vmm/boot/boot_state.h"
+#include "vmm/boot/elf_file.h"
 
 namespace reprise::vmm {
 
@@ -30,13 +32,6 @@ inline constexpr uint64_t kMinRamBytes = 2ull << 20;
 inline constexpr uint64_t kMaxRamBytes = 3ull << 30;
 // Each vCPU has its own copy of the private range, in memory and in every checkpoint.
 inline constexpr uint64_t kMaxPrivateBytes = 64ull << 20;
-
-// One PT_LOAD segment: `data` goes to `address`, zeros fill up to `memory_bytes`.
-struct Segment {
-  Gpa address;
-  uint64_t memory_bytes = 0;      // > 0, and at least data.size()
-  std::span<const uint8_t> data;  // views the ELF bytes
-};
 
 // What an image of ours says about itself in the ELF note of owner "Reprise", type 1: little-endian
 // { u32 version = 1; u32 flags; u64 clock_gpa, trap_gpa, private_begin, private_end }.
@@ -64,33 +59,6 @@ Result<Image> parse_image(std::span<const uint8_t> elf);
 
 // The Reprise note of an image that has to have one with safepoints. Errors: kBadImage otherwise.
 Result<RepriseNote> require_safepoints(const Image& image);
-
-// A segment register, as the processor holds it.
-struct SegmentRegister {
-  uint16_t selector = 0;
-  uint64_t base = 0;
-  uint32_t limit = 0;        // bytes - 1
-  uint8_t type = 0;          // SDM vol. 3, 3.4.5.1 and 3.5
-  bool code_or_data = true;  // the S flag; false: a system segment
-  bool is_32_bit = false;    // the D/B flag
-  bool granular = false;     // the G flag
-};
-
-// The registers at the entry point; all others are zero. Source: Xen docs/misc/pvh.pandoc, "x86/HVM direct
-// boot ABI": protected mode, flat segments, no paging, no interrupts, ebx = start info.
-struct BootState {
-  Gpa entry;
-  uint64_t rbx = 0;
-  uint64_t rflags = 0;
-  uint64_t cr0 = 0;
-  uint64_t cr4 = 0;
-  uint64_t efer = 0;
-  SegmentRegister code;
-  SegmentRegister data;  // ds, es, fs, gs, ss
-  SegmentRegister task;
-  Gpa gdt;
-  uint16_t gdt_limit = 0;
-};
 
 // Whether the image can run in a machine with `ram_bytes` of RAM. Errors: kUsage for an impossible machine;
 // kBadImage, with the size that is needed, for segments or private pages outside RAM, and for a trap page
