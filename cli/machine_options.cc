@@ -1,7 +1,9 @@
 #include "cli/machine_options.h"
 
 #include <signal.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -75,9 +77,12 @@ vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views) { return 
 
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
   verb.add_option("--vcpus", arguments.vcpus, "virtual CPUs, 1 to 32")->check(CLI::Range(1u, kMaxVcpus))->capture_default_str();
-  verb.add_option("--memory", arguments.memory_mib, "guest RAM in MiB")->check(CLI::Range(2u, 3072u))->capture_default_str();
+  verb.add_option("--memory", arguments.memory_mib, "guest RAM in MiB (64; with --kernel 256)")->check(CLI::Range(2u, 64512u));
   verb.add_flag("--json", arguments.json, "report as JSON on standard output; the guest's console goes to standard error");
-  verb.add_option("image", arguments.image, "guest image, an ELF file with a PVH note")->required();
+  verb.add_option("image", arguments.image, "guest image, an ELF file with a PVH note");
+  verb.add_option("--kernel", arguments.kernel, "Linux kernel (bzImage or vmlinux) to run instead of an image")->excludes("image");
+  verb.add_option("--initrd", arguments.initrd, "its initial RAM disk")->needs("--kernel");
+  verb.add_option("--append", arguments.append, "its command line")->needs("--kernel");
   verb.add_option("args", arguments.guest_arguments, "the guest's command line, after --");
 }
 
@@ -93,11 +98,36 @@ Result<std::vector<uint8_t>> read_file(const std::string& path) {
 Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments) {
   vmm::MachineOptions machine;
   machine.vcpus = arguments.vcpus;
-  machine.memory_bytes = arguments.memory_mib << 20;
+  machine.memory_bytes = arguments.memory_mib.value_or(arguments.kernel.empty() ? 64 : 256) << 20;
+  if (arguments.image.empty() && arguments.kernel.empty())
+    return fail(ErrorCode::kUsage, "nothing to run: name a guest image, or a Linux kernel with --kernel (--help shows all)");
+  if (!arguments.kernel.empty()) {
+    machine.serial = true;
+    auto& guest = machine.linux_guest.emplace();
+    guest.start_unix_seconds =
+        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    TRY_ASSIGN(machine.image, read_file(arguments.kernel));
+    if (!arguments.initrd.empty()) {
+      TRY_ASSIGN(guest.initrd, read_file(arguments.initrd));
+    }
+    machine.command_line = arguments.append;
+    machine.cpuid = vmm::linux_cpu_model();
+    return machine;
+  }
   TRY_ASSIGN(machine.image, read_file(arguments.image));
   machine.command_line = fmt::format("{}", fmt::join(arguments.guest_arguments, " "));
   machine.cpuid = vmm::cpu_model();
   return machine;
+}
+
+void set_up_console(const MachineArguments& arguments, const RawTerminal& terminal, vmm::LiveOptions& options) {
+  options.image_path = arguments.kernel.empty() ? arguments.image : arguments.kernel;
+  options.initrd_path = arguments.initrd;
+  if (!options.machine.linux_guest.has_value()) return;
+  options.console_input = STDIN_FILENO;
+  if (!terminal.is_terminal()) return;
+  options.console_escape = kEscapeKey;
+  fmt::print(stderr, "reprise: keys go to the guest; Ctrl-] ends the run\n");
 }
 
 const std::atomic<bool>& interrupt_flag() {

@@ -7,15 +7,19 @@
 #include <vector>
 
 #include "cli/exit_code.h"
+#include "cli/raw_terminal.h"
 #include "vmm/live_run.h"
 
 namespace reprise::cli {
 
 struct MachineArguments {
   std::string image;
+  std::string kernel;  // of a Linux guest, instead of `image`
+  std::string initrd;
+  std::string append;
   std::vector<std::string> guest_arguments;
   uint32_t vcpus = 1;
-  uint64_t memory_mib = 64;
+  std::optional<uint64_t> memory_mib;
   bool json = false;
 };
 
@@ -23,11 +27,14 @@ struct MachineArguments {
 void add_views_option(CLI::App& verb, std::optional<vmm::ViewKind>& views);
 vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views);
 
-// --vcpus, --memory, --json, IMAGE and [-- ARGS].
+// --vcpus, --memory, --json; IMAGE and [-- ARGS], or --kernel, --initrd and --append.
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
 
 // Reads the image and fills in the machine. Errors: kNotFound.
 Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments);
+
+// Puts in what the run shows and takes: paths for people, the console. A Linux guest's console is the user's terminal.
+void set_up_console(const MachineArguments& arguments, const RawTerminal& terminal, vmm::LiveOptions& options);
 
 // Whole file. Errors: kNotFound, naming it.
 Result<std::vector<uint8_t>> read_file(const std::string& path);

@@ -15,27 +15,32 @@ struct RecordArguments {
   std::string folder;
   std::optional<uint64_t> chaos;
   std::optional<uint64_t> hold_us;
-  uint64_t digest_every = 1;
+  std::optional<uint64_t> digest_every;
   bool serial = false;
 };
 
 Result<ExitCode> record(const RecordArguments& arguments) {
   vmm::LiveOptions options;
   TRY_ASSIGN(options.machine, to_machine_options(arguments.machine));
-  options.machine.serial = arguments.serial;
+  options.machine.serial |= arguments.serial;
   options.machine.views = views_or_best(arguments.views);
   options.folder = arguments.folder;
-  options.image_path = arguments.machine.image;
-  options.policy = arguments.serial ? ept::serial_policy() : ept::PolicyOptions{};
+  options.policy = options.machine.serial ? ept::serial_policy() : ept::PolicyOptions{};
   if (arguments.hold_us.has_value()) options.policy.hold_ns = *arguments.hold_us * 1000;
   options.policy.chaos = arguments.chaos;
-  options.digest_every = arguments.digest_every;
+  // A Linux guest stops a hundred times as often.
+  options.digest_every = arguments.digest_every.value_or(options.machine.linux_guest.has_value() ? 100 : 1);
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   options.host = vmm::to_message(vmm::describe_host(*kvm, options.machine.views));
-  TRY_ASSIGN(const auto outcome,
-             run_displayed("recording", arguments.machine.json, options, [&] { return vmm::run_live(*kvm, options); }));
-  return report_outcome(outcome, "recorded", arguments.machine.json);
+  Result<vmm::Outcome> outcome = vmm::Outcome{};
+  {
+    const RawTerminal terminal(options.machine.linux_guest.has_value());
+    set_up_console(arguments.machine, terminal, options);
+    outcome = run_displayed("recording", arguments.machine.json, options, [&] { return vmm::run_live(*kvm, options); });
+  }
+  if (!outcome) return tl::unexpected(outcome.error());
+  return report_outcome(*outcome, "recorded", arguments.machine.json);
 }
 
 }  // namespace
@@ -48,8 +53,7 @@ void add_record(CLI::App& app, Action& action) {
   verb->add_option("-o,--output", arguments->folder, "folder to make for the recording; must not exist")->required();
   verb->add_option("--chaos", arguments->chaos, "make rare interleavings common, steered by this seed");
   verb->add_option("--hold", arguments->hold_us, "microseconds that a vCPU keeps a contended page at least; without it, as long as a few transfers take (serial: its turn)");
-  verb->add_option("--digest-every", arguments->digest_every, "log the register digest at every k-th stop; 0: only at the end")
-      ->capture_default_str();
+  verb->add_option("--digest-every", arguments->digest_every, "log the register digest at every k-th stop (1; of a Linux guest 100); 0: only at the end");
   verb->add_flag("--serial", arguments->serial, "run one vCPU at a time");
   verb->callback([arguments, &action] { action = [arguments] { return record(*arguments); }; });
 }

@@ -18,9 +18,14 @@ void add_run(CLI::App& app, Action& action) {
       options.machine.free_run = true;
       options.interrupt = &interrupt_flag();
       TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-      TRY_ASSIGN(const auto outcome,
-                 run_displayed("running", arguments->json, options, [&] { return vmm::run_live(*kvm, options); }));
-      return report_outcome(outcome, "ran", arguments->json);
+      Result<vmm::Outcome> outcome = vmm::Outcome{};
+      {
+        const RawTerminal terminal(options.machine.linux_guest.has_value());
+        set_up_console(*arguments, terminal, options);
+        outcome = run_displayed("running", arguments->json, options, [&] { return vmm::run_live(*kvm, options); });
+      }
+      if (!outcome) return tl::unexpected(outcome.error());
+      return report_outcome(*outcome, "ran", arguments->json);
     };
   });
 }

@@ -42,7 +42,7 @@ void RunDisplay::write(uint8_t byte) {
   clear();
   std::fputc(byte, console_);
   at_line_start_ = byte == '\n';
-  if (at_line_start_) std::fflush(console_);
+  if (at_line_start_ || !waits_for_lines_) std::fflush(console_);
 }
 
 void RunDisplay::show(const vmm::Progress& progress) {

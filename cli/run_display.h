@@ -2,6 +2,8 @@
 // how far the run is.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -33,6 +35,7 @@ class RunDisplay {
   const std::string doing_;
   FILE* const console_;
   const bool terminal_;
+  const bool waits_for_lines_ = ::isatty(STDOUT_FILENO) == 0;  // else a prompt must show
   Mutex mutex_;
   bool shown_ GUARDED_BY(mutex_) = false;
   bool at_line_start_ GUARDED_BY(mutex_) = true;  // the guest's output; its unfinished line is left alone

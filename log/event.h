@@ -15,8 +15,8 @@ namespace reprise::log {
 enum class Source : uint8_t {
   kTime = 1,         // HPET main counter
   kTimerCount = 2,   // local APIC timer, current count
-  kConsoleInput = 3, // 16550 receive buffer
-  kConsoleStatus = 4,// 16550 line status, as far as input decides it
+  kConsoleInput = 3, // no longer written: input arrives as messages of kind kConsole
+  kConsoleStatus = 4,// no longer written
 };
 std::string_view name(Source source);
 
@@ -50,11 +50,19 @@ struct Value {
   bool operator==(const Value&) const = default;
 };
 
-// A message reaches this vCPU's local APIC here. Written into recordings: never renumber.
-enum class ApicMessageKind : uint8_t { kFixed = 1, kNmi = 2, kInit = 3, kStartup = 4, kTimer = 5 };
+// A message reaches this vCPU's local APIC here, or (from kLine on) a device through this vCPU. Written into recordings: never renumber.
+enum class ApicMessageKind : uint8_t {
+  kFixed = 1,
+  kNmi = 2,
+  kInit = 3,
+  kStartup = 4,
+  kTimer = 5,
+  kLine = 6,     // an interrupt line goes up: the interval timer's
+  kConsole = 7,  // a byte arrives at the serial port
+};
 struct ApicMessage {
   ApicMessageKind kind = ApicMessageKind::kFixed;
-  uint8_t vector = 0;  // kFixed: 16..255; kStartup: real-mode page; otherwise 0
+  uint8_t vector = 0;  // kFixed: 16..255; kStartup: real-mode page; kLine: its number; kConsole: the byte; otherwise 0
   bool operator==(const ApicMessage&) const = default;
 };
 

@@ -149,7 +149,7 @@ class Decoder {
     uint8_t kind = 0;
     if (!message_kinds_.take(kind) || !vectors_.take(message.vector)) return false;
     if (kind < static_cast<uint8_t>(ApicMessageKind::kFixed) ||
-        kind > static_cast<uint8_t>(ApicMessageKind::kTimer))
+        kind > static_cast<uint8_t>(ApicMessageKind::kConsole))
       return false;
     message.kind = static_cast<ApicMessageKind>(kind);
     return true;

@@ -133,6 +133,10 @@ std::string_view name(ApicMessageKind kind) {
       return "startup";
     case ApicMessageKind::kTimer:
       return "timer";
+    case ApicMessageKind::kLine:
+      return "line";
+    case ApicMessageKind::kConsole:
+      return "console";
   }
   return "unknown";
 }

@@ -23,6 +23,7 @@ inline constexpr Magic kLogMagic = {'\x89', 'R', 'P', 'R', 'L', 'O', 'G', '\n'};
 
 inline constexpr std::string_view kManifestFile = "manifest";
 inline constexpr std::string_view kImageFile = "image.elf";
+inline constexpr std::string_view kInitrdFile = "initrd";
 inline constexpr std::string_view kConsoleFile = "console";
 inline constexpr std::string_view kFinalFile = "final";
 inline constexpr std::string_view kIndexFile = "index";

@@ -29,6 +29,7 @@ Result<RecordingEditor> RecordingEditor::open(const std::filesystem::path& folde
   editor.manifest = recording.manifest();
   editor.final = recording.final();
   editor.image = recording.image();
+  if (editor.manifest.has_initrd()) editor.initrd = recording.initrd();
   if (editor.final) {
     TRY_ASSIGN(editor.console, recording.console());
   }
@@ -51,6 +52,7 @@ Status RecordingEditor::save(const std::filesystem::path& folder) const {
     return fail(ErrorCode::kUsage, "{} exists", folder.string());
   }
   TRY(write_file_atomically(folder / kImageFile, image));
+  if (manifest.has_initrd()) TRY(write_file_atomically(folder / kInitrdFile, initrd));
   pb::Index index;
   for (size_t i = 0; i < logs.size(); ++i) {
     TRY_ASSIGN(*index.add_logs(), write_log(folder, VcpuId(static_cast<uint32_t>(i)), logs[i]));

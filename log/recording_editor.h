@@ -32,6 +32,7 @@ class RecordingEditor {
   std::optional<pb::Final> final;
   std::string console;
   std::vector<uint8_t> image;
+  std::vector<uint8_t> initrd;
   std::vector<std::vector<Event>> logs;
 
   [[nodiscard]] std::vector<Event>& log(VcpuId vcpu) { return logs.at(vcpu.raw); }

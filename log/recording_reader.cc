@@ -22,7 +22,7 @@ Result<Recording> Recording::open(const std::filesystem::path& folder) {
   Recording recording;
   recording.folder_ = folder;
   TRY(recording.read_manifest());
-  TRY(recording.read_image());
+  TRY(recording.read_images());
   TRY(recording.read_final());
   return recording;
 }
@@ -41,18 +41,23 @@ Status Recording::read_manifest() {
   return {};
 }
 
-Status Recording::read_image() {
+Status Recording::read_images() {
+  TRY(read_image(manifest_.image(), kImageFile, image_));
+  if (manifest_.has_initrd()) TRY(read_image(manifest_.initrd(), kInitrdFile, initrd_));
+  return {};
+}
+
+Status Recording::read_image(const pb::Image& image, std::string_view name, std::vector<uint8_t>& to) const {
   // The name in the manifest is not believed: it could lead out of the folder.
-  if (manifest_.image().file() != kImageFile)
-    return fail(ErrorCode::kDamaged, "the manifest names the image {}, expected {}", manifest_.image().file(),
-                kImageFile);
-  const std::filesystem::path path = folder_ / kImageFile;
+  if (image.file() != name)
+    return fail(ErrorCode::kDamaged, "the manifest names the image {}, expected {}", image.file(), name);
+  const std::filesystem::path path = folder_ / name;
   Result<std::vector<uint8_t>> bytes = read_file(path, kMaxImageBytes);
   if (!bytes) return fail(ErrorCode::kDamaged, "{}", bytes.error().message);
-  if (const std::string found = xxh3_128_hex(*bytes); found != manifest_.image().xxh3_128())
+  if (const std::string found = xxh3_128_hex(*bytes); found != image.xxh3_128())
     return fail(ErrorCode::kDamaged, "{} is not the image that was recorded: its hash is {}, recorded was {}",
-                path.string(), found, manifest_.image().xxh3_128());
-  image_ = std::move(*bytes);
+                path.string(), found, image.xxh3_128());
+  to = std::move(*bytes);
   return {};
 }
 

@@ -31,6 +31,9 @@ class Recording {
   // The bytes of the guest image that was recorded.
   [[nodiscard]] const std::vector<uint8_t>& image() const { return image_; }
 
+  // The bytes of its initial RAM disk. Requires: manifest().has_initrd().
+  [[nodiscard]] const std::vector<uint8_t>& initrd() const { return initrd_; }
+
   // What the guest had written to its console at the end. Requires: final().
   // Errors: kDamaged if it is missing or not what `final` says.
   [[nodiscard]] Result<std::string> console() const;
@@ -47,13 +50,15 @@ class Recording {
  private:
   Recording() = default;
   Status read_manifest();
-  Status read_image();
+  Status read_images();
+  Status read_image(const pb::Image& image, std::string_view name, std::vector<uint8_t>& bytes) const;
   Status read_final();
 
   std::filesystem::path folder_;
   pb::Manifest manifest_;
   std::optional<pb::Final> final_;
   std::vector<uint8_t> image_;
+  std::vector<uint8_t> initrd_;
 };
 
 }  // namespace reprise::log

@@ -12,6 +12,20 @@
 
 namespace reprise::log {
 
+namespace {
+
+Status write_image(const std::filesystem::path& folder, std::string_view name, Bytes bytes, pb::Image& image) {
+  const std::filesystem::path path = folder / name;
+  TRY_ASSIGN(const UniqueFd fd, create_file(path));
+  TRY(write_all(fd.get(), bytes, path));
+  image.set_file(std::string(name));
+  image.set_size(bytes.size());
+  image.set_xxh3_128(xxh3_128_hex(bytes));
+  return {};
+}
+
+}  // namespace
+
 RecordingWriter::RecordingWriter(std::filesystem::path folder, Options options)
     : folder_(std::move(folder)), options_(std::move(options)) {}
 
@@ -37,13 +51,10 @@ Result<std::unique_ptr<RecordingWriter>> RecordingWriter::create(const std::file
 
 // The manifest comes last: where it is, the image and all logs are.
 Status RecordingWriter::fill(RecordingWriter& writer, pb::Manifest& manifest, Bytes image) {
-  const std::filesystem::path image_path = writer.folder_ / kImageFile;
-  TRY_ASSIGN(const UniqueFd fd, create_file(image_path));
-  TRY(write_all(fd.get(), image, image_path));
   manifest.set_format_version(kFormatVersion);
-  manifest.mutable_image()->set_file(std::string(kImageFile));
-  manifest.mutable_image()->set_size(image.size());
-  manifest.mutable_image()->set_xxh3_128(xxh3_128_hex(image));
+  TRY(write_image(writer.folder_, kImageFile, image, *manifest.mutable_image()));
+  if (writer.options_.initrd.has_value())
+    TRY(write_image(writer.folder_, kInitrdFile, *writer.options_.initrd, *manifest.mutable_initrd()));
   // Half for the buffer being filled, half for the one being emptied.
   const size_t limit = writer.options_.queue_bytes / 2 / manifest.vcpus();
   for (uint32_t i = 0; i < manifest.vcpus(); ++i) {

@@ -31,6 +31,8 @@ class RecordingWriter {
     // Called once, from the writer thread, at the first write error; the place to stop the machine. Must not
     // call back into this object but for error() and failed().
     std::function<void(const Error&)> on_error = {};
+    // The initial RAM disk, if the guest is a Linux kernel that has one. Used by create() alone.
+    std::optional<Bytes> initrd = {};
     // How long an event may wait for the disk. A block is closed then even if it is small.
     std::chrono::milliseconds flush_interval{50};
     // Bytes of events, all vCPUs together, that may wait in memory before append() waits.

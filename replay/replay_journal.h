@@ -22,6 +22,7 @@ class ReplayJournal final : public vmm::Journal {
   Result<std::optional<vmm::AsyncEvent>> next_async() override;
   Status wait() override;
   Ticks next_stop() override;
+  void yield() override {}
   [[nodiscard]] bool kicked() const override { return order_.aborted(); }
   Result<bool> acquire(std::span<const ept::PageRight> needed, bool again) override;
   Status stopped(uint64_t registers) override;

@@ -69,6 +69,28 @@ std::vector<kvm_cpuid_entry2> cpu_model() {
   };
 }
 
+std::vector<kvm_cpuid_entry2> linux_cpu_model() {
+  constexpr uint32_t kTsc = 1u << 4, kApic = 1u << 9;
+  return {
+      leaf(0, 1, 0x68747541, 0x444d4163, 0x69746e65),  // "AuthenticAMD"
+      // Family 23, model 1: the first Zen. FPU, PSE, TSC, MSR, PAE, CX8, APIC, PGE, CMOV, PAT, CLFLUSH, MMX, FXSR, SSE, SSE2; CX16,
+      // hypervisor.
+      leaf(1, 0x00800f12, 0x00000800, 1u << 13 | 1u << 31,
+           1u << 0 | 1u << 3 | kTsc | 1u << 5 | 1u << 6 | 1u << 8 | kApic | 1u << 13 | 1u << 15 | 1u << 16 | 1u << 19 | 1u << 23 |
+               1u << 24 | 1u << 25 | 1u << 26),
+      leaf(0x40000000, 0x40000000, 0x72706552, 0x56657369, 0x00004d4d),  // "RepriseVMM"
+      leaf(0x80000000, 0x80000008, 0x68747541, 0x444d4163, 0x69746e65),
+      leaf(0x80000001, 0x00800f12, 0, 1u << 0, 1u << 11 | 1u << 20 | 1u << 29),  // LAHF; SYSCALL, NX, long mode
+      leaf(0x80000002, 0x72706552, 0x20657369, 0x75636572, 0x72642065),          // a name
+      leaf(0x80000003, 0, 0, 0, 0),
+      leaf(0x80000004, 0, 0, 0, 0),
+      leaf(0x80000005, 0xff40ff40, 0xff40ff40, 0x20080140, 0x40040140),  // L1: 32 and 64 KiB, lines of 64 bytes
+      leaf(0x80000006, 0x26006400, 0x66006400, 0x02006140, 0x00208140),  // L2: 512 KiB; L3: 4 MiB
+      leaf(0x80000007, 0, 0, 0, 1u << 8),                                // the TSC is invariant
+      leaf(0x80000008, 0x3024, 0, 0, 0),  // 36 bits physical, 48 linear: what every x86-64 host has
+  };
+}
+
 std::vector<kvm_cpuid_entry2> cpu_model_for(std::span<const kvm_cpuid_entry2> model, VcpuId vcpu, uint32_t vcpus) {
   std::vector<kvm_cpuid_entry2> entries(model.begin(), model.end());
   for (auto& entry : entries)

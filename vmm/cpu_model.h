@@ -18,6 +18,12 @@ namespace reprise::vmm {
 inline constexpr std::string_view kCpuModelName = "reprise64-v1";
 
 std::vector<kvm_cpuid_entry2> cpu_model();
+
+// What Linux guests see, "reprise64-linux-v1": the same, with a time-stamp counter of 1 GHz that never varies, for the kernel's reads of it
+// are answered by the journal. The vendor is AMD on every host: no page-table isolation, and no registers of Intel's that a
+// hypervisor is expected to know.
+inline constexpr std::string_view kLinuxCpuModelName = "reprise64-linux-v1";
+std::vector<kvm_cpuid_entry2> linux_cpu_model();
 // The model as one vCPU sees it: its APIC id filled in.
 std::vector<kvm_cpuid_entry2> cpu_model_for(std::span<const kvm_cpuid_entry2> model, VcpuId vcpu, uint32_t vcpus);
 

@@ -43,6 +43,8 @@ class Journal : public ValueSource {
   virtual Status wait() = 0;
   // At which tick, at the latest, the vCPU must stop next to see what is due.
   virtual Ticks next_stop() = 0;
+  // The guest waits for something that another vCPU has to do: whoever wants what this vCPU has, gets it at this position.
+  virtual void yield() = 0;
   // True if somebody wants the vCPU to stop since next_async(). Call after arming the clock.
   [[nodiscard]] virtual bool kicked() const = 0;
 
@@ -59,7 +61,7 @@ class Journal : public ValueSource {
   virtual Status ended(uint64_t registers) = 0;
 
   // --- effects on the world; nothing comes back ---
-  // SendMessage, ArmTimer, DisarmTimer. StopMachine goes through stop_machine().
+  // SendMessage, ArmTimer, DisarmTimer, SetTick. StopMachine goes through stop_machine().
   virtual void perform(const Effect& effect) = 0;
   virtual void stop_machine(const MachineStop& stop) = 0;
 

@@ -1,6 +1,7 @@
 #include "vmm/live_run.h"
 
 #include "log/recording_writer.h"
+#include "vmm/console_input.h"
 #include "vmm/cpu_model.h"
 #include "vmm/record_journal.h"
 #include "vmm/supervisor.h"
@@ -16,16 +17,22 @@ log::pb::Manifest make_manifest(const LiveOptions& options) {
   manifest.set_memory_bytes(options.machine.memory_bytes);
   manifest.mutable_image()->set_original_path(options.image_path);
   manifest.set_command_line(options.machine.command_line);
-  manifest.set_cpu_model(std::string(kCpuModelName));
+  manifest.set_cpu_model(std::string(options.machine.linux_guest.has_value() ? kLinuxCpuModelName : kCpuModelName));
   to_message(options.machine.cpuid, *manifest.mutable_cpuid());
   *manifest.mutable_host() = options.host;
   manifest.set_digest_every(options.digest_every);
   manifest.set_mode(options.machine.serial ? "serial" : "crew");
   if (options.policy.hold_ns.has_value()) manifest.mutable_settings()->set_hold_us(*options.policy.hold_ns / 1000);
   if (options.policy.chaos.has_value()) manifest.mutable_settings()->set_chaos_seed(*options.policy.chaos);
-  manifest.set_start_unix_seconds(std::chrono::duration_cast<std::chrono::seconds>(
-                                      std::chrono::system_clock::now().time_since_epoch())
-                                      .count());
+  if (const auto& linux_guest = options.machine.linux_guest) {
+    manifest.set_boot("linux");
+    manifest.set_start_unix_seconds(linux_guest->start_unix_seconds);
+    if (!linux_guest->initrd.empty()) manifest.mutable_initrd()->set_original_path(options.initrd_path);
+  } else {
+    manifest.set_start_unix_seconds(std::chrono::duration_cast<std::chrono::seconds>(
+                                        std::chrono::system_clock::now().time_since_epoch())
+                                        .count());
+  }
   return manifest;
 }
 
@@ -70,6 +77,8 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
     writing.on_error = [&](const Error& error) {
       if (told != nullptr) told->request_stop({StopReason::kInterrupted, 0, error.message});
     };
+    if (options.machine.linux_guest.has_value() && !options.machine.linux_guest->initrd.empty())
+      writing.initrd = options.machine.linux_guest->initrd;
     TRY_ASSIGN(writer, log::RecordingWriter::create(*options.folder, make_manifest(options), options.machine.image, writing));
   }
   std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
@@ -85,6 +94,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
                                                        options.digest_every));
   Status ran;
   {
+    const ConsoleInput input(world, options.console_input, options.console_escape);
     const Supervisor supervisor(
         *machine, options.interrupt,
         {.stopping = [&] { return world.stop().has_value(); },

@@ -31,7 +31,11 @@ struct LiveOptions {
   MachineOptions machine;
   // Where to record; nothing: no recording is made.
   std::optional<std::filesystem::path> folder;
-  std::string image_path;  // for people
+  std::string image_path;        // for people
+  std::string initrd_path;       // for people
+  // Bytes for the guest's console are taken from here while the run lasts; negative: there are none. Ends without ending the run.
+  int console_input = -1;
+  std::optional<uint8_t> console_escape;  // the byte there that ends the run
   ept::PolicyOptions policy;
   uint64_t digest_every = 1;     // k: every k-th stop's register digest is logged
   log::pb::HostProfile host;     // what this host is, for the manifest

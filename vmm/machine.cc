@@ -8,8 +8,11 @@
 #include <thread>
 
 #include "base/mutex.h"
+#include "vmm/boot/kernel_unpack.h"
+#include "vmm/boot/linux.h"
 #include "vmm/clock/safepoint_clock.h"
 #include "vmm/clock/signal_clock.h"
+#include "vmm/clock/stops_clock.h"
 #include "vmm/cpu_model.h"
 #include "vmm/host_profile.h"
 
@@ -35,45 +38,82 @@ Machine::~Machine() = default;
 Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOptions& options, ConsoleSink console) {
   if (options.vcpus < 1 || options.vcpus > kMaxVcpus)
     return fail(ErrorCode::kUsage, "{} vCPUs asked for, possible are 1 to {}", options.vcpus, kMaxVcpus);
-  auto machine = std::unique_ptr<Machine>(new Machine(std::move(console)));
+  auto machine = std::unique_ptr<Machine>(new Machine(options.linux_guest.has_value() ? ConsoleSink() : console));
   machine->options_ = options;
-  TRY_ASSIGN(const Image image, parse_image(machine->options_.image));
-  TRY(check_fits(image, options.memory_bytes));
-  if (!options.free_run) TRY(require_safepoints(image));
-  machine->note_ = image.reprise;
-  if (image.reprise.has_value())
-    machine->private_ = {image.reprise->private_begin, image.reprise->private_end};
-  TRY_ASSIGN(machine->memory_, GuestMemory::create(options.memory_bytes));
-  TRY_ASSIGN(machine->boot_, load(image, machine->memory_->ram(), options.command_line));
   machine->shared_tables_ = sees_changed_tables(kvm);
+  TRY(options.linux_guest.has_value() ? machine->load_kernel(std::move(console)) : machine->load_image());
   for (uint32_t i = 0; i < options.vcpus; ++i) TRY(machine->add_cpu(kvm, options, VcpuId(i)));
   return machine;
+}
+
+Status Machine::load_image() {
+  TRY_ASSIGN(const Image image, parse_image(options_.image));
+  TRY(check_fits(image, options_.memory_bytes));
+  if (!options_.free_run) TRY(require_safepoints(image));
+  note_ = image.reprise;
+  if (image.reprise.has_value()) private_ = {image.reprise->private_begin, image.reprise->private_end};
+  TRY_ASSIGN(memory_, GuestMemory::create(options_.memory_bytes));
+  TRY_ASSIGN(boot_, load(image, memory_->ram(), options_.command_line));
+  return {};
+}
+
+Status Machine::load_kernel(ConsoleSink console) {
+  if (options_.vcpus > kMaxLinuxVcpus)
+    return fail(ErrorCode::kUsage, "{} vCPUs asked for, a Linux guest can have 1 to {}", options_.vcpus, kMaxLinuxVcpus);
+  if (!shared_tables_)
+    return fail(ErrorCode::kHost,
+                "this host's KVM shadows page tables, and a Linux guest's vCPUs share theirs: each would run on stale translations; use a "
+                "host with nested paging (the lab: ./dev lab)");
+  TRY_ASSIGN(const auto kernel, unpack_kernel(options_.image));
+  TRY_ASSIGN(memory_, GuestMemory::create(linux_ram_span(options_.memory_bytes)));
+  TRY_ASSIGN(const LoadedLinux loaded, load_linux({.kernel = kernel,
+                                                   .initrd = options_.linux_guest->initrd,
+                                                   .command_line = options_.command_line,
+                                                   .vcpus = options_.vcpus,
+                                                   .memory_bytes = options_.memory_bytes},
+                                                  memory_->ram()));
+  boot_ = loaded.boot;
+  board_ = std::make_unique<PcBoard>(options_.vcpus, options_.linux_guest->start_unix_seconds, std::move(console));
+  return {};
 }
 
 Status Machine::add_cpu(const Kvm& kvm, const MachineOptions& options, VcpuId id) {
   auto cpu = std::make_unique<Cpu>();
   cpu->id = id;
-  const bool unprotected = options.free_run || options.serial;
+  const bool unprotected = options.free_run || options.serial || board_ != nullptr;
   TRY_ASSIGN(cpu->memory,
              ViewMemory::create(*memory_, private_, unprotected ? ViewKind::kUnprotected : options.views, kTokens));
   TRY_ASSIGN(cpu->vm, kvm.create_vm());
   cpu->vm->exit_on_emulation_failure();
-  TRY(cpu->vm->map(0, Gpa(0), cpu->memory->host_base(), cpu->memory->bytes()));
+  const uint64_t low = board_ != nullptr ? std::min(cpu->memory->bytes(), kLowRamEnd) : cpu->memory->bytes();
+  TRY(cpu->vm->map(0, Gpa(0), cpu->memory->host_base(), low));
+  if (low < cpu->memory->bytes())
+    TRY(cpu->vm->map(1, Gpa(kHighRamBegin), cpu->memory->host_base() + kHighRamBegin, cpu->memory->bytes() - kHighRamBegin));
+  if (board_ != nullptr) TRY(cpu->vm->answer_msrs());
   TRY_ASSIGN(cpu->kvm, cpu->vm->create_vcpu(id.raw));
   TRY(cpu->kvm->set_cpuid(cpu_model_for(options.cpuid, id, options.vcpus)));
   TRY(make_clock(*cpu, options.vcpus));
   cpu->apic = std::make_unique<LocalApic>(id, options.vcpus);
   cpu->fw_cfg = std::make_unique<FwCfg>(static_cast<uint16_t>(options.vcpus));
-  cpu->io.claim(IoSpace::kMemory, kLocalApicBase, kLocalApicBytes, *cpu->apic);
-  cpu->io.claim(IoSpace::kMemory, kHpetBase, kHpetBytes, hpet_);
-  cpu->io.claim(IoSpace::kPort, kCom1Port, kUartPorts, uart_, kUart);
-  cpu->io.claim(IoSpace::kPort, kFwCfgPort, kFwCfgPorts, *cpu->fw_cfg);
-  cpu->io.claim(IoSpace::kPort, kExitPort, kExitPorts, exit_port_);
+  claim_devices(*cpu);
   cpus_.push_back(std::move(cpu));
   return {};
 }
 
+void Machine::claim_devices(Cpu& cpu) {
+  cpu.io.claim(IoSpace::kMemory, kLocalApicBase, kLocalApicBytes, *cpu.apic);
+  if (board_ != nullptr) return board_->claim(cpu.io);
+  cpu.io.claim(IoSpace::kMemory, kHpetBase, kHpetBytes, hpet_);
+  cpu.io.claim(IoSpace::kPort, kCom1Port, kUartPorts, uart_, kUart);
+  cpu.io.claim(IoSpace::kPort, kFwCfgPort, kFwCfgPorts, *cpu.fw_cfg);
+  cpu.io.claim(IoSpace::kPort, kExitPort, kExitPorts, exit_port_);
+}
+
 Status Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
+  if (board_ != nullptr) {
+    cpu.clock = std::make_unique<StopsClock>();
+    return {};
+  }
   if (!note_.has_value() || !note_->safepoints) {
     cpu.clock = std::make_unique<SignalClock>(cpu.kvm->shared().immediate_exit);
     return {};
@@ -99,9 +139,11 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
         .io = cpu->io,
         .trap = trapping ? std::optional<Gpa>(note_->trap) : std::nullopt,
         .first_token = first_token(),
-        .takes_turns = options_.serial,
+        .takes_turns = options_.serial || board_ != nullptr,
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs is compared in the replay.
         .access = {.walk_writes = true},
+        .board = board_.get(),
+        .patched_kernel = board_ != nullptr,
         .own_tables = shared_tables_ ? std::nullopt : std::optional(private_),
     });
     TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(boot_) : cpu->vcpu->reset());
@@ -157,6 +199,11 @@ uint64_t Machine::memory_digest() const {
         std::memset(page.data() + offsetof(ClockPage, limit), 0, sizeof(uint64_t));
       add_page((cpu->id.raw + 1ull) << 52 | page_of(private_.start + offset).raw, page.data());
     }
+  }
+  if (board_ != nullptr) {
+    const uint64_t devices = board_->digest();
+    XXH3_64bits_update(state, &devices, sizeof devices);
+    for (const auto& cpu : cpus_) XXH3_64bits_update(state, cpu->apic->state_bytes().data(), cpu->apic->state_bytes().size());
   }
   const uint64_t digest = XXH3_64bits_digest(state);
   XXH3_freeState(state);

@@ -21,6 +21,7 @@
 #include "vmm/guest_memory.h"
 #include "vmm/irq/local_apic.h"
 #include "vmm/kvm/kvm.h"
+#include "vmm/pc_board.h"
 #include "vmm/vcpu.h"
 
 namespace reprise::vmm {
@@ -33,6 +34,12 @@ struct MachineOptions {
   std::vector<kvm_cpuid_entry2> cpuid;
   ViewKind views = ViewKind::kUserfault;
   bool serial = false;     // one vCPU executes at a time; views are unprotected then
+  // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC. Needs `serial`.
+  struct Linux {
+    std::vector<uint8_t> initrd;
+    int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
+  };
+  std::optional<Linux> linux_guest;
   bool free_run = false;   // nothing is recorded: views are unprotected, any image will do
 };
 
@@ -78,7 +85,10 @@ class Machine {
     std::atomic<bool> running{false};
   };
 
-  explicit Machine(ConsoleSink console) : uart_(std::move(console), Uart16550::Input::kNone) {}
+  explicit Machine(ConsoleSink console) : uart_(std::move(console)) {}
+  Status load_image();
+  Status load_kernel(ConsoleSink console);
+  void claim_devices(Cpu& cpu);
   Status add_cpu(const Kvm& kvm, const MachineOptions& options, VcpuId id);
   Status make_clock(Cpu& cpu, uint32_t vcpus);
 
@@ -86,6 +96,7 @@ class Machine {
   PrivateRange private_;
   bool shared_tables_ = true;  // vCPUs may share page tables on this host
   std::optional<RepriseNote> note_;
+  std::unique_ptr<PcBoard> board_;  // of a Linux guest
   BootState boot_;
   std::unique_ptr<GuestMemory> memory_;
   Uart16550 uart_;

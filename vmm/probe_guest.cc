@@ -255,6 +255,10 @@ Result<ProbeExit> ProbeGuest::run() {
       result.kind = Kind::kStuck;
       break;
     case ExitKind::kHalt:
+    case ExitKind::kInterruptWindow:
+    case ExitKind::kMsrRead:
+    case ExitKind::kMsrWrite:
+    case ExitKind::kTaskPriority:
     case ExitKind::kOther:
       break;
   }

@@ -15,7 +15,8 @@ RecordJournal::RecordJournal(VcpuId vcpu, World& world, ept::Ownership& ownershi
       digest_every_(digest_every) {}
 
 Result<std::optional<AsyncEvent>> RecordJournal::next_async() {
-  TRY(crew_.service(false));
+  TRY(crew_.service(yielding_));
+  yielding_ = false;
   // Once a position: or messages that come faster than chaos lets them be taken would keep the vCPU at this one for ever.
   if (crew_.policy().chaotic() && unsettled_ != at()) {
     unsettled_ = at();
@@ -71,6 +72,7 @@ void RecordJournal::perform(const Effect& effect) {
   if (const auto* send = std::get_if<SendMessage>(&effect)) world_.send(send->destination, send->message);
   if (const auto* arm = std::get_if<ArmTimer>(&effect)) world_.arm_timer(vcpu_, *arm);
   if (std::holds_alternative<DisarmTimer>(effect)) world_.disarm_timer(vcpu_);
+  if (const auto* tick = std::get_if<SetTick>(&effect)) world_.set_tick(*tick);
 }
 
 Result<uint64_t> RecordJournal::value(log::Source source) {
@@ -79,7 +81,7 @@ Result<uint64_t> RecordJournal::value(log::Source source) {
     case log::Source::kTime: value = world_.now_ns(); break;
     case log::Source::kTimerCount: value = world_.timer_count(vcpu_); break;
     case log::Source::kConsoleInput:
-    case log::Source::kConsoleStatus: break;  // no console input is connected
+    case log::Source::kConsoleStatus: break;  // no device asks for these any more
   }
   note_input(value);
   append(log::Value{source, value});

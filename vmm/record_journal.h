@@ -23,6 +23,7 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   Result<std::optional<AsyncEvent>> next_async() override;
   Status wait() override;
   Ticks next_stop() override;
+  void yield() override { yielding_ = true; }
   [[nodiscard]] bool kicked() const override { return mailbox_.kicked(); }
   Result<bool> acquire(std::span<const ept::PageRight> needed, bool again) override;
   Status stopped(uint64_t registers) override;
@@ -53,6 +54,7 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   ept::CrewMember crew_;
   log::VcpuLogWriter* log_;
   uint64_t digest_every_;
+  bool yielding_ = false;
   std::optional<Position> unsettled_;  // where chaos last had its turn
 };
 

@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "vmm/boot/kernel_patch.h"
 #include "vmm/register_digest.h"
 
 namespace reprise::vmm {
 namespace {
 
 constexpr uint64_t kInterruptFlag = 1ull << 9;  // Intel SDM vol. 1, 3.4.3
+constexpr uint64_t kUserCode64 = 0x30;  // Linux's __USER_CS without its privilege level (arch/x86/include/asm/segment.h)
 // The host may take a mapping away as often as it likes, but not without end at one instruction.
 constexpr unsigned kHostRetries = 100;
 
@@ -22,6 +24,7 @@ kvm_segment to_kvm(const SegmentRegister& from) {
   segment.s = from.code_or_data ? 1 : 0;
   segment.db = from.is_32_bit ? 1 : 0;
   segment.g = from.granular ? 1 : 0;
+  segment.l = from.is_64_bit ? 1 : 0;
   return segment;
 }
 
@@ -88,6 +91,7 @@ ept::CpuState cpu_state(const kvm_regs& regs, const kvm_sregs& sregs) {
 Status Vcpu::boot(const BootState& state) {
   kvm_sregs sregs = initial_sregs(parts_.id);
   sregs.cr0 = state.cr0;
+  sregs.cr3 = state.cr3;
   sregs.cr4 = state.cr4;
   sregs.efer = state.efer;
   sregs.cs = to_kvm(state.code);
@@ -98,6 +102,7 @@ Status Vcpu::boot(const BootState& state) {
   kvm_regs regs{};
   regs.rip = state.entry.raw;
   regs.rbx = state.rbx;
+  regs.rsi = state.rsi;
   regs.rflags = state.rflags | 2;
   TRY(parts_.kvm.set_special_registers(sregs));
   return parts_.kvm.set_registers(regs);
@@ -164,6 +169,12 @@ Status Vcpu::take_async() {
       return {};
     }
     const auto& message = std::get<log::ApicMessage>(*event);
+    if (parts_.board != nullptr && PcBoard::is_for_board(message)) {
+      TRY(take_turn());
+      if (leaving_) return {};
+      TRY(perform(parts_.board->accept(message)));
+      continue;
+    }
     const auto accepted = parts_.apic.accept(message);
     TRY(perform(accepted.effects));
     if (accepted.action == LocalApic::Action::kReset) TRY(reset());
@@ -197,9 +208,9 @@ Status Vcpu::enter() {
   // An interrupt that waits for IF makes every safepoint a stop until it is in. Both journals do this, so replay agrees.
   // Without safepoints KVM has to say when the guest can take it.
   const bool waiting = parts_.apic.pending_vector().has_value() || parts_.apic.nmi_pending();
-  const bool exact = parts_.clock.exact();
-  parts_.clock.stop_at(waiting && exact ? Ticks(0) : parts_.journal.next_stop());
-  parts_.kvm.shared().request_interrupt_window = waiting && !exact ? 1 : 0;
+  const KickedStop kicked = parts_.clock.kicked_stop();
+  parts_.clock.stop_at(waiting && kicked == KickedStop::kAtTick ? Ticks(0) : parts_.journal.next_stop());
+  parts_.kvm.shared().request_interrupt_window = waiting && kicked != KickedStop::kAtTick ? 1 : 0;
   if (parts_.journal.kicked()) parts_.clock.stop_at(Ticks(0));
   TRY_ASSIGN(ExitKind exit, parts_.kvm.run());
   if (exit == ExitKind::kInterrupted) {
@@ -208,8 +219,8 @@ Status Vcpu::enter() {
                   "vCPU {} passed no safepoint although the machine was stopping: the guest runs code that was not compiled with "
                   "safepoints; the recording ends before that",
                   parts_.id.raw);
-    if (exact) return {};
-    after_ = After::kPosition;
+    if (kicked == KickedStop::kAtTick) return {};
+    after_ = kicked == KickedStop::kAtStop ? After::kNowhere : After::kPosition;
     TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
     interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;
     return {};
@@ -235,6 +246,13 @@ Result<bool> Vcpu::handle(ExitKind exit) {
     // Hosts that emulate kernel code cannot emulate all of it without the page: locked instructions, for one.
     case ExitKind::kInternalError: TRY(handle_fault(true)); return false;
     case ExitKind::kShutdown: TRY(guest_error("triple fault")); return false;
+    case ExitKind::kInterruptWindow: TRY(handle_window()); return false;
+    case ExitKind::kMsrRead: TRY(handle_msr(false)); return true;
+    case ExitKind::kMsrWrite: TRY(handle_msr(true)); return true;
+    case ExitKind::kTaskPriority:
+      count_stop();
+      parts_.apic.set_cr8(static_cast<uint8_t>(parts_.kvm.shared().cr8));
+      return true;
     case ExitKind::kInterrupted: return false;
     case ExitKind::kDebug:
     case ExitKind::kOther: break;
@@ -251,6 +269,7 @@ Status Vcpu::handle_port() {
   const unsigned size = io.size;
   const uint16_t port = io.port;
   const auto data = parts_.kvm.port_data();
+  if (parts_.patched_kernel && port >= kRdtscPort && port <= kUserFaultPort) return handle_patched(port, data);
   for (size_t offset = 0; offset + size <= data.size(); offset += size)
     TRY(device_access(IoSpace::kPort, port, size, is_write, data.data() + offset));
   return {};
@@ -288,7 +307,7 @@ Status Vcpu::ram_access(kvm_run& run) {
 
 Status Vcpu::device_access(IoSpace space, uint64_t address, unsigned bytes, bool is_write, uint8_t* data) {
   const auto target = parts_.io.find(space, address, bytes);
-  if (target.has_value() && target->shared.has_value()) {
+  if (target.has_value() && target->shared.has_value() && !parts_.takes_turns) {
     const PageNumber token = parts_.first_token + (kFirstDeviceToken + target->shared->raw);
     TRY_ASSIGN(const bool granted, acquire(token, Right::kWrite));
     if (!granted) return {};
@@ -305,7 +324,7 @@ Status Vcpu::device_access(IoSpace space, uint64_t address, unsigned bytes, bool
 }
 
 Status Vcpu::perform(const Effects& effects) {
-  for (const Effect& effect : effects) {
+  for (const Effect& effect : parts_.board != nullptr ? parts_.board->route(effects) : effects) {
     if (const auto* stop = std::get_if<StopMachine>(&effect))
       parts_.journal.stop_machine({StopReason::kGuestExit, stop->status, {}});
     else
@@ -319,6 +338,134 @@ Status Vcpu::handle_halt() {
   ++statistics_.halts;
   halted_ = true;
   return end_stop();
+}
+
+// The first instruction boundary at which the guest takes interrupts, counted from the stop at which that was asked for: a place
+// that replay comes to by itself. But an emulated SVM forgets, on its way through an exit of the host's own, that the instruction after
+// sti is still in sti's shadow, and opens the window before it; real processors never do. So that instruction is carried out first.
+Status Vcpu::handle_window() {
+  if (parts_.clock.kicked_stop() == KickedStop::kAnywhere) {
+    after_ = After::kPosition;
+    interrupts_enabled_ = true;
+    return {};
+  }
+  TRY(step_over_shadow());
+  count_stop();
+  ++statistics_.windows;
+  return end_stop();
+}
+
+Status Vcpu::step_over_shadow() {
+  constexpr uint8_t kSti = 0xfb;
+  TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
+  TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
+  uint8_t before = 0;
+  if (!read_linear(sregs, Gva(regs.rip - 1), {&before, 1}) || before != kSti) return {};
+  kvm_guest_debug debug{};
+  debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+  parts_.kvm.shared().request_interrupt_window = 0;
+  TRY(parts_.kvm.set_guest_debug(debug));
+  ExitKind exit = ExitKind::kInterrupted;
+  while (exit == ExitKind::kInterrupted) {
+    TRY_ASSIGN(exit, parts_.kvm.run());
+  }
+  TRY(parts_.kvm.set_guest_debug({}));
+  if (exit == ExitKind::kDebug) return {};
+  return fail(ErrorCode::kHost, "vCPU {}: the instruction after sti at rip {:#x} could not be stepped over (KVM exit reason {})", parts_.id.raw,
+              regs.rip, parts_.kvm.shared().exit_reason);
+}
+
+// Registers that KVM does not know fault, as on a processor that lacks them; time is the journal's.
+Status Vcpu::handle_msr(bool is_write) {
+  constexpr uint32_t kTimeStampCounter = 0x10;
+  count_stop();
+  ++statistics_.msrs;
+  auto& msr = parts_.kvm.shared().msr;
+  msr.error = msr.index == kTimeStampCounter ? 0 : 1;
+  if (msr.error != 0 || is_write) return {};
+  TRY_ASSIGN(msr.data, parts_.journal.value(log::Source::kTime));
+  return {};
+}
+
+Status Vcpu::handle_patched(uint16_t port, std::span<uint8_t> data) {
+  switch (port) {
+    case kRdtscPort: return answer_time_stamp(data, false);
+    case kRdtscpPort: return answer_time_stamp(data, true);
+    case kPausePort:
+      ++statistics_.pauses;
+      parts_.journal.yield();
+      return {};
+    default: return answer_user_fault();
+  }
+}
+
+// edx:eax of rdtsc, one count a nanosecond. KVM puts `data` into eax.
+Status Vcpu::answer_time_stamp(std::span<uint8_t> data, bool with_vcpu) {
+  ++statistics_.times;
+  TRY_ASSIGN(const uint64_t now, parts_.journal.value(log::Source::kTime));
+  std::copy_n(reinterpret_cast<const uint8_t*>(&now), std::min<size_t>(data.size(), 4), data.begin());
+  TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
+  regs.rdx = now >> 32;
+  if (with_vcpu) regs.rcx = parts_.id.raw;
+  return parts_.kvm.change_registers(regs);
+}
+
+bool Vcpu::read_linear(const kvm_sregs& sregs, Gva address, std::span<uint8_t> out) const {
+  const ept::PagingState paging{.cr0 = sregs.cr0, .cr3 = sregs.cr3, .cr4 = sregs.cr4, .efer = sregs.efer};
+  for (size_t done = 0; done < out.size();) {
+    const Gva at(address.raw + done);
+    const auto walk = ept::walk_page(paging, parts_.memory, at, {}, false);
+    const size_t part = std::min<size_t>(out.size() - done, kPageSize - (at.raw & (kPageSize - 1)));
+    if (walk.outcome != ept::WalkOutcome::kMapped || !parts_.memory.read(walk.gpa, out.subspan(done, part))) return false;
+    done += part;
+  }
+  return true;
+}
+
+// The kernel's general-protection handler begins. If it was user code's rdtsc that faulted (CR4.TSD is set), the instruction is carried out
+// here and user code goes on; everything else is the kernel's own business.
+Status Vcpu::answer_user_fault() {
+  struct Frame {
+    uint64_t error, rip, cs, rflags, rsp, ss;
+  };
+  constexpr uint64_t kUser = 3;
+  TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
+  TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
+  Frame frame{};
+  std::array<uint8_t, 3> code{};
+  if (!read_linear(sregs, Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame})) return {};
+  if ((frame.cs & kUser) != kUser || frame.error != 0) return {};
+  // A rdtsc at the end of mapped memory has two bytes.
+  if (!read_linear(sregs, Gva(frame.rip), code) && !read_linear(sregs, Gva(frame.rip), std::span(code).first(2))) return {};
+  const bool rdtsc = code[0] == 0x0f && code[1] == 0x31;
+  const bool rdtscp = code[0] == 0x0f && code[1] == 0x01 && code[2] == 0xf9;
+  if (!rdtsc && !rdtscp) return {};
+  ++statistics_.times;
+  TRY_ASSIGN(const uint64_t now, parts_.journal.value(log::Source::kTime));
+  // As iretq would. Source: AMD APM vol. 2, 8.9.3.
+  const bool is_64_bit = (frame.cs & 0xfffc) == kUserCode64;
+  kvm_segment segment{};
+  segment.limit = 0xffffffff;
+  segment.type = 11;
+  segment.present = segment.s = segment.g = 1;
+  segment.dpl = 3;
+  segment.selector = static_cast<uint16_t>(frame.cs);
+  segment.l = is_64_bit ? 1 : 0;
+  segment.db = is_64_bit ? 0 : 1;
+  sregs.cs = segment;
+  segment.type = 3;
+  segment.selector = static_cast<uint16_t>(frame.ss);
+  segment.l = 0;
+  segment.db = 1;
+  sregs.ss = segment;
+  regs.rip = frame.rip + (rdtsc ? 2 : 3);
+  regs.rflags = frame.rflags;
+  regs.rsp = frame.rsp;
+  regs.rax = now & 0xffffffff;
+  regs.rdx = now >> 32;
+  if (rdtscp) regs.rcx = parts_.id.raw;
+  TRY(parts_.kvm.set_special_registers(sregs));
+  return parts_.kvm.change_registers(regs);
 }
 
 Result<ept::AccessSet> Vcpu::touched_pages(const kvm_regs& regs, const kvm_sregs& sregs) {

@@ -21,6 +21,7 @@
 #include "vmm/irq/local_apic.h"
 #include "vmm/journal.h"
 #include "vmm/kvm/kvm.h"
+#include "vmm/pc_board.h"
 
 namespace reprise::vmm {
 
@@ -37,6 +38,11 @@ struct VcpuParts {
   PageNumber first_token;              // tokens follow RAM: the turn, then the shared devices
   bool takes_turns = false;            // serial mode: executes only while it owns the turn
   ept::AccessOptions access;
+  // The devices of a PC, with their interrupts; none: lines that devices raise lead nowhere. Needs takes_turns: who has the turn has
+  // all devices.
+  PcBoard* board = nullptr;
+  // The guest is a Linux kernel that was patched (vmm/boot/kernel_patch.h).
+  bool patched_kernel = false;
   // Where page tables must lie, if the host does not show this vCPU what others write into them.
   std::optional<PrivateRange> own_tables;
 };
@@ -53,6 +59,10 @@ struct VcpuStatistics {
   uint64_t port_io = 0;
   uint64_t mmio = 0;
   uint64_t halts = 0;
+  uint64_t windows = 0;  // interrupt windows
+  uint64_t msrs = 0;
+  uint64_t times = 0;    // time-stamp counter reads
+  uint64_t pauses = 0;
   uint64_t interrupts = 0;
   uint64_t host_faults = 0;
   uint64_t decode_ns = 0;
@@ -81,7 +91,8 @@ class Vcpu {
   [[nodiscard]] Result<kvm_regs> registers() { return parts_.kvm.registers(); }
 
  private:
-  enum class After { kPosition, kFault };
+  // Where the vCPU stands: at a position; at a fault whose page it has got; or somewhere that has no name, interrupted by the host.
+  enum class After { kPosition, kFault, kNowhere };
 
   Status take_async();
   Status startup(uint8_t vector);
@@ -93,6 +104,13 @@ class Vcpu {
   Status handle_port();
   Status handle_mmio();
   Status handle_halt();
+  Status handle_window();
+  Status step_over_shadow();
+  Status handle_msr(bool is_write);
+  Status handle_patched(uint16_t port, std::span<uint8_t> data);
+  Status answer_time_stamp(std::span<uint8_t> data, bool with_vcpu);
+  Status answer_user_fault();
+  [[nodiscard]] bool read_linear(const kvm_sregs& sregs, Gva address, std::span<uint8_t> out) const;
   Status handle_fault(bool emulator_gave_up);
   Result<ept::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs);
   [[nodiscard]] std::vector<ept::PageRight> missing(const ept::AccessSet& set) const;

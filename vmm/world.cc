@@ -5,7 +5,7 @@
 namespace reprise::vmm {
 
 World::World(std::span<const std::unique_ptr<ept::Mailbox>> mailboxes)
-    : start_ns_(ept::monotonic_ns()), mailboxes_(mailboxes), timers_(mailboxes.size()) {
+    : start_ns_(ept::monotonic_ns()), mailboxes_(mailboxes), timers_(mailboxes.size() + 1) {
   timekeeper_ = std::thread([this] { keep_time(); });
 }
 
@@ -26,12 +26,31 @@ void World::send(VcpuId to, const log::ApicMessage& message) {
 
 void World::arm_timer(VcpuId vcpu, const ArmTimer& setting) {
   MutexLock lock(mutex_);
-  Timer& timer = timers_[vcpu.raw];
+  start(timers_[vcpu.raw], setting);
+}
+
+void World::start(Timer& timer, const ArmTimer& setting) {
   timer.running = true;
   timer.setting = setting;
   timer.due_ns = ept::monotonic_ns() + setting.delay_ns;
   ++timer.generation;
   changed_.notify_all();
+}
+
+void World::set_tick(const SetTick& tick) {
+  MutexLock lock(mutex_);
+  Timer& timer = timers_.back();
+  if (tick.delay_ns != 0) return start(timer, {.delay_ns = tick.delay_ns, .period_ns = tick.period_ns});
+  timer.running = false;
+  ++timer.generation;
+}
+
+void World::type(uint8_t byte) { send(VcpuId(0), {log::ApicMessageKind::kConsole, byte}); }
+
+void World::expect_typing(bool expected) {
+  MutexLock lock(mutex_);
+  typing_ = expected;
+  if (!expected) check_idle();
 }
 
 void World::disarm_timer(VcpuId vcpu) {
@@ -41,9 +60,10 @@ void World::disarm_timer(VcpuId vcpu) {
 }
 
 bool World::is_current(VcpuId vcpu, const ept::Delivery& delivery) const {
-  if (delivery.message.kind != log::ApicMessageKind::kTimer) return true;
+  const bool tick = delivery.message.kind == log::ApicMessageKind::kLine;
+  if (!tick && delivery.message.kind != log::ApicMessageKind::kTimer) return true;
   MutexLock lock(mutex_);
-  return delivery.timer_generation == timers_[vcpu.raw].generation;
+  return delivery.timer_generation == (tick ? timers_.back() : timers_[vcpu.raw]).generation;
 }
 
 uint64_t World::timer_count(VcpuId vcpu) const {
@@ -87,12 +107,19 @@ void World::leave_idle(VcpuId vcpu) {
 
 void World::check_idle() {
   const uint32_t all = mailboxes_.size() == 32 ? ~0u : (1u << mailboxes_.size()) - 1;
-  if (idle_ != all) return;
+  if (idle_ != all || typing_) return;
   if (std::any_of(timers_.begin(), timers_.end(), [](const Timer& timer) { return timer.running; })) return;
   // A vCPU takes its mail only after leave_idle(): an idle one with mail is about to wake.
   for (const auto& mailbox : mailboxes_)
     if (mailbox->has_letters()) return;
   stop_locked({StopReason::kAllHalted, 0, "every vCPU is halted and no timer is running: nothing can wake the guest"});
+}
+
+void World::post(size_t timer, uint64_t generation) {
+  const bool tick = timer == mailboxes_.size();
+  ept::Mailbox& mailbox = *mailboxes_[tick ? 0 : timer];
+  mailbox.post(ept::Delivery{{tick ? log::ApicMessageKind::kLine : log::ApicMessageKind::kTimer, 0}, generation});
+  mailbox.kick();
 }
 
 void World::keep_time() {
@@ -104,8 +131,7 @@ void World::keep_time() {
       Timer& timer = timers_[i];
       if (!timer.running) continue;
       if (timer.due_ns <= now) {
-        mailboxes_[i]->post(ept::Delivery{{log::ApicMessageKind::kTimer, 0}, timer.generation});
-        mailboxes_[i]->kick();
+        post(i, timer.generation);
         timer.running = timer.setting.period_ns != 0;
         // Ticks that the host was too slow for are left out, as a real timer's interrupts merge in the IRR.
         timer.due_ns = std::max(timer.due_ns + timer.setting.period_ns, now + timer.setting.period_ns / 2);

@@ -34,6 +34,12 @@ class World {
   // The timer of one vCPU's local APIC. Each arming or disarming makes earlier timer messages void.
   void arm_timer(VcpuId vcpu, const ArmTimer& timer);
   void disarm_timer(VcpuId vcpu);
+  // The machine's interval timer. Its messages go to vCPU 0.
+  void set_tick(const SetTick& tick);
+  // A byte was typed at the console. It goes to vCPU 0.
+  void type(uint8_t byte);
+  // While somebody may type, a guest whose vCPUs all halt is not at its end.
+  void expect_typing(bool expected);
   [[nodiscard]] bool is_current(VcpuId vcpu, const ept::Delivery& delivery) const;
   // Counts left until the timer fires; 0 if it is not running.
   [[nodiscard]] uint64_t timer_count(VcpuId vcpu) const;
@@ -54,6 +60,8 @@ class World {
     uint64_t generation = 0;
   };
   void keep_time();
+  void start(Timer& timer, const ArmTimer& setting) REQUIRES(mutex_);
+  void post(size_t timer, uint64_t generation) REQUIRES(mutex_);
   void stop_locked(const MachineStop& stop) REQUIRES(mutex_);
   void check_idle() REQUIRES(mutex_);
 
@@ -61,7 +69,8 @@ class World {
   std::span<const std::unique_ptr<ept::Mailbox>> mailboxes_;
   mutable Mutex mutex_;  // taken before a mailbox's own
   Condition changed_;
-  std::vector<Timer> timers_ GUARDED_BY(mutex_);
+  std::vector<Timer> timers_ GUARDED_BY(mutex_);  // one a vCPU, then the interval timer
+  bool typing_ GUARDED_BY(mutex_) = false;
   std::optional<MachineStop> stop_ GUARDED_BY(mutex_);
   uint32_t idle_ GUARDED_BY(mutex_) = 0;
   bool closing_ GUARDED_BY(mutex_) = false;

@@ -1,11 +1,18 @@
 // A clock counts something deterministic about one vCPU's instruction stream and can stop the vCPU when the count reaches a
-// target. Three kinds are meant (design: safepoints, retired branches, stops only); one is built.
+// target. Three kinds are meant (design: safepoints, retired branches, stops only); the first and the last are built.
 #pragma once
 
 #include "base/units.h"
 #include "ept/mailbox.h"
 
 namespace reprise::vmm {
+
+// Where a vCPU that somebody wants to stop comes to a stop.
+enum class KickedStop {
+  kAtTick,    // at a tick, which replay can find
+  kAtStop,    // at its next deterministic stop, which replay comes to by itself; interrupts wait for an interrupt window
+  kAnywhere,  // at once, wherever it is: nothing can be recorded
+};
 
 // Threads: kick() from any; the rest is confined to the vCPU's thread.
 class Clock : public ept::Kickable {
@@ -16,8 +23,7 @@ class Clock : public ept::Kickable {
   [[nodiscard]] virtual Ticks now() const = 0;
   // The vCPU stops as soon as now() >= target. kNever: runs on until something else stops it.
   virtual void stop_at(Ticks target) = 0;
-  // Whether a kicked vCPU stops at a position that replay can find. Where not, nothing can be recorded.
-  [[nodiscard]] virtual bool exact() const { return true; }
+  [[nodiscard]] virtual KickedStop kicked_stop() const { return KickedStop::kAtTick; }
   // Called once by the vCPU's thread, before it runs.
   virtual void attach() {}
 };

@@ -32,7 +32,7 @@ class SignalClock final : public Clock {
     std::atomic_ref<uint8_t>(immediate_exit_).store(1, std::memory_order_seq_cst);
     if (attached_.load(std::memory_order_acquire)) (void)pthread_kill(thread_, kKickSignal);
   }
-  [[nodiscard]] bool exact() const override { return false; }
+  [[nodiscard]] KickedStop kicked_stop() const override { return KickedStop::kAnywhere; }
 
  private:
   uint8_t& immediate_exit_;

@@ -50,13 +50,27 @@ struct DisarmTimer {
   bool operator==(const DisarmTimer&) const = default;
 };
 
+// A device's interrupt line goes up. The machine's I/O APIC decides what follows; who has no I/O APIC has no such devices.
+struct RaiseLine {
+  uint8_t line = 0;  // ISA IRQ, 0 to 15
+  bool operator==(const RaiseLine&) const = default;
+};
+
+// The interval timer (PIT channel 0) starts anew, or stops if `delay_ns` is 0. When it is due, the machine sends vCPU 0 an
+// ApicMessage of kind kLine for line 0. Virtual time.
+struct SetTick {
+  uint64_t delay_ns = 0;
+  uint64_t period_ns = 0;  // 0: once
+  bool operator==(const SetTick&) const = default;
+};
+
 // The guest asks for the machine to stop; 0 is success.
 struct StopMachine {
   uint32_t status = 0;
   bool operator==(const StopMachine&) const = default;
 };
 
-using Effect = std::variant<SendMessage, ArmTimer, DisarmTimer, StopMachine>;
+using Effect = std::variant<SendMessage, ArmTimer, DisarmTimer, StopMachine, RaiseLine, SetTick>;
 using Effects = std::vector<Effect>;  // to be carried out in order; nearly always empty
 
 // One device as an access sees it. `offset` counts from the start of the claimed range; `bytes` is 1 to 8,

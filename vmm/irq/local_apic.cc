@@ -298,6 +298,9 @@ LocalApic::Accepted LocalApic::accept(const ApicMessage& message) {
       if (state_.waiting_for_startup == 0) return {};
       state_.waiting_for_startup = 0;
       return {Action::kStartup, {}};
+    case ApicMessageKind::kLine:
+    case ApicMessageKind::kConsole:
+      return {};  // for devices
   }
   return {};  // a kind that a newer version wrote: the log's reader refuses it, so nothing is lost here
 }

@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace reprise::vmm {
 namespace {
@@ -23,6 +25,7 @@ static_assert(_IOC_SIZE(KVM_GET_VCPU_EVENTS) == 64 && _IOC_SIZE(KVM_SET_VCPU_EVE
 static_assert(_IOC_SIZE(KVM_SET_GUEST_DEBUG) == 72);
 static_assert(_IOC_SIZE(KVM_INTERRUPT) == 4);
 static_assert(_IOC_SIZE(KVM_ENABLE_CAP) == 104);
+static_assert(_IOC_SIZE(KVM_X86_SET_MSR_FILTER) == sizeof(kvm_msr_filter));
 static_assert(_IOC_SIZE(KVM_RUN) == 0 && _IOC_SIZE(KVM_NMI) == 0 && _IOC_SIZE(KVM_CREATE_VM) == 0);
 
 Status call(int fd, unsigned long request, const void* argument, const char* what) {
@@ -98,6 +101,25 @@ void KvmVm::exit_on_emulation_failure() {
   (void)::ioctl(fd_.get(), KVM_ENABLE_CAP, &cap);
 }
 
+Status KvmVm::answer_msrs() {
+  kvm_enable_cap cap{};
+  cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
+  cap.args[0] = KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER;
+  TRY(call(fd_.get(), KVM_ENABLE_CAP, &cap, "KVM_CAP_X86_USER_SPACE_MSR"));
+  // A zero bit denies. TSC, TSC_ADJUST, MPERF and APERF, TSC_DEADLINE.
+  constexpr std::array<std::pair<uint32_t, uint32_t>, 4> kDenied = {{{0x10, 1}, {0x3b, 1}, {0xe7, 2}, {0x6e0, 1}}};
+  std::array<uint8_t, 8> zeros{};
+  kvm_msr_filter filter{};
+  filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+  for (size_t i = 0; i < kDenied.size(); ++i) {
+    filter.ranges[i].flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
+    filter.ranges[i].base = kDenied[i].first;
+    filter.ranges[i].nmsrs = kDenied[i].second;
+    filter.ranges[i].bitmap = zeros.data();
+  }
+  return call(fd_.get(), KVM_X86_SET_MSR_FILTER, &filter, "KVM_X86_SET_MSR_FILTER");
+}
+
 Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(UniqueFd fd, size_t run_size, bool sync_regs) {
   TRY_ASSIGN(Mapping run, Mapping::create(run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get()));
   auto vcpu = std::unique_ptr<KvmVcpu>(new KvmVcpu(std::move(fd), std::move(run), sync_regs));
@@ -123,8 +145,11 @@ ExitKind KvmVcpu::exit_kind() {
     case KVM_EXIT_DEBUG: return ExitKind::kDebug;
     case KVM_EXIT_SHUTDOWN: return ExitKind::kShutdown;
     case KVM_EXIT_INTERNAL_ERROR: return ExitKind::kInternalError;
-    case KVM_EXIT_INTR:
-    case KVM_EXIT_IRQ_WINDOW_OPEN: return ExitKind::kInterrupted;
+    case KVM_EXIT_INTR: return ExitKind::kInterrupted;
+    case KVM_EXIT_IRQ_WINDOW_OPEN: return ExitKind::kInterruptWindow;
+    case KVM_EXIT_X86_RDMSR: return ExitKind::kMsrRead;
+    case KVM_EXIT_X86_WRMSR: return ExitKind::kMsrWrite;
+    case KVM_EXIT_SET_TPR: return ExitKind::kTaskPriority;
     default: return ExitKind::kOther;
   }
 }
@@ -154,6 +179,13 @@ Result<kvm_regs> KvmVcpu::registers() {
 Status KvmVcpu::set_registers(const kvm_regs& regs) {
   if (sync_regs_) shared().s.regs.regs = regs;
   return call(fd_.get(), KVM_SET_REGS, &regs, "KVM_SET_REGS");
+}
+
+Status KvmVcpu::change_registers(const kvm_regs& regs) {
+  if (!sync_regs_) return set_registers(regs);
+  shared().s.regs.regs = regs;
+  shared().kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+  return {};
 }
 
 Result<kvm_sregs> KvmVcpu::special_registers() const {

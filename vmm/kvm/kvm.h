@@ -44,10 +44,14 @@ class Kvm {
 // Why KVM_RUN returned, in Reprise's words.
 enum class ExitKind {
   kFault,        // -EFAULT: the vCPU touched a page that its view does not grant; nothing has happened yet
-  kInterrupted,  // -EINTR: a signal, or immediate_exit; or the interrupt window that was asked for
+  kInterrupted,  // -EINTR: a signal, or immediate_exit
+  kInterruptWindow,  // the guest can take an interrupt, as was asked for
   kPortIo,
   kMmio,
   kHalt,
+  kMsrRead,      // of a register that user space answers for (KvmVm::answer_msrs)
+  kMsrWrite,
+  kTaskPriority, // the guest wrote CR8
   kDebug,
   kShutdown,
   kInternalError,
@@ -73,6 +77,8 @@ class KvmVcpu {
 
   [[nodiscard]] Result<kvm_regs> registers();
   Status set_registers(const kvm_regs& regs);
+  // The same, but with the next run() or complete(): before KVM finishes the instruction that stopped, without another call.
+  Status change_registers(const kvm_regs& regs);
   [[nodiscard]] Result<kvm_sregs> special_registers() const;
   Status set_special_registers(const kvm_sregs& sregs);
   [[nodiscard]] Result<kvm_fpu> fpu() const;
@@ -105,6 +111,9 @@ class KvmVm {
   Result<std::unique_ptr<KvmVcpu>> create_vcpu(uint32_t id);
   // Exit instead of injecting #UD when KVM's emulator fails (KVM_CAP_EXIT_ON_EMULATION_FAILURE). Best effort.
   void exit_on_emulation_failure();
+  // Reads and writes of the time-stamp counter's MSRs, and of all that KVM does not know, become exits
+  // (KVM_CAP_X86_USER_SPACE_MSR 7.23, KVM_X86_SET_MSR_FILTER 4.97). Errors: kHost before Linux 5.10.
+  Status answer_msrs();
 
  private:
   UniqueFd fd_;

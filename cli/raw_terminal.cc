@@ -1,0 +1,20 @@
+#include "cli/raw_terminal.h"
+
+#include <unistd.h>
+
+namespace reprise::cli {
+
+RawTerminal::RawTerminal(bool wanted) {
+  termios settings{};
+  if (!wanted || ::tcgetattr(STDIN_FILENO, &settings) != 0) return;
+  saved_ = settings;
+  ::cfmakeraw(&settings);
+  settings.c_oflag |= OPOST;  // our own messages end their lines as always
+  (void)::tcsetattr(STDIN_FILENO, TCSANOW, &settings);
+}
+
+RawTerminal::~RawTerminal() {
+  if (saved_.has_value()) (void)::tcsetattr(STDIN_FILENO, TCSADRAIN, &*saved_);
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,26 @@
+// The user's terminal as the guest's: each key goes through as it is.
+#pragma once
+
+#include <termios.h>
+
+#include <optional>
+
+namespace reprise::cli {
+
+// The key that ends the run: Ctrl-].
+inline constexpr char kEscapeKey = 0x1d;
+
+// While it lives, standard input passes each key on at once, and does not echo. Nothing changes if that is no terminal, or not `wanted`.
+class RawTerminal {
+ public:
+  explicit RawTerminal(bool wanted);
+  ~RawTerminal();
+  RawTerminal(const RawTerminal&) = delete;
+  RawTerminal& operator=(const RawTerminal&) = delete;
+  [[nodiscard]] bool is_terminal() const { return saved_.has_value(); }
+
+ private:
+  std::optional<termios> saved_;
+};
+
+}  // namespace reprise::cli

@@ -1,0 +1,164 @@
+#include "vmm/boot/kernel_patch.h"
+
+#include <Zydis/Zydis.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "vmm/boot/elf_file.h"
+
+namespace reprise::vmm {
+namespace {
+
+// A file's sections and the place in memory of what is in them.
+class Kernel {
+ public:
+  static Result<Kernel> read(Bytes elf, std::span<uint8_t> ram) {
+    Kernel kernel(elf, ram);
+    TRY_ASSIGN(const Elf64_Ehdr header, read_elf_header(elf));
+    TRY_ASSIGN(kernel.programs_, read_program_headers(elf, header));
+    if (header.e_shnum == 0 || header.e_shentsize != sizeof(Elf64_Shdr))
+      return fail(ErrorCode::kBadImage, "the kernel has no section headers: nothing says where its instructions are");
+    for (uint64_t i = 0; i < header.e_shnum; ++i) {
+      const auto table = slice(elf, header.e_shoff, (i + 1) * sizeof(Elf64_Shdr));
+      if (!table) return fail(ErrorCode::kBadImage, "the kernel is truncated: its section headers are missing");
+      const auto section = *get<Elf64_Shdr>(*table, i * sizeof(Elf64_Shdr));
+      if (section.sh_type == SHT_PROGBITS && (section.sh_flags & SHF_ALLOC) != 0) kernel.sections_.push_back(section);
+    }
+    return kernel;
+  }
+
+  // Calls `visit` with each section, as it lies in memory.
+  template <typename Visit>
+  void for_each(bool executable, Visit&& visit) {
+    for (const auto& section : sections_) {
+      if (((section.sh_flags & SHF_EXECINSTR) != 0) != executable) continue;
+      const auto bytes = at_offset(section.sh_offset, section.sh_size);
+      if (!bytes.empty()) visit(section, bytes);
+    }
+  }
+
+  // What the kernel knows as [address, address + bytes); empty if that was not loaded.
+  std::span<uint8_t> at_address(uint64_t address, uint64_t bytes) {
+    for (const auto& program : programs_) {
+      if (program.p_type != PT_LOAD || address < program.p_vaddr || address - program.p_vaddr >= program.p_filesz) continue;
+      return at_offset(program.p_offset + (address - program.p_vaddr), bytes);
+    }
+    return {};
+  }
+
+ private:
+  Kernel(Bytes elf, std::span<uint8_t> ram) : elf_(elf), ram_(ram) {}
+
+  std::span<uint8_t> at_offset(uint64_t offset, uint64_t bytes) {
+    for (const auto& program : programs_) {
+      if (program.p_type != PT_LOAD || offset < program.p_offset || offset - program.p_offset >= program.p_filesz) continue;
+      const uint64_t into = offset - program.p_offset;
+      const uint64_t length = std::min(bytes, program.p_filesz - into);
+      if (program.p_paddr + into + length > ram_.size()) return {};
+      return ram_.subspan(program.p_paddr + into, length);
+    }
+    return {};
+  }
+
+  Bytes elf_;
+  std::span<uint8_t> ram_;
+  std::vector<Elf64_Phdr> programs_;
+  std::vector<Elf64_Shdr> sections_;
+};
+
+void replace(uint8_t* at, std::initializer_list<uint8_t> bytes) { std::ranges::copy(bytes, at); }
+
+void patch_section(std::span<uint8_t> code, KernelPatches& done) {
+  ZydisDecoder decoder;
+  ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+  ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MINIMAL, ZYAN_TRUE);
+  for (size_t at = 0; at < code.size();) {
+    ZydisDecodedInstruction instruction;
+    ZydisDecoderContext context;
+    if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, &context, code.data() + at, code.size() - at, &instruction))) {
+      ++done.undecoded;
+      ++at;
+      continue;
+    }
+    // By their bytes: in minimal mode, which is twice as fast, an instruction has a length and no name. Prefixes, which the length
+    // counts, do not change what these do.
+    uint8_t* const end = code.data() + at + instruction.length;
+    if (instruction.length >= 2 && end[-2] == 0x0f && end[-1] == 0x31) {
+      replace(end - 2, {0xe5, kRdtscPort});
+      ++done.rdtsc;
+    } else if (instruction.length == 3 && end[-3] == 0x0f && end[-2] == 0x01 && end[-1] == 0xf9) {
+      replace(end - 3, {0xe5, kRdtscpPort, 0x90});
+      ++done.rdtscp;
+    } else if (instruction.length == 2 && end[-2] == 0xf3 && end[-1] == 0x90) {
+      replace(end - 2, {0xe6, kPausePort});
+      ++done.pause;
+    }
+    at += instruction.length;
+  }
+}
+
+// secondary_startup_64, which every CPU passes, loads CR4 with PAE and PGE: or ecx, 0xa0 ... mov cr4, rcx. With TSD (bit 2) in it,
+// the kernel finds the flag set when it first looks, and keeps it in its shadow of CR4. Source: arch/x86/kernel/head_64.S.
+bool set_time_stamp_disable(std::span<uint8_t> code) {
+  constexpr std::array<uint8_t, 6> kOr = {0x81, 0xc9, 0xa0, 0x00, 0x00, 0x00};
+  constexpr std::array<uint8_t, 3> kMoveToCr4 = {0x0f, 0x22, 0xe1};
+  constexpr size_t kWindow = 48;
+  const auto head = code.first(std::min<size_t>(code.size(), kPageSize));
+  for (auto from = head.begin();;) {
+    const auto found = std::search(from, head.end(), kOr.begin(), kOr.end());
+    if (found == head.end()) return false;
+    const auto end = found + std::min<ptrdiff_t>(kWindow, head.end() - found);
+    if (std::search(found, end, kMoveToCr4.begin(), kMoveToCr4.end()) != end) {
+      found[2] |= 0x04;
+      return true;
+    }
+    from = found + 1;
+  }
+}
+
+// struct idt_data of vector 13. Source: arch/x86/include/asm/desc_defs.h, arch/x86/kernel/idt.c (def_idts).
+struct IdtData {
+  uint32_t vector;
+  uint32_t segment;
+  uint64_t bits;
+  uint64_t address;
+};
+static_assert(sizeof(IdtData) == 24);
+constexpr uint32_t kGeneralProtection = 13;
+constexpr uint32_t kKernelCode = 0x10;
+constexpr uint64_t kInterruptGate = 0x8e00;
+
+// The handler begins with room for clac (three bytes of nop on a processor without SMAP, which guests here are shown).
+bool hook_fault_handler(Kernel& kernel) {
+  bool hooked = false;
+  kernel.for_each(false, [&](const Elf64_Shdr&, std::span<uint8_t> data) {
+    for (size_t at = 0; !hooked && at + sizeof(IdtData) <= data.size(); at += 8) {
+      const auto entry = *get<IdtData>(data, at);
+      if (entry.vector != kGeneralProtection || entry.segment != kKernelCode || (entry.bits & 0xffff) != kInterruptGate) continue;
+      const auto handler = kernel.at_address(entry.address, 3);
+      constexpr std::array<uint8_t, 3> kNops = {0x90, 0x90, 0x90};
+      if (handler.size() != 3 || !std::ranges::equal(handler, kNops)) continue;
+      replace(handler.data(), {0xe6, kUserFaultPort, 0x90});
+      hooked = true;
+    }
+  });
+  return hooked;
+}
+
+}  // namespace
+
+Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram) {
+  TRY_ASSIGN(Kernel kernel, Kernel::read(elf, ram));
+  KernelPatches done;
+  kernel.for_each(true, [&](const Elf64_Shdr&, std::span<uint8_t> code) {
+    patch_section(code, done);
+    if (!done.time_stamp_disable) done.time_stamp_disable = set_time_stamp_disable(code);
+  });
+  // Only together: without the handler, the kernel would kill programs that look at the time.
+  done.fault_handler = done.time_stamp_disable && hook_fault_handler(kernel);
+  return done;
+}
+
+}  // namespace reprise::vmm

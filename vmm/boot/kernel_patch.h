@@ -1,0 +1,38 @@
+// A Linux kernel whose instructions that no recording could answer for are made to stop. Patched in guest memory, at load; the file
+// stays as it is.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "base/result.h"
+#include "base/units.h"
+
+namespace reprise::vmm {
+
+// The ports that stand for the instructions that were replaced. None is a device of a PC.
+enum PatchPort : uint16_t {
+  kRdtscPort = 0xe0,   // in eax, 0xe0 (E5 E0) for rdtsc (0F 31)
+  kRdtscpPort = 0xe1,  // in eax, 0xe1; nop (E5 E1 90) for rdtscp (0F 01 F9)
+  kPausePort = 0xe2,   // out 0xe2, al (E6 E2) for pause (F3 90): the body of every spin-wait of the kernel
+  kUserFaultPort = 0xe3,  // out 0xe3, al; nop (E6 E3 90): the first bytes of the general-protection handler
+};
+
+// What was replaced, for people and tests.
+struct KernelPatches {
+  uint32_t rdtsc = 0;
+  uint32_t rdtscp = 0;
+  uint32_t pause = 0;
+  uint32_t undecoded = 0;  // bytes in executable sections that are no instruction
+  bool time_stamp_disable = false;  // the kernel starts with CR4.TSD, so that rdtsc in user mode faults
+  bool fault_handler = false;       // and its handler stops first
+};
+
+// `elf`: the kernel's file; `ram`: guest memory, into which its segments were loaded.
+// Finds instructions by disassembling all executable sections from their first byte on; the replacements of alternatives too, so
+// that what the kernel patches itself later is patched already.
+// Errors: kBadImage, if there are no sections to look at.
+Result<KernelPatches> patch_kernel(std::span<const uint8_t> elf, std::span<uint8_t> ram);
+
+}  // namespace reprise::vmm
