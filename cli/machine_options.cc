@@ -53,6 +53,10 @@ nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
                     {"mmio", v.mmio},
                     {"halts", v.halts},
                     {"interrupts", v.interrupts},
+                    {"windows", v.windows},
+                    {"msrs", v.msrs},
+                    {"times", v.times},
+                    {"pauses", v.pauses},
                     {"host_faults", v.host_faults},
                     {"decode_ns", v.decode_ns},
                     {"register_digest", fmt::format("{:016x}", outcome.register_digests[i])}});
@@ -83,6 +87,9 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
   verb.add_option("--kernel", arguments.kernel, "Linux kernel (bzImage or vmlinux) to run instead of an image")->excludes("image");
   verb.add_option("--initrd", arguments.initrd, "its initial RAM disk")->needs("--kernel");
   verb.add_option("--append", arguments.append, "its command line")->needs("--kernel");
+  verb.add_option("--pace", arguments.pace, "seconds that pass for the guest in one second of its work; less than 1 where its timers would keep it from working")
+      ->check(CLI::Range(0.001, 1.0))
+      ->capture_default_str();
   verb.add_option("args", arguments.guest_arguments, "the guest's command line, after --");
 }
 
@@ -123,6 +130,7 @@ Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments
 void set_up_console(const MachineArguments& arguments, const RawTerminal& terminal, vmm::LiveOptions& options) {
   options.image_path = arguments.kernel.empty() ? arguments.image : arguments.kernel;
   options.initrd_path = arguments.initrd;
+  options.pace = arguments.pace;
   if (!options.machine.linux_guest.has_value()) return;
   options.console_input = STDIN_FILENO;
   if (!terminal.is_terminal()) return;

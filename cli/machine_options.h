@@ -17,6 +17,7 @@ struct MachineArguments {
   std::string kernel;  // of a Linux guest, instead of `image`
   std::string initrd;
   std::string append;
+  double pace = 1;
   std::vector<std::string> guest_arguments;
   uint32_t vcpus = 1;
   std::optional<uint64_t> memory_mib;

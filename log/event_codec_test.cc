@@ -46,7 +46,8 @@ Event any_event() {
     case 3:
       event.what = ApicMessage{
           *rc::gen::element(ApicMessageKind::kFixed, ApicMessageKind::kNmi, ApicMessageKind::kInit,
-                            ApicMessageKind::kStartup, ApicMessageKind::kTimer),
+                            ApicMessageKind::kStartup, ApicMessageKind::kTimer, ApicMessageKind::kLine,
+                            ApicMessageKind::kConsole),
           *rc::gen::arbitrary<uint8_t>()};
       break;
     case 4:
@@ -180,7 +181,7 @@ TEST(EventCodec, UnknownSourceIsDamage) {
 TEST(EventCodec, UnknownMessageKindIsDamage) {
   pb::Block block = one_event(pb::EVENT_KIND_APIC_MESSAGE);
   block.set_vectors("A");
-  for (const char kind : {'\0', '\x06'}) {
+  for (const char kind : {'\0', '\x08'}) {
     block.set_message_kinds(std::string(1, kind));
     expect_damaged(block, 1);
   }

@@ -43,8 +43,9 @@ Result<std::unique_ptr<ViewMemory>> ViewMemory::create(const GuestMemory& memory
                                                        uint64_t tokens) {
   TRY_ASSIGN(Mapping alias, Mapping::create(memory.bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
                                             memory.fd()));
-  // Page permissions are per 4 KiB page: huge pages would be split at the first change anyway.
-  (void)::madvise(alias.data(), alias.size(), MADV_NOHUGEPAGE);
+  // Page permissions are per 4 KiB page: huge pages would be split at the first change anyway. Where there are none, a huge page saves
+  // hundreds of faults.
+  (void)::madvise(alias.data(), alias.size(), kind == ViewKind::kUnprotected ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   TRY_ASSIGN(auto mapper, make_mapper(memory, alias, kind));
   if (range.bytes() > 0) {
     // Over the view, after the mapper has taken charge of it: these pages belong to no protocol.

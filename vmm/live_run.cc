@@ -38,7 +38,7 @@ log::pb::Manifest make_manifest(const LiveOptions& options) {
 
 Outcome summarise(const Machine& machine, const World& world, const ept::Ownership& ownership, std::string console) {
   Outcome outcome;
-  outcome.wall_ns = world.now_ns();
+  outcome.wall_ns = world.elapsed_ns();
   outcome.stop = world.stop().value_or(MachineStop{});
   outcome.console = std::move(console);
   outcome.memory_digest = machine.memory_digest();
@@ -84,7 +84,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
   std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
   for (uint32_t i = 0; i < machine->vcpus(); ++i)
     mailboxes.push_back(std::make_unique<ept::Mailbox>(machine->clock(VcpuId(i))));
-  World world(mailboxes);
+  World world(mailboxes, options.pace);
   told = &world;
   ept::Ownership ownership(machine->ownership_pages());
   std::vector<std::unique_ptr<Journal>> journals;
@@ -101,7 +101,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
          .interrupt = [&] { world.request_stop({StopReason::kInterrupted, 0, "interrupted"}); },
          .look = [&] {
            if (options.progress)
-             options.progress({world.now_ns(), ownership.tickets_taken(), 0, writer ? writer->bytes_written() : 0});
+             options.progress({world.elapsed_ns(), ownership.tickets_taken(), 0, writer ? writer->bytes_written() : 0});
          }});
     ran = machine->run(journals, [&](const Error& error) {
       world.request_stop({StopReason::kGuestError, 0, error.message});

@@ -4,8 +4,13 @@
 
 namespace reprise::vmm {
 
-World::World(std::span<const std::unique_ptr<ept::Mailbox>> mailboxes)
-    : start_ns_(ept::monotonic_ns()), mailboxes_(mailboxes), timers_(mailboxes.size() + 1) {
+World::World(std::span<const std::unique_ptr<ept::Mailbox>> mailboxes, double pace)
+    : start_ns_(ept::monotonic_ns()),
+      busy_pace_(pace),
+      mailboxes_(mailboxes),
+      timers_(mailboxes.size() + 1),
+      paced_from_ns_(start_ns_),
+      pace_(pace) {
   timekeeper_ = std::thread([this] { keep_time(); });
 }
 
@@ -16,6 +21,27 @@ World::~World() {
     changed_.notify_all();
   }
   timekeeper_.join();
+}
+
+uint64_t World::now_ns() const {
+  MutexLock lock(mutex_);
+  return now_locked();
+}
+
+uint64_t World::now_locked() const {
+  const uint64_t passed = ept::monotonic_ns() - paced_from_ns_;
+  return paced_virtual_ns_ + (pace_ == 1 ? passed : static_cast<uint64_t>(static_cast<double>(passed) * pace_));
+}
+
+// A guest that only waits waits as long as it says, whatever the pace of its work.
+void World::set_pace() {
+  const double pace = all_idle() ? 1 : busy_pace_;
+  if (pace == pace_) return;
+  const uint64_t host = ept::monotonic_ns();
+  paced_virtual_ns_ = now_locked();
+  paced_from_ns_ = host;
+  pace_ = pace;
+  changed_.notify_all();
 }
 
 void World::send(VcpuId to, const log::ApicMessage& message) {
@@ -32,7 +58,7 @@ void World::arm_timer(VcpuId vcpu, const ArmTimer& setting) {
 void World::start(Timer& timer, const ArmTimer& setting) {
   timer.running = true;
   timer.setting = setting;
-  timer.due_ns = ept::monotonic_ns() + setting.delay_ns;
+  timer.due_ns = now_locked() + setting.delay_ns;
   ++timer.generation;
   changed_.notify_all();
 }
@@ -69,7 +95,7 @@ bool World::is_current(VcpuId vcpu, const ept::Delivery& delivery) const {
 uint64_t World::timer_count(VcpuId vcpu) const {
   MutexLock lock(mutex_);
   const Timer& timer = timers_[vcpu.raw];
-  const uint64_t now = ept::monotonic_ns();
+  const uint64_t now = now_locked();
   if (!timer.running || timer.due_ns <= now) return 0;
   return (timer.due_ns - now) / std::max(1u, timer.setting.count_ns);
 }
@@ -97,17 +123,23 @@ std::optional<MachineStop> World::stop() const {
 void World::enter_idle(VcpuId vcpu) {
   MutexLock lock(mutex_);
   idle_ |= 1u << vcpu.raw;
+  set_pace();
   check_idle();
 }
 
 void World::leave_idle(VcpuId vcpu) {
   MutexLock lock(mutex_);
   idle_ &= ~(1u << vcpu.raw);
+  set_pace();
+}
+
+bool World::all_idle() const {
+  const uint32_t all = mailboxes_.size() == 32 ? ~0u : (1u << mailboxes_.size()) - 1;
+  return idle_ == all;
 }
 
 void World::check_idle() {
-  const uint32_t all = mailboxes_.size() == 32 ? ~0u : (1u << mailboxes_.size()) - 1;
-  if (idle_ != all || typing_) return;
+  if (!all_idle() || typing_) return;
   if (std::any_of(timers_.begin(), timers_.end(), [](const Timer& timer) { return timer.running; })) return;
   // A vCPU takes its mail only after leave_idle(): an idle one with mail is about to wake.
   for (const auto& mailbox : mailboxes_)
@@ -125,7 +157,7 @@ void World::post(size_t timer, uint64_t generation) {
 void World::keep_time() {
   MutexLock lock(mutex_);
   while (!closing_) {
-    const uint64_t now = ept::monotonic_ns();
+    const uint64_t now = now_locked();
     uint64_t next = ~0ull;
     for (size_t i = 0; i < timers_.size(); ++i) {
       Timer& timer = timers_[i];
@@ -138,8 +170,12 @@ void World::keep_time() {
       }
       if (timer.running) next = std::min(next, timer.due_ns);
     }
-    if (next == ~0ull) changed_.wait(mutex_);
-    else changed_.wait_until(mutex_, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(next)));
+    if (next == ~0ull) {
+      changed_.wait(mutex_);
+    } else {
+      const auto left = static_cast<uint64_t>(static_cast<double>(next - now) / pace_);
+      changed_.wait_until(mutex_, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(ept::monotonic_ns() + left)));
+    }
   }
 }
 

@@ -21,13 +21,16 @@ namespace reprise::vmm {
 class World {
  public:
   // One mailbox a clock; the clocks outlive the world.
-  explicit World(std::span<const std::unique_ptr<ept::Mailbox>> mailboxes);
+  // `pace`: how many nanoseconds of virtual time pass in one of the host's while some vCPU has something to execute, 0 to 1.
+  explicit World(std::span<const std::unique_ptr<ept::Mailbox>> mailboxes, double pace = 1);
   ~World();
   World(const World&) = delete;
   World& operator=(const World&) = delete;
 
-  // Virtual time: nanoseconds since the machine began, at the host's pace.
-  [[nodiscard]] uint64_t now_ns() const { return ept::monotonic_ns() - start_ns_; }
+  // Virtual time: nanoseconds since the machine began. Never goes back.
+  [[nodiscard]] uint64_t now_ns() const EXCLUDES(mutex_);
+  // Host time since the machine began, in nanoseconds.
+  [[nodiscard]] uint64_t elapsed_ns() const { return ept::monotonic_ns() - start_ns_; }
 
   void send(VcpuId to, const log::ApicMessage& message);
 
@@ -55,7 +58,7 @@ class World {
  private:
   struct Timer {
     bool running = false;
-    uint64_t due_ns = 0;  // monotonic
+    uint64_t due_ns = 0;  // virtual time
     ArmTimer setting;
     uint64_t generation = 0;
   };
@@ -65,7 +68,12 @@ class World {
   void stop_locked(const MachineStop& stop) REQUIRES(mutex_);
   void check_idle() REQUIRES(mutex_);
 
+  [[nodiscard]] uint64_t now_locked() const REQUIRES(mutex_);
+  void set_pace() REQUIRES(mutex_);
+  [[nodiscard]] bool all_idle() const REQUIRES(mutex_);
+
   const uint64_t start_ns_;
+  const double busy_pace_;
   std::span<const std::unique_ptr<ept::Mailbox>> mailboxes_;
   mutable Mutex mutex_;  // taken before a mailbox's own
   Condition changed_;
@@ -73,6 +81,10 @@ class World {
   bool typing_ GUARDED_BY(mutex_) = false;
   std::optional<MachineStop> stop_ GUARDED_BY(mutex_);
   uint32_t idle_ GUARDED_BY(mutex_) = 0;
+  // Virtual time is paced from this moment on: host time, virtual time, and what one nanosecond of the first is of the second.
+  uint64_t paced_from_ns_ GUARDED_BY(mutex_);
+  uint64_t paced_virtual_ns_ GUARDED_BY(mutex_) = 0;
+  double pace_ GUARDED_BY(mutex_);
   bool closing_ GUARDED_BY(mutex_) = false;
   std::thread timekeeper_;
 };

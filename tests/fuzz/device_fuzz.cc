@@ -116,7 +116,7 @@ class Machine {
   }
 
   std::vector<uint64_t> seen_;
-  Uart16550 uart_{[this](uint8_t byte) { seen_.push_back(byte); }, Uart16550::Input::kJournal};
+  Uart16550 uart_{[this](uint8_t byte) { seen_.push_back(byte); }};
   Hpet hpet_;
   ExitPort exit_port_;
   std::array<Vcpu, 2> vcpus_ = {Vcpu(0, uart_, hpet_, exit_port_), Vcpu(1, uart_, hpet_, exit_port_)};

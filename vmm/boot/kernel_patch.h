@@ -24,14 +24,13 @@ struct KernelPatches {
   uint32_t rdtsc = 0;
   uint32_t rdtscp = 0;
   uint32_t pause = 0;
-  uint32_t undecoded = 0;  // bytes in executable sections that are no instruction
   bool time_stamp_disable = false;  // the kernel starts with CR4.TSD, so that rdtsc in user mode faults
   bool fault_handler = false;       // and its handler stops first
 };
 
 // `elf`: the kernel's file; `ram`: guest memory, into which its segments were loaded.
-// Finds instructions by disassembling all executable sections from their first byte on; the replacements of alternatives too, so
-// that what the kernel patches itself later is patched already.
+// Looks through all executable sections, for instructions and not for bytes; the replacements of alternatives too, so that what the
+// kernel patches itself later is patched already.
 // Errors: kBadImage, if there are no sections to look at.
 Result<KernelPatches> patch_kernel(std::span<const uint8_t> elf, std::span<uint8_t> ram);
 

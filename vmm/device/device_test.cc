@@ -19,8 +19,7 @@ using log::Source;
 // A PC's I/O space with all the devices that are not an APIC.
 class DeviceTest : public ::testing::Test {
  protected:
-  explicit DeviceTest(Uart16550::Input input = Uart16550::Input::kNone)
-      : uart_([this](uint8_t byte) { console_.push_back(static_cast<char>(byte)); }, input) {
+  DeviceTest() : uart_([this](uint8_t byte) { console_.push_back(static_cast<char>(byte)); }) {
     map_.claim(IoSpace::kPort, kCom1Port, kUartPorts, uart_, SharedDevice(0));
     map_.claim(IoSpace::kPort, kFwCfgPort, kFwCfgPorts, fw_cfg_);
     map_.claim(IoSpace::kPort, kExitPort, kExitPorts, exit_port_);
@@ -44,11 +43,6 @@ class DeviceTest : public ::testing::Test {
   Hpet hpet_;
   IoMap map_;
   FakeValueSource values_;
-};
-
-class ConsoleInputTest : public DeviceTest {
- protected:
-  ConsoleInputTest() : DeviceTest(Uart16550::Input::kJournal) {}
 };
 
 // --- the map ---
@@ -149,7 +143,7 @@ TEST_F(DeviceTest, UartReportsNoInterruptAndWhetherFifosAreOn) {
   EXPECT_EQ(in(kCom1Port + 2), 0x01u);
   out(kCom1Port + 2, 0xc7);
   EXPECT_EQ(in(kCom1Port + 2), 0xc1u);
-  out(kCom1Port + 1, 0x0f);  // enabling interrupts raises none
+  out(kCom1Port + 1, 0x0d);  // all but that of the transmitter, which is always empty
   EXPECT_EQ(in(kCom1Port + 2), 0xc1u);
 }
 
@@ -161,7 +155,7 @@ TEST_F(DeviceTest, UartLoopbackPassesLinuxProbe) {  // drivers/tty/serial/8250/8
   EXPECT_EQ(in(kCom1Port + 6) & 0xf0, 0x60u);
 }
 
-TEST_F(ConsoleInputTest, UartLoopbackReturnsTheByteAndKeepsItFromTheConsole) {
+TEST_F(DeviceTest, UartLoopbackReturnsTheByteAndKeepsItFromTheConsole) {
   out(kCom1Port + 4, 0x10);
   EXPECT_EQ(in(kCom1Port + 5), 0x60u);
   out(kCom1Port, 'x');
@@ -172,34 +166,62 @@ TEST_F(ConsoleInputTest, UartLoopbackReturnsTheByteAndKeepsItFromTheConsole) {
   EXPECT_TRUE(values_.asked.empty());
 }
 
-TEST_F(ConsoleInputTest, UartAsksTheJournalForStatusAndInput) {
-  values_.answers = {{Source::kConsoleStatus, 1}, {Source::kConsoleInput, 'q'}};
-  EXPECT_EQ(in(kCom1Port + 5), 0x61u);
-  EXPECT_EQ(in(kCom1Port), uint64_t{'q'});
-  EXPECT_EQ(values_.asked, (std::vector{Source::kConsoleStatus, Source::kConsoleInput}));
+TEST_F(DeviceTest, UartGivesWhatItReceivedInOrder) {
+  EXPECT_TRUE(uart_.receive('q').empty());  // nobody asked for interrupts
+  uart_.receive('r');
+  EXPECT_EQ(in(0x3fd), 0x61u);
+  EXPECT_EQ(in(0x3f8), 'q');
+  EXPECT_EQ(in(0x3f8), 'r');
+  EXPECT_EQ(in(0x3fd), 0x60u);
+  EXPECT_EQ(in(0x3f8), 0u);
 }
 
-TEST_F(ConsoleInputTest, UartPassesOnTheJournalsError) {
-  const auto result = map_.read(IoSpace::kPort, kCom1Port + 5, 1, values_);
-  ASSERT_FALSE(result);
-  EXPECT_EQ(result.error().code, ErrorCode::kDivergence);
+TEST_F(DeviceTest, UartKeepsAsMuchAsFits) {
+  for (int i = 0; i < 1000; ++i) uart_.receive(static_cast<uint8_t>(i));
+  for (unsigned i = 0; i < 128; ++i) EXPECT_EQ(in(0x3f8), i);
+  EXPECT_EQ(in(0x3fd), 0x60u);
 }
 
-TEST_F(ConsoleInputTest, UartStatusTakesOnlyBitZeroFromTheJournal) {
-  values_.answers = {{Source::kConsoleStatus, ~0ull - 1}};
-  EXPECT_EQ(in(kCom1Port + 5), 0x60u);
+TEST_F(DeviceTest, UartRaisesItsLineForInputUntilThatIsRead) {
+  const Effects line = {RaiseLine{kCom1Line}};
+  out(0x3fc, 0x08);
+  EXPECT_TRUE(out(0x3f9, 0x01).empty());
+  EXPECT_EQ(uart_.receive('a'), line);
+  EXPECT_TRUE(uart_.receive('b').empty());  // it is up already
+  EXPECT_EQ(in(0x3fa), 0x04u);
+  in(0x3f8);
+  EXPECT_EQ(in(0x3fa), 0x04u);
+  in(0x3f8);
+  EXPECT_EQ(in(0x3fa), 0x01u);
+  EXPECT_EQ(uart_.receive('c'), line);
+}
+
+TEST_F(DeviceTest, UartRaisesItsLineForEachByteSent) {
+  const Effects line = {RaiseLine{kCom1Line}};
+  out(0x3fc, 0x08);
+  EXPECT_EQ(out(0x3f9, 0x02), line);  // empty from the start
+  EXPECT_EQ(in(0x3fa), 0x02u);        // which acknowledges it
+  EXPECT_EQ(in(0x3fa), 0x01u);
+  EXPECT_EQ(out(0x3f8, 'x'), line);
+  EXPECT_EQ(out(0x3f8, 'y'), line);
+}
+
+TEST_F(DeviceTest, UartWithoutOut2IsNotConnectedToItsLine) {
+  EXPECT_TRUE(out(0x3f9, 0x03).empty());
+  EXPECT_TRUE(uart_.receive('a').empty());
+  EXPECT_EQ(out(0x3fc, 0x08), Effects{RaiseLine{kCom1Line}});
 }
 
 TEST_F(DeviceTest, UartWideAccessIsConsecutiveRegisters) {
   out(kCom1Port, 0x0f41, 2);
   EXPECT_EQ(console_, "A");
-  EXPECT_EQ(in(kCom1Port + 1, 2), 0x010fu);
+  EXPECT_EQ(in(kCom1Port + 1, 2), 0x020fu);
   EXPECT_EQ(in(kCom1Port, 8) >> 40 & 0xff, 0x60u);
 }
 
 TEST_F(DeviceTest, UartStateCanBeCarriedOver) {
   out(kCom1Port + 7, 0x77);
-  Uart16550 other(nullptr, Uart16550::Input::kNone);
+  Uart16550 other(nullptr);
   other.set_state(uart_.state());
   EXPECT_EQ(other.read(7, 1, values_).value(), 0x77u);
   EXPECT_TRUE(std::ranges::equal(other.state_bytes(), uart_.state_bytes()));
@@ -286,13 +308,12 @@ RC_GTEST_PROP(DeviceProperty, EqualHistoriesGiveEqualResults,
               (const std::vector<std::tuple<uint16_t, uint8_t, uint32_t, bool>>& accesses)) {
   const auto run = [&accesses] {
     std::vector<uint64_t> seen;
-    Uart16550 uart([&seen](uint8_t byte) { seen.push_back(byte); }, Uart16550::Input::kJournal);
+    Uart16550 uart([&seen](uint8_t byte) { seen.push_back(byte); });
     FwCfg fw_cfg(2);
     IoMap map;
     map.claim(IoSpace::kPort, 0, kUartPorts, uart, SharedDevice(0));
     map.claim(IoSpace::kPort, 8, kFwCfgPorts, fw_cfg);
     FakeValueSource values;
-    values.answers = {{Source::kConsoleStatus, 1}, {Source::kConsoleInput, 0x55}};
     for (const auto& [port, bytes, value, is_write] : accesses) {
       if (is_write) {
         RC_ASSERT(map.write(IoSpace::kPort, port % 12, bytes % 10, value, values).has_value());
