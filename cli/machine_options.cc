@@ -57,6 +57,7 @@ nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
                     {"msrs", v.msrs},
                     {"times", v.times},
                     {"pauses", v.pauses},
+                    {"spins", v.spins},
                     {"host_faults", v.host_faults},
                     {"decode_ns", v.decode_ns},
                     {"register_digest", fmt::format("{:016x}", outcome.register_digests[i])}});
@@ -87,6 +88,7 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
   verb.add_option("--kernel", arguments.kernel, "Linux kernel (bzImage or vmlinux) to run instead of an image")->excludes("image");
   verb.add_option("--initrd", arguments.initrd, "its initial RAM disk")->needs("--kernel");
   verb.add_option("--append", arguments.append, "its command line")->needs("--kernel");
+  verb.add_option("--save-memory", arguments.memory_file, "file to make with the guest's memory as it is in the end");
   verb.add_option("--pace", arguments.pace, "seconds that pass for the guest in one second of its work; less than 1 where its timers would keep it from working")
       ->check(CLI::Range(0.001, 1.0))
       ->capture_default_str();
@@ -131,6 +133,7 @@ void set_up_console(const MachineArguments& arguments, const RawTerminal& termin
   options.image_path = arguments.kernel.empty() ? arguments.image : arguments.kernel;
   options.initrd_path = arguments.initrd;
   options.pace = arguments.pace;
+  if (arguments.memory_file.has_value()) options.memory_file = *arguments.memory_file;
   if (!options.machine.linux_guest.has_value()) return;
   options.console_input = STDIN_FILENO;
   if (!terminal.is_terminal()) return;

@@ -18,6 +18,7 @@ struct MachineArguments {
   std::string initrd;
   std::string append;
   double pace = 1;
+  std::optional<std::string> memory_file;
   std::vector<std::string> guest_arguments;
   uint32_t vcpus = 1;
   std::optional<uint64_t> memory_mib;

@@ -14,6 +14,7 @@ struct ReplayArguments {
   std::string folder;
   std::optional<vmm::ViewKind> views;
   bool json = false;
+  std::optional<std::string> memory_file;
 };
 
 Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
@@ -21,6 +22,7 @@ Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   replay::ReplayOptions options;
   options.views = views_or_best(arguments.views);
   options.interrupt = &interrupt_flag();
+  if (arguments.memory_file.has_value()) options.memory_file = *arguments.memory_file;
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   TRY_ASSIGN(const auto outcome, run_displayed("replaying", arguments.json, options,
                                                [&] { return replay::replay(*kvm, recording, options); }));
@@ -38,6 +40,7 @@ void add_replay(CLI::App& app, Action& action) {
   verb->add_option("recording", arguments->folder, "folder that `reprise record` made")->required();
   add_views_option(*verb, arguments->views);
   verb->add_flag("--json", arguments->json, "report as JSON on standard output; the guest's console goes to standard error");
+  verb->add_option("--save-memory", arguments->memory_file, "file to make with the guest's memory as it is in the end");
   verb->callback([arguments, &action] { action = [arguments] { return replay_recording(*arguments); }; });
 }
 

@@ -16,6 +16,7 @@ void add_run(CLI::App& app, Action& action) {
       vmm::LiveOptions options;
       TRY_ASSIGN(options.machine, to_machine_options(*arguments));
       options.machine.free_run = true;
+      if (options.machine.serial) options.policy = ept::serial_policy();
       options.interrupt = &interrupt_flag();
       TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
       Result<vmm::Outcome> outcome = vmm::Outcome{};

@@ -8,9 +8,6 @@
 namespace reprise::ept {
 namespace {
 
-// A kicked vCPU reaches its next safepoint within microseconds on hardware and within a scheduler's slice where vCPUs outnumber
-// cores. Half a minute without one means that the guest has none.
-constexpr uint64_t kPatienceNs = 30'000'000'000;
 constexpr size_t kRecent = 32;
 constexpr size_t kContended = 16;
 constexpr uint32_t kFighting = 3;   // taken back so often in a row: will be needed again
@@ -131,14 +128,14 @@ Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want) {
   if (waited == Waited::kExpired) {
     each_holder([](Mailbox& holder) { holder.kick(); });
     const uint64_t kicked = monotonic_ns();
-    TRY_ASSIGN(waited, wait_for(replied, kicked + kPatienceNs));
+    TRY_ASSIGN(waited, wait_for(replied, policy_.options().patience_ns == 0 ? 0 : kicked + policy_.options().patience_ns));
     if (waited == Waited::kReady) policy_.note_transfer(monotonic_ns() - kicked);
   }
   if (waited == Waited::kExpired)
     return fail(ErrorCode::kGuest,
                 "vCPU {} waited {} s for a page that another vCPU holds without passing a safepoint: the guest runs code that was "
                 "not compiled with safepoints (see docs/guest-abi.md)",
-                vcpu_.raw, kPatienceNs / 1'000'000'000);
+                vcpu_.raw, policy_.options().patience_ns / 1'000'000'000);
   times_.wait_ns += monotonic_ns() - start;
   return waited;
 }

@@ -21,6 +21,10 @@ struct PolicyOptions {
   // Pages that this vCPU keeps losing and taking back are taken in one step: vCPUs that fight for several pages then run one after
   // the other, each for a hold time, instead of passing single pages for single accesses.
   bool together = true;
+  // How long to wait for a vCPU that comes to no position before the run is given up. A kicked vCPU reaches its next safepoint within
+  // microseconds on hardware, and within a scheduler's slice where vCPUs outnumber cores: half a minute without one means that the guest
+  // has none. 0: for ever, for guests that have none and may compute as long as they like.
+  uint64_t patience_ns = 30'000'000'000;
   // Rare interleavings made common, from this seed: random hold times, early kicks, pages dropped for no reason, read
   // grants before write grants, vCPUs held back.
   std::optional<uint64_t> chaos;

@@ -19,8 +19,9 @@ std::string_view name(Source source) {
 }
 
 std::string_view kind_name(const Event& event) {
-  static constexpr std::array<std::string_view, 6> kNames = {"gain",    "loss",   "value",
-                                                             "message", "digest", "end"};
+  static constexpr std::array<std::string_view, 7> kNames = {"gain",    "loss",   "value",
+                                                             "message", "digest", "end",
+                                                             "spin"};
   static_assert(kNames.size() == std::variant_size_v<decltype(Event::what)>);
   return kNames[event.what.index()];
 }

@@ -78,11 +78,19 @@ struct End {
   bool operator==(const End&) const = default;
 };
 
+// After this position the vCPU came into a loop that changes nothing but registers, and those only in a circle; it was made to stop there,
+// where its registers have this digest (vmm/register_digest.h, of these registers alone). That is its next stop.
+struct Spin {
+  uint64_t registers = 0;
+  uint32_t period = 0;  // instructions of one turn, as single-stepping counts them
+  bool operator==(const Spin&) const = default;
+};
+
 struct Event {
   Position position;
-  std::variant<Gain, Loss, Value, ApicMessage, Digest, End> what;
+  std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin> what;
   bool operator==(const Event&) const = default;
 };
-std::string_view kind_name(const Event& event);  // "gain", "loss", "value", "message", "digest", "end"
+std::string_view kind_name(const Event& event);  // "gain", "loss", "value", "message", "digest", "end", "spin"
 
 }  // namespace reprise::log

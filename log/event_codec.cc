@@ -61,7 +61,8 @@ class Decoder {
         values_(block.values()),
         message_kinds_(block.message_kinds()),
         vectors_(block.vectors()),
-        digests_(block.digests()) {}
+        digests_(block.digests()),
+        periods_(block.periods()) {}
 
   bool decode(Event& event) {
     uint8_t kind = 0;
@@ -84,6 +85,8 @@ class Decoder {
         return digests_.take(event.what.emplace<Digest>().registers);
       case pb::EVENT_KIND_END:
         return digests_.take(event.what.emplace<End>().registers);
+      case pb::EVENT_KIND_SPIN:
+        return decode_what(event.what.emplace<Spin>());
       default:
         return false;
     }
@@ -93,7 +96,7 @@ class Decoder {
   [[nodiscard]] bool done() const {
     return kinds_.left() + stops_.left() + ticks_.left() + tickets_.left() + rights_.left() +
                page_counts_.left() + pages_.left() + versions_.left() + sources_.left() + values_.left() +
-               message_kinds_.left() + vectors_.left() + digests_.left() ==
+               message_kinds_.left() + vectors_.left() + digests_.left() + periods_.left() ==
            0;
   }
 
@@ -155,6 +158,8 @@ class Decoder {
     return true;
   }
 
+  bool decode_what(Spin& spin) { return digests_.take(spin.registers) && periods_.take(spin.period); }
+
   using Varints64 = google::protobuf::RepeatedField<uint64_t>;
   using Varints32 = google::protobuf::RepeatedField<uint32_t>;
   using Signed64 = google::protobuf::RepeatedField<int64_t>;
@@ -169,6 +174,7 @@ class Decoder {
   Cursor<Varints64> values_;
   Cursor<std::string> message_kinds_, vectors_;
   Cursor<Varints64> digests_;
+  Cursor<Varints32> periods_;
 };
 
 }  // namespace
@@ -183,7 +189,7 @@ void DeltaState::restart() {
 
 size_t BlockEncoder::add(const Event& event) {
   static_assert(
-      std::is_same_v<decltype(Event::what), std::variant<Gain, Loss, Value, ApicMessage, Digest, End>>,
+      std::is_same_v<decltype(Event::what), std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin>>,
       "kinds are numbered by the order of the alternatives: EVENT_KIND_GAIN is the first");
   if (count_++ == 0) first_position_ = event.position;
   block_.mutable_kinds()->push_back(byte_of(event.what.index() + pb::EVENT_KIND_GAIN));
@@ -255,6 +261,12 @@ size_t BlockEncoder::add_what(const Digest& digest) {
 size_t BlockEncoder::add_what(const End& end) {
   block_.add_digests(end.registers);
   return sizeof(end.registers);
+}
+
+size_t BlockEncoder::add_what(const Spin& spin) {
+  block_.add_digests(spin.registers);
+  block_.add_periods(spin.period);
+  return sizeof(spin.registers) + varint_bytes(spin.period);
 }
 
 void BlockEncoder::take(std::string& raw) {

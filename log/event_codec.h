@@ -54,6 +54,7 @@ class BlockEncoder {
   size_t add_what(const ApicMessage& message);
   size_t add_what(const Digest& digest);
   size_t add_what(const End& end);
+  size_t add_what(const Spin& spin);
 
   pb::Block block_;
   DeltaState state_;

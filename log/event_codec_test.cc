@@ -27,7 +27,7 @@ Right any_right() {
 Event any_event() {
   Event event;
   event.position = {*any_u64(), Ticks(*any_u64())};
-  switch (*rc::gen::inRange(0, 6)) {
+  switch (*rc::gen::inRange(0, 7)) {
     case 0: {
       Gain gain = {Ticket(*any_u64()), any_right(), {}};
       gain.pages.resize(*rc::gen::inRange(0, 5));
@@ -52,6 +52,9 @@ Event any_event() {
       break;
     case 4:
       event.what = Digest{*any_u64()};
+      break;
+    case 5:
+      event.what = Spin{*any_u64(), *rc::gen::arbitrary<uint32_t>()};
       break;
     default:
       event.what = End{*any_u64()};

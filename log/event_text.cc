@@ -45,6 +45,10 @@ std::string text_of(const End& end) {
   return fmt::format("registers {:016x}", end.registers);
 }
 
+std::string text_of(const Spin& spin) {
+  return fmt::format("registers {:016x} period {}", spin.registers, spin.period);
+}
+
 json json_of(const PageStep& step) {
   return {{"page", step.page.raw}, {"version", step.version}};
 }
@@ -78,6 +82,11 @@ void fill(json& out, const Digest& digest) {
 
 void fill(json& out, const End& end) {
   out["registers"] = fmt::format("{:016x}", end.registers);
+}
+
+void fill(json& out, const Spin& spin) {
+  out["registers"] = fmt::format("{:016x}", spin.registers);
+  out["period"] = spin.period;
 }
 
 // `index` < 0: the field is not repeated.

@@ -73,8 +73,9 @@ Result<std::optional<vmm::AsyncEvent>> ReplayJournal::next_async() {
       return vmm::AsyncEvent(copy);
     }
     if (std::holds_alternative<log::End>(event->what)) return vmm::AsyncEvent(vmm::Leave{});
-    // What is left at this position is the answer to a question that the vCPU is about to ask: the turn.
-    if (std::holds_alternative<log::Gain>(event->what)) return std::optional<vmm::AsyncEvent>();
+    // What is left at this position is the answer to a question that the vCPU is about to ask: the turn, or where it stops next.
+    if (std::holds_alternative<log::Gain>(event->what) || std::holds_alternative<log::Spin>(event->what))
+      return std::optional<vmm::AsyncEvent>();
     return diverge("has nothing to do with it at this position");
   }
 }
@@ -83,6 +84,17 @@ Status ReplayJournal::wait() {
   TRY_ASSIGN(const log::Event* const event, due());
   if (event == nullptr && !log_ended_) return diverge("is halted and can go on only if something happens to it here");
   return {};
+}
+
+Result<std::optional<log::Spin>> ReplayJournal::next_spin() {
+  TRY_ASSIGN(const log::Event* const event, due());
+  const auto* spin = event == nullptr ? nullptr : std::get_if<log::Spin>(&event->what);
+  return spin == nullptr ? std::nullopt : std::optional(*spin);
+}
+
+Status ReplayJournal::stopped_spin(const log::Spin& spin) {
+  note_async(spin.registers);
+  return consume();
 }
 
 Ticks ReplayJournal::next_stop() {

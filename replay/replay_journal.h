@@ -24,6 +24,9 @@ class ReplayJournal final : public vmm::Journal {
   Ticks next_stop() override;
   void yield() override {}
   [[nodiscard]] bool kicked() const override { return order_.aborted(); }
+  [[nodiscard]] bool may_stop_spin() const override { return false; }
+  Result<std::optional<log::Spin>> next_spin() override;
+  Status stopped_spin(const log::Spin& spin) override;
   Result<bool> acquire(std::span<const ept::PageRight> needed, bool again) override;
   Status stopped(uint64_t registers) override;
   Status ended(uint64_t registers) override;

@@ -16,6 +16,7 @@ struct ReplayOptions {
   vmm::ConsoleSink console;
   vmm::ProgressSink progress;  // may be empty
   const std::atomic<bool>* interrupt = nullptr;
+  std::optional<std::filesystem::path> memory_file;  // guest RAM goes there at the end
 };
 
 struct ReplayOutcome {

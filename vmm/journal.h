@@ -48,6 +48,13 @@ class Journal : public ValueSource {
   // True if somebody wants the vCPU to stop since next_async(). Call after arming the clock.
   [[nodiscard]] virtual bool kicked() const = 0;
 
+  // Somebody wants this vCPU, which has come to no stop for a while: whether it may look for a place to be stopped at (vmm/spin.h).
+  [[nodiscard]] virtual bool may_stop_spin() const = 0;
+  // Where in a loop it is to be stopped after this position; none: it goes on to its next stop.
+  virtual Result<std::optional<log::Spin>> next_spin() = 0;
+  // It was stopped there.
+  virtual Status stopped_spin(const log::Spin& spin) = 0;
+
   // --- order: who gets a page next ---
   // This vCPU needs `needed` (sorted, each page once, none granted yet): grants them in its view.
   // `again`: the same instruction has asked before and has not retired.

@@ -62,6 +62,12 @@ log::pb::Final make_final(const Outcome& outcome) {
   return final;
 }
 
+ept::PolicyOptions policy_of(const LiveOptions& options) {
+  ept::PolicyOptions policy = options.policy;
+  if (options.machine.linux_guest.has_value()) policy.patience_ns = 0;
+  return policy;
+}
+
 }  // namespace
 
 Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
@@ -90,7 +96,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
   std::vector<std::unique_ptr<Journal>> journals;
   for (uint32_t i = 0; i < machine->vcpus(); ++i)
     journals.push_back(std::make_unique<RecordJournal>(VcpuId(i), world, ownership, mailboxes, machine->view(VcpuId(i)),
-                                                       options.policy, writer ? &writer->vcpu(VcpuId(i)) : nullptr,
+                                                       policy_of(options), writer ? &writer->vcpu(VcpuId(i)) : nullptr,
                                                        options.digest_every));
   Status ran;
   {
@@ -108,6 +114,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
     });
   }
   TRY(ran);
+  if (options.memory_file.has_value()) TRY(machine->save_memory(*options.memory_file));
   Outcome outcome = summarise(*machine, world, ownership, std::move(console));
   for (const auto& journal : journals) outcome.crew.push_back(static_cast<RecordJournal&>(*journal).times());
   if (writer != nullptr) {

@@ -37,6 +37,7 @@ struct LiveOptions {
   int console_input = -1;
   std::optional<uint8_t> console_escape;  // the byte there that ends the run
   ept::PolicyOptions policy;
+  std::optional<std::filesystem::path> memory_file;  // guest RAM goes there at the end
   double pace = 1;               // see World
   uint64_t digest_every = 1;     // k: every k-th stop's register digest is logged
   log::pb::HostProfile host;     // what this host is, for the manifest

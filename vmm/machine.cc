@@ -1,6 +1,8 @@
 #include "vmm/machine.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -66,13 +68,14 @@ Status Machine::load_kernel(ConsoleSink console) {
                 "host with nested paging (the lab: ./dev lab)");
   TRY_ASSIGN(const auto kernel, unpack_kernel(options_.image));
   TRY_ASSIGN(memory_, GuestMemory::create(linux_ram_span(options_.memory_bytes)));
-  TRY_ASSIGN(const LoadedLinux loaded, load_linux({.kernel = kernel,
+  TRY_ASSIGN(LoadedLinux loaded, load_linux({.kernel = kernel,
                                                    .initrd = options_.linux_guest->initrd,
                                                    .command_line = options_.command_line,
                                                    .vcpus = options_.vcpus,
                                                    .memory_bytes = options_.memory_bytes},
                                                   memory_->ram()));
   boot_ = loaded.boot;
+  patches_ = std::move(loaded.patches);
   board_ = std::make_unique<PcBoard>(options_.vcpus, options_.linux_guest->start_unix_seconds, std::move(console));
   return {};
 }
@@ -143,7 +146,7 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs is compared in the replay.
         .access = {.walk_writes = true},
         .board = board_.get(),
-        .patched_kernel = board_ != nullptr,
+        .patches = board_ != nullptr ? &patches_ : nullptr,
         .own_tables = shared_tables_ ? std::nullopt : std::optional(private_),
     });
     TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(boot_) : cpu->vcpu->reset());
@@ -175,6 +178,29 @@ void Machine::abandon() {
     cpu->vcpu->abandon();
     (void)pthread_kill(cpu->thread, kKickSignal);
   }
+}
+
+void Machine::nudge() {
+  for (auto& cpu : cpus_) {
+    if (cpu->clock->kicked_stop() != KickedStop::kAtStop || !cpu->running.load(std::memory_order_acquire)) continue;
+    const uint64_t stops = cpu->vcpu->visible_stops();
+    if (stops == cpu->nudged_at_stop && cpu->vcpu->in_guest()) (void)pthread_kill(cpu->thread, kKickSignal);
+    cpu->nudged_at_stop = stops;
+  }
+}
+
+Status Machine::save_memory(const std::filesystem::path& path) const {
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  if (!fd.valid()) return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
+  int error = ::ftruncate(fd.get(), static_cast<off_t>(memory_->bytes())) == 0 ? 0 : errno;
+  memory_->for_each_touched_page([&](PageNumber page) {
+    const uint64_t at = address_of(page).raw;
+    const uint8_t* bytes = memory_->ram().data() + at;
+    if (error == 0 && !is_zero(bytes) && ::pwrite(fd.get(), bytes, kPageSize, static_cast<off_t>(at)) != static_cast<ssize_t>(kPageSize))
+      error = errno;
+  });
+  if (error != 0) return fail_errno(ErrorCode::kOutput, error, fmt::format("cannot write {}", path.string()));
+  return {};
 }
 
 uint64_t Machine::memory_digest() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
@@ -62,10 +63,15 @@ class Machine {
   Status run(std::span<const std::unique_ptr<Journal>> journals, const std::function<void(const Error&)>& failed);
   // Makes vCPUs that pass no safepoint fail. Threads: any, while run() runs.
   void abandon();
+  // Interrupts vCPUs that have executed guest code without a stop since the last call, so that they see whether somebody wants them; does
+  // nothing where a kick does that. Call some times a second, from one thread, while run() runs.
+  void nudge();
 
   // After run():
   // Digest of RAM and of every vCPU's private pages. Pages of zeros do not count, so memory never touched costs nothing.
   [[nodiscard]] uint64_t memory_digest() const;
+  // Writes RAM into a new file, sparse: byte n is guest-physical address n. Errors: kOutput.
+  Status save_memory(const std::filesystem::path& path) const;
   [[nodiscard]] const Vcpu& vcpu(VcpuId vcpu) const { return *cpus_[vcpu.raw]->vcpu; }
 
  private:
@@ -83,6 +89,7 @@ class Machine {
     std::unique_ptr<Vcpu> vcpu;
     pthread_t thread{};
     std::atomic<bool> running{false};
+    uint64_t nudged_at_stop = 0;
   };
 
   explicit Machine(ConsoleSink console) : uart_(std::move(console)) {}
@@ -97,6 +104,7 @@ class Machine {
   bool shared_tables_ = true;  // vCPUs may share page tables on this host
   std::optional<RepriseNote> note_;
   std::unique_ptr<PcBoard> board_;  // of a Linux guest
+  KernelPatches patches_;           // in it
   BootState boot_;
   std::unique_ptr<GuestMemory> memory_;
   Uart16550 uart_;

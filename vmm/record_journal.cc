@@ -53,6 +53,12 @@ Ticks RecordJournal::next_stop() {
   return Clock::kNever;
 }
 
+Status RecordJournal::stopped_spin(const log::Spin& spin) {
+  note_async(spin.registers);
+  append(spin);
+  return {};
+}
+
 Result<bool> RecordJournal::acquire(std::span<const ept::PageRight> needed, bool again) {
   return crew_.acquire(needed, again);
 }

@@ -25,6 +25,9 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   Ticks next_stop() override;
   void yield() override { yielding_ = true; }
   [[nodiscard]] bool kicked() const override { return mailbox_.kicked(); }
+  [[nodiscard]] bool may_stop_spin() const override { return mailbox_.kicked(); }
+  Result<std::optional<log::Spin>> next_spin() override { return std::optional<log::Spin>(); }
+  Status stopped_spin(const log::Spin& spin) override;
   Result<bool> acquire(std::span<const ept::PageRight> needed, bool again) override;
   Status stopped(uint64_t registers) override;
   Status ended(uint64_t registers) override;

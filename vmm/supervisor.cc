@@ -42,6 +42,7 @@ void Supervisor::watch() {
       hooks_.interrupt();
     }
     hooks_.look();
+    machine_.nudge();
     if (!hooks_.stopping()) continue;
     const uint64_t now = ept::monotonic_ns();
     if (patience_ends == 0) patience_ends = now + kGraceNs;

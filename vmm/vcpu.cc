@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "vmm/boot/kernel_patch.h"
 #include "vmm/register_digest.h"
+#include "vmm/spin.h"
 
 namespace reprise::vmm {
 namespace {
@@ -212,19 +212,11 @@ Status Vcpu::enter() {
   parts_.clock.stop_at(waiting && kicked == KickedStop::kAtTick ? Ticks(0) : parts_.journal.next_stop());
   parts_.kvm.shared().request_interrupt_window = waiting && kicked != KickedStop::kAtTick ? 1 : 0;
   if (parts_.journal.kicked()) parts_.clock.stop_at(Ticks(0));
-  TRY_ASSIGN(ExitKind exit, parts_.kvm.run());
-  if (exit == ExitKind::kInterrupted) {
-    if (abandoned_.load(std::memory_order_seq_cst))
-      return fail(ErrorCode::kGuest,
-                  "vCPU {} passed no safepoint although the machine was stopping: the guest runs code that was not compiled with "
-                  "safepoints; the recording ends before that",
-                  parts_.id.raw);
-    if (kicked == KickedStop::kAtTick) return {};
-    after_ = kicked == KickedStop::kAtStop ? After::kNowhere : After::kPosition;
-    TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
-    interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;
-    return {};
-  }
+  in_guest_.store(true, std::memory_order_relaxed);
+  auto ran = parts_.kvm.run();
+  in_guest_.store(false, std::memory_order_relaxed);
+  TRY_ASSIGN(ExitKind exit, std::move(ran));
+  if (exit == ExitKind::kInterrupted) return interrupted();
   for (;;) {
     TRY_ASSIGN(const bool needs_completion, handle(exit));
     if (!needs_completion || leaving_) return {};
@@ -232,6 +224,38 @@ Status Vcpu::enter() {
     if (!next_part.has_value()) break;
     exit = *next_part;
   }
+  return end_stop();
+}
+
+Status Vcpu::interrupted() {
+  if (abandoned_.load(std::memory_order_seq_cst))
+    return fail(ErrorCode::kGuest,
+                "vCPU {} came to no stop although the machine was stopping: the guest runs code that was not compiled with safepoints and "
+                "makes no system call; the recording ends before that",
+                parts_.id.raw);
+  switch (parts_.clock.kicked_stop()) {
+    case KickedStop::kAtTick: return {};
+    case KickedStop::kAnywhere: {
+      after_ = After::kPosition;
+      TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
+      interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;
+      return {};
+    }
+    case KickedStop::kAtStop: break;
+  }
+  after_ = After::kNowhere;
+  TRY_ASSIGN(auto spin, parts_.journal.next_spin());
+  if (spin.has_value()) {
+    TRY_ASSIGN(const bool there, step_into_spin(parts_.kvm, parts_.memory, *spin));
+    if (!there) return {};
+  } else {
+    if (!parts_.journal.may_stop_spin()) return {};
+    TRY_ASSIGN(spin, find_spin(parts_.kvm, parts_.memory));
+    if (!spin.has_value()) return {};
+  }
+  TRY(parts_.journal.stopped_spin(*spin));
+  ++statistics_.spins;
+  count_stop();
   return end_stop();
 }
 
@@ -269,7 +293,7 @@ Status Vcpu::handle_port() {
   const unsigned size = io.size;
   const uint16_t port = io.port;
   const auto data = parts_.kvm.port_data();
-  if (parts_.patched_kernel && port >= kRdtscPort && port <= kUserFaultPort) return handle_patched(port, data);
+  if (parts_.patches != nullptr && port >= kRdtscPort && port <= kUserFaultPort) return handle_patched(port, data);
   for (size_t offset = 0; offset + size <= data.size(); offset += size)
     TRY(device_access(IoSpace::kPort, port, size, is_write, data.data() + offset));
   return {};
@@ -395,8 +419,28 @@ Status Vcpu::handle_patched(uint16_t port, std::span<uint8_t> data) {
       ++statistics_.pauses;
       parts_.journal.yield();
       return {};
+    case kCr4Port: return write_cr4();
     default: return answer_user_fault();
   }
+}
+
+Status Vcpu::write_cr4() {
+  constexpr uint64_t kTimeStampDisable = 1 << 2;
+  TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
+  TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
+  const auto at = translate(sregs, parts_.memory, Gva(regs.rip));
+  const auto site = at.has_value() ? parts_.patches->cr4.find(at->raw) : parts_.patches->cr4.end();
+  if (site == parts_.patches->cr4.end()) return guest_error("code writes CR4 that the kernel did not have when it was loaded");
+  sregs.cr4 = cpu_state(regs, sregs).registers[site->second] | kTimeStampDisable;
+  if (const Status set = parts_.kvm.set_special_registers(sregs); !set)
+    return guest_error(fmt::format("CR4 cannot have the value {:#x}", sregs.cr4));
+  return {};
+}
+
+std::optional<Gpa> Vcpu::translate(const kvm_sregs& sregs, const ept::PhysicalReader& memory, Gva address) {
+  const ept::PagingState paging{.cr0 = sregs.cr0, .cr3 = sregs.cr3, .cr4 = sregs.cr4, .efer = sregs.efer};
+  const auto walk = ept::walk_page(paging, memory, address, {}, false);
+  return walk.outcome == ept::WalkOutcome::kMapped ? std::optional(walk.gpa) : std::nullopt;
 }
 
 // edx:eax of rdtsc, one count a nanosecond. KVM puts `data` into eax.
@@ -411,12 +455,11 @@ Status Vcpu::answer_time_stamp(std::span<uint8_t> data, bool with_vcpu) {
 }
 
 bool Vcpu::read_linear(const kvm_sregs& sregs, Gva address, std::span<uint8_t> out) const {
-  const ept::PagingState paging{.cr0 = sregs.cr0, .cr3 = sregs.cr3, .cr4 = sregs.cr4, .efer = sregs.efer};
   for (size_t done = 0; done < out.size();) {
     const Gva at(address.raw + done);
-    const auto walk = ept::walk_page(paging, parts_.memory, at, {}, false);
+    const auto gpa = translate(sregs, parts_.memory, at);
     const size_t part = std::min<size_t>(out.size() - done, kPageSize - (at.raw & (kPageSize - 1)));
-    if (walk.outcome != ept::WalkOutcome::kMapped || !parts_.memory.read(walk.gpa, out.subspan(done, part))) return false;
+    if (!gpa.has_value() || !parts_.memory.read(*gpa, out.subspan(done, part))) return false;
     done += part;
   }
   return true;
@@ -526,6 +569,7 @@ Status Vcpu::handle_fault(bool emulator_gave_up) {
 void Vcpu::count_stop() {
   ++stops_;
   ++statistics_.stops;
+  visible_stops_.store(stops_, std::memory_order_relaxed);
   parts_.journal.arrive(position());
 }
 

@@ -14,6 +14,7 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "ept/access.h"
+#include "vmm/boot/kernel_patch.h"
 #include "vmm/boot/pvh.h"
 #include "vmm/clock/clock.h"
 #include "vmm/device/io_map.h"
@@ -41,8 +42,8 @@ struct VcpuParts {
   // The devices of a PC, with their interrupts; none: lines that devices raise lead nowhere. Needs takes_turns: who has the turn has
   // all devices.
   PcBoard* board = nullptr;
-  // The guest is a Linux kernel that was patched (vmm/boot/kernel_patch.h).
-  bool patched_kernel = false;
+  // What was patched in the guest, if it is a Linux kernel (vmm/boot/kernel_patch.h).
+  const KernelPatches* patches = nullptr;
   // Where page tables must lie, if the host does not show this vCPU what others write into them.
   std::optional<PrivateRange> own_tables;
 };
@@ -63,6 +64,7 @@ struct VcpuStatistics {
   uint64_t msrs = 0;
   uint64_t times = 0;    // time-stamp counter reads
   uint64_t pauses = 0;
+  uint64_t spins = 0;    // stops in loops
   uint64_t interrupts = 0;
   uint64_t host_faults = 0;
   uint64_t decode_ns = 0;
@@ -84,6 +86,10 @@ class Vcpu {
   // Threads: any.
   void abandon();
 
+  // How many stops it has made, as seen from another thread; whether it executes guest code. Threads: any.
+  [[nodiscard]] uint64_t visible_stops() const { return visible_stops_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool in_guest() const { return in_guest_.load(std::memory_order_relaxed); }
+
   [[nodiscard]] const VcpuStatistics& statistics() const { return statistics_; }
   [[nodiscard]] Position position() const { return {stops_, parts_.clock.now()}; }
   // The digest of the complete register state. After run().
@@ -100,6 +106,7 @@ class Vcpu {
   Status inject();
   Status take_turn();
   Status enter();
+  Status interrupted();
   Result<bool> handle(ExitKind exit);
   Status handle_port();
   Status handle_mmio();
@@ -110,6 +117,8 @@ class Vcpu {
   Status handle_patched(uint16_t port, std::span<uint8_t> data);
   Status answer_time_stamp(std::span<uint8_t> data, bool with_vcpu);
   Status answer_user_fault();
+  Status write_cr4();
+  [[nodiscard]] static std::optional<Gpa> translate(const kvm_sregs& sregs, const ept::PhysicalReader& memory, Gva address);
   [[nodiscard]] bool read_linear(const kvm_sregs& sregs, Gva address, std::span<uint8_t> out) const;
   Status handle_fault(bool emulator_gave_up);
   Result<ept::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs);
@@ -138,6 +147,8 @@ class Vcpu {
   std::optional<uint64_t> faulting_;  // digest of the registers at the last fault, if nothing retired since
   unsigned host_retries_ = 0;
   std::atomic<bool> abandoned_{false};
+  std::atomic<bool> in_guest_{false};
+  std::atomic<uint64_t> visible_stops_{0};
   VcpuStatistics statistics_;
 };
 

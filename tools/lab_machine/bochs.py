@@ -69,7 +69,7 @@ class Bochs(Machine):
     def boot(self, options, stay):
         if subprocess.run([ROOT / "tools" / "setup", "--ept"]).returncode:
             raise LabError(CANNOT, "")
-        fetched = kernel.fetch_kernel("bochs")
+        fetched = kernel.fetch_kernel("cloud")
         carried = [*initramfs.what_tests_need(BUILD), *filter(None, os.environ.get("REPRISE_LAB_FILES", "").split(":")),
                    *getattr(options, "with")]
         self.out = pathlib.Path(options.out).resolve() if options.out else None

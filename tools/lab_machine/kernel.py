@@ -17,8 +17,9 @@ QEMU_MODULES = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "kvm-amd"]
 KERNELS = {
     "qemu": ("linux-image-amd64", "vmlinux", QEMU_MODULES),
     "backports": ("linux-image-amd64", "vmlinux", QEMU_MODULES),
-    # The kernel for clouds: Bochs can only boot a packed one, and unpacks this (LZ4) ten times faster than the other (XZ).
-    "bochs": ("linux-image-cloud-amd64", "vmlinuz", ["kvm-intel"]),
+    # The kernel for clouds, which is what Linux guests run. Bochs can only boot a packed one, and unpacks this (LZ4) ten times faster
+    # than the other (XZ).
+    "cloud": ("linux-image-cloud-amd64", "vmlinuz", ["kvm-intel"]),
 }
 BACKPORTS = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main\n"
 # The layout of a folder in the cache is part of its name, so that one of an older layout is not taken for a full one.

@@ -53,7 +53,7 @@ class Table {
 };
 
 // Name(_S5_, Package(4) {5, 0, 0, 0}): which sleep type means off. Source: 16.1.6, 20.2 (AML).
-constexpr std::string_view kSleep5("\x08_S5_\x12\x06\x04\x0a\x05\x00\x00\x00", 13);
+constexpr std::string_view kSleep5("\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00", 13);
 static_assert(kPowerOffType == 5);
 
 std::vector<uint8_t> differentiated_description() {

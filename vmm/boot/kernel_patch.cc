@@ -57,7 +57,7 @@ class Kernel {
       if (program.p_type != PT_LOAD || offset < program.p_offset || offset - program.p_offset >= program.p_filesz) continue;
       const uint64_t into = offset - program.p_offset;
       const uint64_t length = std::min(bytes, program.p_filesz - into);
-      if (program.p_paddr + into + length > ram_.size()) return {};
+      if (program.p_paddr > ram_.size() || into + length > ram_.size() - program.p_paddr) return {};
       return ram_.subspan(program.p_paddr + into, length);
     }
     return {};
@@ -150,22 +150,22 @@ void patch_section(std::span<uint8_t> code, KernelPatches& done) {
   }
 }
 
-// secondary_startup_64, which every CPU passes, loads CR4 with PAE and PGE: or ecx, 0xa0 ... mov cr4, rcx. With TSD (bit 2) in it,
-// the kernel finds the flag set when it first looks, and keeps it in its shadow of CR4. Source: arch/x86/kernel/head_64.S.
-bool set_time_stamp_disable(std::span<uint8_t> code) {
-  constexpr std::array<uint8_t, 6> kOr = {0x81, 0xc9, 0xa0, 0x00, 0x00, 0x00};
-  constexpr std::array<uint8_t, 3> kMoveToCr4 = {0x0f, 0x22, 0xe1};
-  constexpr size_t kWindow = 48;
-  const auto head = code.first(std::min<size_t>(code.size(), kPageSize));
-  for (auto from = head.begin();;) {
-    const auto found = std::search(from, head.end(), kOr.begin(), kOr.end());
-    if (found == head.end()) return false;
-    const auto end = found + std::min<ptrdiff_t>(kWindow, head.end() - found);
-    if (std::search(found, end, kMoveToCr4.begin(), kMoveToCr4.end()) != end) {
-      found[2] |= 0x04;
-      return true;
-    }
-    from = found + 1;
+// mov cr4, reg: the flag that makes rdtsc fault in user mode goes into every value that the kernel writes, unseen by its own copies.
+void patch_cr4(std::span<uint8_t> code, uint64_t physical, KernelPatches& done) {
+  constexpr std::array<uint8_t, 2> kMoveToControl = {0x0f, 0x22};
+  constexpr uint8_t kRexB = 0x41;
+  const Boundaries boundaries(code);
+  for (auto found = code.begin();; ++found) {
+    found = std::search(found, code.end(), kMoveToControl.begin(), kMoveToControl.end());
+    if (code.end() - found < 3) return;
+    if ((found[2] & 0xf8) != 0xe0) continue;
+    const auto at = static_cast<size_t>(found - code.begin());
+    const bool extended = at > 0 && found[-1] == kRexB && boundaries.is_boundary(at - 1) && boundaries.length_at(at - 1) == 4;
+    if (!extended && (!boundaries.is_boundary(at) || boundaries.length_at(at) != 3)) continue;
+    const size_t first = extended ? at - 1 : at;
+    done.cr4[physical + first] = static_cast<uint8_t>((found[2] & 7) | (extended ? 8 : 0));
+    replace(&code[first], {0xe6, kCr4Port, 0x90});
+    if (extended) code[first + 3] = 0x90;
   }
 }
 
@@ -203,12 +203,13 @@ bool hook_fault_handler(Kernel& kernel) {
 Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram) {
   TRY_ASSIGN(Kernel kernel, Kernel::read(elf, ram));
   KernelPatches done;
-  kernel.for_each(true, [&](const Elf64_Shdr&, std::span<uint8_t> code) {
-    patch_section(code, done);
-    if (!done.time_stamp_disable) done.time_stamp_disable = set_time_stamp_disable(code);
-  });
+  kernel.for_each(true, [&](const Elf64_Shdr&, std::span<uint8_t> code) { patch_section(code, done); });
+  done.fault_handler = hook_fault_handler(kernel);
   // Only together: without the handler, the kernel would kill programs that look at the time.
-  done.fault_handler = done.time_stamp_disable && hook_fault_handler(kernel);
+  if (!done.fault_handler) return done;
+  kernel.for_each(true, [&](const Elf64_Shdr&, std::span<uint8_t> code) {
+    patch_cr4(code, static_cast<uint64_t>(code.data() - ram.data()), done);
+  });
   return done;
 }
 

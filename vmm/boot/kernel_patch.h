@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <map>
 #include <span>
 
 #include "base/result.h"
@@ -16,7 +16,8 @@ enum PatchPort : uint16_t {
   kRdtscPort = 0xe0,   // in eax, 0xe0 (E5 E0) for rdtsc (0F 31)
   kRdtscpPort = 0xe1,  // in eax, 0xe1; nop (E5 E1 90) for rdtscp (0F 01 F9)
   kPausePort = 0xe2,   // out 0xe2, al (E6 E2) for pause (F3 90): the body of every spin-wait of the kernel
-  kUserFaultPort = 0xe3,  // out 0xe3, al; nop (E6 E3 90): the first bytes of the general-protection handler
+  kCr4Port = 0xe3,     // out 0xe3, al; nop (E6 E3 90) for mov cr4, reg (0F 22 E0 to E7, with REX.B one byte more)
+  kUserFaultPort = 0xe4,  // out 0xe4, al; nop (E6 E4 90): the first bytes of the general-protection handler
 };
 
 // What was replaced, for people and tests.
@@ -24,8 +25,8 @@ struct KernelPatches {
   uint32_t rdtsc = 0;
   uint32_t rdtscp = 0;
   uint32_t pause = 0;
-  bool time_stamp_disable = false;  // the kernel starts with CR4.TSD, so that rdtsc in user mode faults
-  bool fault_handler = false;       // and its handler stops first
+  std::map<uint64_t, uint8_t> cr4;  // guest-physical address of each mov cr4, reg: which register, 0 rax to 15 r15
+  bool fault_handler = false;       // the general-protection handler stops first, so that rdtsc in user mode can be answered (CR4.TSD)
 };
 
 // `elf`: the kernel's file; `ram`: guest memory, into which its segments were loaded.

@@ -66,7 +66,9 @@ Result<std::vector<uint8_t>> unpack_kernel(Bytes file) {
   const auto size = payload ? get<uint32_t>(*payload, payload->size() - std::min<uint64_t>(4, payload->size())) : std::nullopt;
   if (!size) return fail(ErrorCode::kBadImage, "the kernel is truncated: it has {} bytes and names {} from {:#x} on", file.size(), *length, start);
   if (*size > kMaxKernelBytes) return fail(ErrorCode::kBadImage, "the kernel says it has {} MiB when unpacked: that cannot be", *size >> 20);
-  return unpack(payload->first(payload->size() - 4), *size);
+  // To gzip's output nothing was appended: it ends with its size by itself.
+  const bool is_gzip = (*payload)[0] == 0x1f && (*payload)[1] == 0x8b;
+  return unpack(is_gzip ? *payload : payload->first(payload->size() - 4), *size);
 }
 
 }  // namespace reprise::vmm

@@ -108,7 +108,8 @@ void write_seed(std::span<uint8_t> ram) {
 Result<uint64_t> place_initrd(const LinuxGuest& guest, uint64_t kernel_end) {
   const uint64_t end = std::min(guest.memory_bytes, kLowRamEnd);
   // Room for what is unpacked is the kernel's own business: it says so and panics.
-  if (guest.initrd.size() > end - kernel_end)
+  const uint64_t begin = (kernel_end + kPageSize - 1) & ~(kPageSize - 1);
+  if (guest.initrd.size() > end - begin)
     return fail(ErrorCode::kBadImage, "kernel ({} MiB) and initrd ({} MiB) do not fit into {} MiB of memory: use --memory", kernel_end / kMiB,
                 guest.initrd.size() / kMiB, guest.memory_bytes / kMiB);
   return (end - guest.initrd.size()) & ~(kPageSize - 1);
