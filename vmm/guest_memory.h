@@ -34,8 +34,8 @@ enum class ViewKind {
 // Threads: immutable after create(); the bytes are the guest's.
 class GuestMemory {
  public:
-  // Errors: kHost.
-  static Result<std::unique_ptr<GuestMemory>> create(uint64_t bytes);
+  // `huge`: in huge pages where the host has them; else never. Errors: kHost.
+  static Result<std::unique_ptr<GuestMemory>> create(uint64_t bytes, bool huge);
 
   [[nodiscard]] uint64_t bytes() const { return ram_.size(); }
   [[nodiscard]] uint64_t pages() const { return ram_.size() >> kPageShift; }
@@ -43,13 +43,18 @@ class GuestMemory {
   // The VMM's own mapping, behind all views: for loading, for digests of a stopped machine, and for pages that the
   // asking vCPU's view grants.
   [[nodiscard]] std::span<uint8_t> ram() const { return ram_.bytes(); }
-  // Calls `visit` for each page that was ever touched, in order; all others are zeros. Looking at those would make them.
-  void for_each_touched_page(const std::function<void(PageNumber)>& visit) const;
+  // Calls `visit` with each page that is not all zeros, in order, and its bytes, for as long as the call lasts. Makes no page that is not
+  // there. No vCPU may run. Errors: kHost.
+  Status for_each_used_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const;
 
  private:
-  GuestMemory(UniqueFd fd, Mapping ram) : fd_(std::move(fd)), ram_(std::move(ram)) {}
+  GuestMemory(UniqueFd fd, Mapping ram, bool huge) : fd_(std::move(fd)), ram_(std::move(ram)), huge_(huge) {}
+  // The next byte at `at` or behind it that may be other than zero; the end of RAM if there is none.
+  [[nodiscard]] uint64_t next_data(uint64_t at) const;
+
   UniqueFd fd_;
   Mapping ram_;
+  bool huge_;
 };
 
 // One vCPU's mapping of guest memory and its rights. Also what access decoding may read: just what the view grants.

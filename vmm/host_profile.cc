@@ -86,7 +86,7 @@ HostProfile describe_host(const Kvm& kvm, ViewKind views) {
 }
 
 ViewKind best_views() {
-  const auto memory = GuestMemory::create(kPageSize);
+  const auto memory = GuestMemory::create(kPageSize, false);
   if (!memory) return ViewKind::kMprotect;
   return ViewMemory::create(**memory, PrivateRange{}, ViewKind::kUserfault, 0) ? ViewKind::kUserfault
                                                                                : ViewKind::kMprotect;

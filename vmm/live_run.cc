@@ -36,12 +36,12 @@ log::pb::Manifest make_manifest(const LiveOptions& options) {
   return manifest;
 }
 
-Outcome summarise(const Machine& machine, const World& world, const ept::Ownership& ownership, std::string console) {
+Result<Outcome> summarise(const Machine& machine, const World& world, const ept::Ownership& ownership, std::string console) {
   Outcome outcome;
   outcome.wall_ns = world.elapsed_ns();
   outcome.stop = world.stop().value_or(MachineStop{});
   outcome.console = std::move(console);
-  outcome.memory_digest = machine.memory_digest();
+  TRY_ASSIGN(outcome.memory_digest, machine.memory_digest());
   outcome.tickets = ownership.tickets_taken();
   for (uint32_t i = 0; i < machine.vcpus(); ++i) {
     outcome.register_digests.push_back(machine.vcpu(VcpuId(i)).final_digest());
@@ -115,7 +115,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
   }
   TRY(ran);
   if (options.memory_file.has_value()) TRY(machine->save_memory(*options.memory_file));
-  Outcome outcome = summarise(*machine, world, ownership, std::move(console));
+  TRY_ASSIGN(Outcome outcome, summarise(*machine, world, ownership, std::move(console)));
   for (const auto& journal : journals) outcome.crew.push_back(static_cast<RecordJournal&>(*journal).times());
   if (writer != nullptr) {
     if (const auto error = writer->error()) return tl::unexpected(*error);

@@ -29,7 +29,7 @@ void ignore_kick_signal() {
   ::sigaction(kKickSignal, &action, nullptr);  // without SA_RESTART: KVM_RUN returns
 }
 
-bool is_zero(const uint8_t* page) {
+[[maybe_unused]] bool is_zero(const uint8_t* page) {
   return page[0] == 0 && std::memcmp(page, page + 1, kPageSize - 1) == 0;
 }
 
@@ -54,7 +54,7 @@ Status Machine::load_image() {
   if (!options_.free_run) TRY(require_safepoints(image));
   note_ = image.reprise;
   if (image.reprise.has_value()) private_ = {image.reprise->private_begin, image.reprise->private_end};
-  TRY_ASSIGN(memory_, GuestMemory::create(options_.memory_bytes));
+  TRY_ASSIGN(memory_, GuestMemory::create(options_.memory_bytes, options_.free_run || options_.serial));
   TRY_ASSIGN(boot_, load(image, memory_->ram(), options_.command_line));
   return {};
 }
@@ -67,7 +67,7 @@ Status Machine::load_kernel(ConsoleSink console) {
                 "this host's KVM shadows page tables, and a Linux guest's vCPUs share theirs: each would run on stale translations; use a "
                 "host with nested paging (the lab: ./dev lab)");
   TRY_ASSIGN(const auto kernel, unpack_kernel(options_.image));
-  TRY_ASSIGN(memory_, GuestMemory::create(linux_ram_span(options_.memory_bytes)));
+  TRY_ASSIGN(memory_, GuestMemory::create(linux_ram_span(options_.memory_bytes), true));
   TRY_ASSIGN(LoadedLinux loaded, load_linux({.kernel = kernel,
                                                    .initrd = options_.linux_guest->initrd,
                                                    .command_line = options_.command_line,
@@ -193,17 +193,15 @@ Status Machine::save_memory(const std::filesystem::path& path) const {
   const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!fd.valid()) return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
   int error = ::ftruncate(fd.get(), static_cast<off_t>(memory_->bytes())) == 0 ? 0 : errno;
-  memory_->for_each_touched_page([&](PageNumber page) {
-    const uint64_t at = address_of(page).raw;
-    const uint8_t* bytes = memory_->ram().data() + at;
-    if (error == 0 && !is_zero(bytes) && ::pwrite(fd.get(), bytes, kPageSize, static_cast<off_t>(at)) != static_cast<ssize_t>(kPageSize))
+  TRY(memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
+    if (error == 0 && ::pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(address_of(page).raw)) != static_cast<ssize_t>(bytes.size()))
       error = errno;
-  });
+  }));
   if (error != 0) return fail_errno(ErrorCode::kOutput, error, fmt::format("cannot write {}", path.string()));
   return {};
 }
 
-uint64_t Machine::memory_digest() const {
+Result<uint64_t> Machine::memory_digest() const {
   XXH3_state_t* state = XXH3_createState();
   XXH3_64bits_reset(state);
   const auto add_page = [&](uint64_t where, const uint8_t* page) {
@@ -211,9 +209,8 @@ uint64_t Machine::memory_digest() const {
     XXH3_64bits_update(state, &where, sizeof where);
     XXH3_64bits_update(state, page, kPageSize);
   };
-  memory_->for_each_touched_page([&](PageNumber page) {
-    const Gpa gpa = address_of(page);
-    if (!private_.contains(gpa)) add_page(page.raw, memory_->ram().data() + gpa.raw);
+  const Status read = memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
+    if (!private_.contains(address_of(page))) add_page(page.raw, bytes.data());
   });
   for (const auto& cpu : cpus_) {
     const auto bytes = cpu->memory->private_bytes();
@@ -233,6 +230,7 @@ uint64_t Machine::memory_digest() const {
   }
   const uint64_t digest = XXH3_64bits_digest(state);
   XXH3_freeState(state);
+  TRY(read);
   return digest;
 }
 

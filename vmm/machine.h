@@ -69,7 +69,7 @@ class Machine {
 
   // After run():
   // Digest of RAM and of every vCPU's private pages. Pages of zeros do not count, so memory never touched costs nothing.
-  [[nodiscard]] uint64_t memory_digest() const;
+  [[nodiscard]] Result<uint64_t> memory_digest() const;
   // Writes RAM into a new file, sparse: byte n is guest-physical address n. Errors: kOutput.
   Status save_memory(const std::filesystem::path& path) const;
   [[nodiscard]] const Vcpu& vcpu(VcpuId vcpu) const { return *cpus_[vcpu.raw]->vcpu; }

@@ -171,6 +171,12 @@ class PcMachine final : public Machine {
  public:
   PcMachine() {
     for (Vcpu& vcpu : vcpus_) board_.claim(vcpu.map);
+    // The lines of the interval timer and of the console lead somewhere: to vCPU 1, and to everybody.
+    FakeValueSource nothing;
+    for (const auto& [reg, value] : {std::pair{0x15, 0x0100'0000u}, {0x14, 0x30}, {0x19, 0xff00'0000}, {0x18, 0x34}}) {
+      (void)vcpus_[0].map.write(IoSpace::kMemory, kIoApicBase, 4, static_cast<uint64_t>(reg), nothing);
+      (void)vcpus_[0].map.write(IoSpace::kMemory, kIoApicBase + 0x10, 4, value, nothing);
+    }
   }
 
  private:

@@ -354,8 +354,8 @@ TEST(KernelPatch, OtherThingsAreNoGateOfTheHandler) {
   Code cut = gate(13, kVirtual);
   cut.pop_back();
   for (const Code& gates :
-       {gate(14, kVirtual), gate(13, kVirtual, 0x8f00), gate(13, kVirtual, 0x8e01), gate(13, kVirtual, 0x8e00, 0x33), gate(13, kVirtual + 1),
-        gate(13, kVirtual - 1), gate(13, 0x1000), gate(13, 0), gate(13, ~0ull), cut, Code{}}) {
+       {gate(14, kVirtual), gate(13, kVirtual, 0x8f00), gate(13, kVirtual, 0x8e01), gate(13, kVirtual, 0x8e00, 0x33),
+        gate(13, kVirtual + 1), gate(13, kVirtual - 1), gate(13, 0x1000), gate(13, 0), gate(13, ~0ull), cut, Code{}}) {
     const auto [done, sections] = patch(kernel_with(kMoveToCr4, gates));
     EXPECT_FALSE(done.fault_handler);
     EXPECT_EQ(sections[0], kHandler);
@@ -386,7 +386,8 @@ TEST(KernelPatch, OnlyTheFirstGateCounts) {
 }
 
 TEST(KernelPatch, WritesOfCr4StopAndTheirRegisterIsKnown) {
-  const Code code = joined({kMoveToCr4, {0x0f, 0x22, 0xe7}, kReturn, {0x41, 0x0f, 0x22, 0xe0}, {0x41, 0x0f, 0x22, 0xe7}, {0x0f, 0x22, 0xe1}});
+  const Code code =
+      joined({kMoveToCr4, {0x0f, 0x22, 0xe7}, kReturn, {0x41, 0x0f, 0x22, 0xe0}, {0x41, 0x0f, 0x22, 0xe7}, {0x0f, 0x22, 0xe1}});
   const auto [done, sections] = patch(kernel_with(code));
   EXPECT_EQ(sections[1], joined({kStop, kStop, kReturn, kStop, kNop, kStop, kNop, kStop}));
   const uint64_t start = kAddress + 16;

@@ -38,7 +38,7 @@ constexpr uint64_t kGiB = 1 << 30;
 class Ram {
  public:
   explicit Ram(uint64_t memory_bytes)
-      : mapping_(Mapping::create(linux_ram_span(memory_bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE).value()) {}
+      : mapping_(Mapping::create(linux_ram_span(memory_bytes), PROT_READ | PROT_WRITE, kFlags).value()) {}
 
   [[nodiscard]] std::span<uint8_t> bytes() const { return mapping_.bytes(); }
   template <typename T>
@@ -54,6 +54,7 @@ class Ram {
   [[nodiscard]] std::string text(uint64_t address) const { return reinterpret_cast<const char*>(bytes().subspan(address).data()); }
 
  private:
+  static constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   Mapping mapping_;
 };
 
@@ -422,8 +423,10 @@ TEST_F(AcpiTest, InterruptDescriptionListsTheControllers) {
   ASSERT_EQ(io.size(), 1u);
   EXPECT_EQ(io[0], std::string("\x01\x0c\x03\x00\x00\x00\xc0\xfe\x00\x00\x00\x00", 12));
   static_assert(kIoApicBase == 0xfec00000);
-  EXPECT_EQ(interrupt_entries(ram_, table, 2), (std::vector{std::string("\x02\x0a\x00\x00\x02\x00\x00\x00\x00\x00", 10)}));  // 0 is at pin 2
-  EXPECT_EQ(interrupt_entries(ram_, table, 4), (std::vector{std::string("\x04\x06\xff\x00\x00\x01", 6)}));  // LINT1 is NMI
+  const std::vector line_0_at_pin_2 = {std::string("\x02\x0a\x00\x00\x02\x00\x00\x00\x00\x00", 10)};
+  EXPECT_EQ(interrupt_entries(ram_, table, 2), line_0_at_pin_2);
+  const std::vector nmi_at_lint1 = {std::string("\x04\x06\xff\x00\x00\x01", 6)};
+  EXPECT_EQ(interrupt_entries(ram_, table, 4), nmi_at_lint1);
 }
 
 TEST(AcpiVcpusTest, EveryVcpuIsListed) {

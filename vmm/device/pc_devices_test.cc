@@ -44,7 +44,9 @@ std::vector<std::byte> state_of(const IoHandler& device) {
 uint64_t ns_of(uint64_t counts) { return (counts * kSecond + kPitHertz - 1) / kPitHertz; }
 
 // A control word for both bytes of the count. Source: 82C54 data sheet, "Control Word Format".
-uint8_t control(unsigned channel, unsigned mode, unsigned access = 3) { return static_cast<uint8_t>(channel << 6 | access << 4 | mode << 1); }
+uint8_t control(unsigned channel, unsigned mode, unsigned access = 3) {
+  return static_cast<uint8_t>(channel << 6 | access << 4 | mode << 1);
+}
 
 class PitTest : public PcDeviceTest {
  protected:

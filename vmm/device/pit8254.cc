@@ -92,7 +92,8 @@ Result<Effects> Pit8254::load(uint32_t number, uint32_t count, ValueSource& valu
   PitChannel& channel = state_.channels[number];
   TRY_ASSIGN(channel.start_ns, values.value(log::Source::kTime));
   channel.count = count;
-  if (number != 0) return Effects{};
+  // Modes 1 and 5 wait for their gate, which is not there.
+  if (number != 0 || channel.mode == 1 || channel.mode == 5) return Effects{};
   return Effects{SetTick{ns_of(count), is_periodic(channel) ? ns_of(count) : 0}};
 }
 
