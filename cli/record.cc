@@ -17,12 +17,23 @@ struct RecordArguments {
   std::optional<uint64_t> hold_us;
   std::optional<uint64_t> digest_every;
   bool serial = false;
+  std::string mode = "auto";
 };
+
+// One vCPU at a time or all in parallel. Errors: kUsage, where the guest cannot do what was asked for.
+Result<bool> is_serial(const RecordArguments& arguments, bool linux_guest) {
+  if (arguments.serial || arguments.mode == "serial") return true;
+  if (linux_guest && arguments.mode == "crew")
+    return fail(ErrorCode::kUsage, "a Linux kernel has no safepoints, so its vCPUs cannot be recorded in parallel: use --mode serial, or auto");
+  if (linux_guest && !arguments.machine.json)
+    fmt::print(stderr, "reprise: one vCPU at a time, for a Linux kernel has no safepoints (--mode)\n");
+  return linux_guest;
+}
 
 Result<ExitCode> record(const RecordArguments& arguments) {
   vmm::LiveOptions options;
   TRY_ASSIGN(options.machine, to_machine_options(arguments.machine));
-  options.machine.serial |= arguments.serial;
+  TRY_ASSIGN(options.machine.serial, is_serial(arguments, options.machine.linux_guest.has_value()));
   options.machine.views = views_or_best(arguments.views);
   options.folder = arguments.folder;
   options.policy = options.machine.serial ? ept::serial_policy() : ept::PolicyOptions{};
@@ -54,7 +65,10 @@ void add_record(CLI::App& app, Action& action) {
   verb->add_option("--chaos", arguments->chaos, "make rare interleavings common, steered by this seed");
   verb->add_option("--hold", arguments->hold_us, "microseconds that a vCPU keeps a contended page at least; without it, as long as a few transfers take (serial: its turn)");
   verb->add_option("--digest-every", arguments->digest_every, "log the register digest at every k-th stop (1; of a Linux guest 100); 0: only at the end");
-  verb->add_flag("--serial", arguments->serial, "run one vCPU at a time");
+  verb->add_option("--mode", arguments->mode, "crew: vCPUs in parallel, pages have owners; serial: one vCPU at a time; auto: what the guest allows")
+      ->check(CLI::IsMember({"auto", "crew", "serial"}))
+      ->capture_default_str();
+  verb->add_flag("--serial", arguments->serial, "the same as --mode serial");
   verb->callback([arguments, &action] { action = [arguments] { return record(*arguments); }; });
 }
 

@@ -29,7 +29,7 @@ void ignore_kick_signal() {
   ::sigaction(kKickSignal, &action, nullptr);  // without SA_RESTART: KVM_RUN returns
 }
 
-[[maybe_unused]] bool is_zero(const uint8_t* page) {
+bool is_zero(const uint8_t* page) {
   return page[0] == 0 && std::memcmp(page, page + 1, kPageSize - 1) == 0;
 }
 

@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 
-from harness import OK, ROOT, Skip, Test, expect, report_of
+from harness import BUILD, HOST_CANNOT, OK, ROOT, Skip, Test, expect, one_sentence, report_of
 
 GOLDEN = ROOT / "tests" / "golden"
 CHANGING = {"kernel"}  # facts that are the host's, but no property of its kind
@@ -48,6 +48,14 @@ def doctor(bench):
     expect(not wrong, "; ".join(wrong) + f"\n  the whole profile as found is in doctor.json; if it is right, it belongs to {golden}")
 
 
+def linux_refused(bench):
+    """Where KVM shadows page tables, a Linux guest's vCPUs would not see each other's changes of them."""
+    kernel = BUILD / "guest-images" / "linux" / "vmlinuz"
+    folder = bench.folder / "recording"
+    one_sentence(bench.reprise("record", "--kernel", kernel, "-o", folder), HOST_CANNOT, "shadows page tables.*nested paging")
+    expect(not folder.exists(), "a recording was left behind")
+
+
 def travelled(recording):
     """A recording that was made on another host (or here, by an older version) replays with the same digests."""
     def run(bench):
@@ -62,4 +70,5 @@ def travelled(recording):
 
 def tests(_options):
     made = sorted(manifest.parent for manifest in (GOLDEN / "recordings").glob("*/*/manifest"))
-    return [Test("hosts/doctor", doctor), *map(travelled, made)]
+    refused = [Test("hosts/linux-refused", linux_refused)] if host() == "shadow" else []
+    return [Test("hosts/doctor", doctor), *refused, *map(travelled, made)]

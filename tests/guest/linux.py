@@ -187,6 +187,7 @@ def tests(_options):
             refused("little-memory", "64 to 64512 MiB are possible", USAGE, lambda bench, words: words.update({"--memory": 32})),
             refused("no-room", r"needs \d+ MiB|do not fit", DAMAGED, lambda bench, words: words.update({"--memory": 64})),
             refused("many-vcpus", "can have 1 to 8", USAGE, lambda bench, words: words.update({"--vcpus": 9})),
+            refused("crew", "has no safepoints.*--mode serial", USAGE, lambda bench, words: words.update({"--mode": "crew"})),
             refused("long-command-line", "command line has", USAGE, lambda bench, words: words.update({"--append": "x" * 3000})),
             mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
             Test("linux/killed", killed), Test("linux/panics", panics)]

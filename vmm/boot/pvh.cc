@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "vmm/device/hpet.h"
+#include "vmm/irq/io_apic.h"
 #include "vmm/irq/local_apic.h"
 
 namespace reprise::vmm {
@@ -19,7 +20,6 @@ constexpr uint32_t kRepriseNote = 1;
 constexpr uint32_t kRepriseVersion = 1;
 constexpr uint32_t kSafepointsFlag = 1;
 constexpr uint64_t kAddressLimit = 1ull << 36;  // what every x86-64 processor can address (SDM vol. 1, 3.3.1)
-constexpr uint64_t kIoApicBase = 0xfec00000;
 constexpr uint64_t kMiB = 1ull << 20;
 
 // xen/include/public/arch-x86/hvm/start_info.h, version 1.
