@@ -96,7 +96,7 @@ class Terminal:
         return self.process.wait()
 
 
-def shell(bench):
+def session(bench):
     """A person types at the guest's shell while it is recorded, and the replay shows the same session."""
     folder = bench.folder / "recording"
     terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "run=shell", 2, "-o", folder)])
@@ -180,10 +180,10 @@ def damaged(bench, words):
 
 def tests(_options):
     """Those that take minutes are not in SHORT."""
-    return [mix("mix", "run=all", 2, 1), Test("linux/shell", shell),
+    return [mix("mix", "run=all", 2, 1), Test("linux/session", session),
             refused("text", "neither a bzImage", DAMAGED, lambda bench, words: words.update({"--kernel": file_of(bench, b"no kernel" * 100)})),
             refused("truncated", "truncated", DAMAGED, truncated),
-            refused("damaged", "cannot be unpacked", DAMAGED, damaged),
+            refused("damaged", "damaged|cannot be unpacked", DAMAGED, damaged),
             refused("little-memory", "64 to 64512 MiB are possible", USAGE, lambda bench, words: words.update({"--memory": 32})),
             refused("no-room", r"needs \d+ MiB|do not fit", DAMAGED, lambda bench, words: words.update({"--memory": 64})),
             refused("many-vcpus", "can have 1 to 8", USAGE, lambda bench, words: words.update({"--vcpus": 9})),
@@ -193,4 +193,4 @@ def tests(_options):
             Test("linux/killed", killed), Test("linux/panics", panics)]
 
 
-SHORT = ("linux/mix-2", "linux/shell", "linux/refused-")
+SHORT = ("linux/mix-2", "linux/session", "linux/refused-")

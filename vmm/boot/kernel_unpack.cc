@@ -48,7 +48,7 @@ Result<std::vector<uint8_t>> unpack(Bytes bytes, uint64_t size) {
   for (uint64_t done = 0; done < size;) {
     const auto got = archive_read_data(reader.get(), unpacked.data() + done, size - done);
     if (got < 0) return failed("it is damaged");
-    if (got == 0) return fail(ErrorCode::kBadImage, "the kernel is truncated: {} of {} bytes could be unpacked", done, size);
+    if (got == 0) return fail(ErrorCode::kBadImage, "the kernel is truncated or damaged: {} of {} bytes could be unpacked", done, size);
     done += static_cast<uint64_t>(got);
   }
   return unpacked;

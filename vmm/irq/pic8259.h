@@ -28,7 +28,6 @@ class Pic8259 final : public IoHandler {
     return offset == 1 ? state_.mask : uint64_t{0};
   }
   Result<Effects> write(uint64_t offset, unsigned /*bytes*/, uint64_t value, ValueSource& /*values*/) override {
-    constexpr uint64_t kIcw1 = 0x10, kIcw4Needed = 0x01;
     if (offset == 0) {
       if ((value & kIcw1) != 0) state_.initialisation_words = (value & kIcw4Needed) != 0 ? 3 : 2;
     } else if (state_.initialisation_words > 0) {
@@ -41,6 +40,9 @@ class Pic8259 final : public IoHandler {
   [[nodiscard]] std::span<const std::byte> state_bytes() const override { return std::as_bytes(std::span(&state_, 1)); }
 
  private:
+  static constexpr uint64_t kIcw1 = 0x10;
+  static constexpr uint64_t kIcw4Needed = 0x01;
+
   Pic8259State state_;
 };
 
