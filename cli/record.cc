@@ -25,8 +25,6 @@ Result<bool> is_serial(const RecordArguments& arguments, bool linux_guest) {
   if (arguments.serial || arguments.mode == "serial") return true;
   if (linux_guest && arguments.mode == "crew")
     return fail(ErrorCode::kUsage, "a Linux kernel has no safepoints, so its vCPUs cannot be recorded in parallel: use --mode serial, or auto");
-  if (linux_guest && !arguments.machine.json)
-    fmt::print(stderr, "reprise: one vCPU at a time, for a Linux kernel has no safepoints (--mode)\n");
   return linux_guest;
 }
 
@@ -51,7 +49,9 @@ Result<ExitCode> record(const RecordArguments& arguments) {
     outcome = run_displayed("recording", arguments.machine.json, options, [&] { return vmm::run_live(*kvm, options); });
   }
   if (!outcome) return tl::unexpected(outcome.error());
-  return report_outcome(*outcome, "recorded", arguments.machine.json);
+  const bool chosen = options.machine.linux_guest.has_value() && arguments.mode == "auto" && !arguments.machine.json;
+  return report_outcome(*outcome, chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
+                        arguments.machine.json);
 }
 
 }  // namespace
