@@ -9,6 +9,8 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "cli/raw_terminal.h"
+#include "cli/run_display.h"
 #include "vmm/cpu_model.h"
 #include "vmm/host_profile.h"
 
@@ -108,13 +110,13 @@ Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments
   vmm::MachineOptions machine;
   machine.vcpus = arguments.vcpus;
   machine.memory_bytes = arguments.memory_mib.value_or(arguments.kernel.empty() ? 64 : 256) << 20;
+  machine.start_unix_seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   if (arguments.image.empty() && arguments.kernel.empty())
     return fail(ErrorCode::kUsage, "nothing to run: name a guest image, or a Linux kernel with --kernel (--help shows all)");
   if (!arguments.kernel.empty()) {
     machine.serial = true;
     auto& guest = machine.linux_guest.emplace();
-    guest.start_unix_seconds =
-        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
     TRY_ASSIGN(machine.image, read_file(arguments.kernel));
     if (!arguments.initrd.empty()) {
       TRY_ASSIGN(guest.initrd, read_file(arguments.initrd));
@@ -129,16 +131,19 @@ Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments
   return machine;
 }
 
-void set_up_console(const MachineArguments& arguments, const RawTerminal& terminal, vmm::LiveOptions& options) {
+Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm, vmm::LiveOptions& options) {
   options.image_path = arguments.kernel.empty() ? arguments.image : arguments.kernel;
   options.initrd_path = arguments.initrd;
   options.pace = arguments.pace;
-  if (arguments.memory_file.has_value()) options.memory_file = *arguments.memory_file;
-  if (!options.machine.linux_guest.has_value()) return;
-  options.console_input = STDIN_FILENO;
-  if (!terminal.is_terminal()) return;
-  options.console_escape = kEscapeKey;
-  fmt::print(stderr, "reprise: keys go to the guest; Ctrl-] ends the run\n");
+  options.memory_file = arguments.memory_file;
+  const bool has_input = options.machine.linux_guest.has_value();
+  const RawTerminal terminal(has_input);
+  if (has_input) options.console_input = STDIN_FILENO;
+  if (terminal.is_terminal()) {
+    options.console_escape = kEscapeKey;
+    fmt::print(stderr, "reprise: keys go to the guest; Ctrl-] ends the run\n");
+  }
+  return run_displayed(std::move(doing), arguments.json, options, [&] { return vmm::run_live(kvm, options); });
 }
 
 const std::atomic<bool>& interrupt_flag() {

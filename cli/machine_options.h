@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "cli/exit_code.h"
-#include "cli/raw_terminal.h"
 #include "vmm/live_run.h"
 
 namespace reprise::cli {
@@ -35,8 +34,9 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
 // Reads the image and fills in the machine. Errors: kNotFound.
 Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments);
 
-// Puts in what the run shows and takes: paths for people, the console. A Linux guest's console is the user's terminal.
-void set_up_console(const MachineArguments& arguments, const RawTerminal& terminal, vmm::LiveOptions& options);
+// Runs a guest to its end, shown to the user while it runs (cli/run_display.h). A Linux guest's console is the user's terminal. Fills in what
+// `options` says of paths, console and pace. Errors: those of vmm::run_live().
+Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm, vmm::LiveOptions& options);
 
 // Whole file. Errors: kNotFound, naming it.
 Result<std::vector<uint8_t>> read_file(const std::string& path);

@@ -2,7 +2,6 @@
 #include <memory>
 
 #include "cli/machine_options.h"
-#include "cli/run_display.h"
 #include "cli/verbs.h"
 #include "vmm/host_profile.h"
 
@@ -42,15 +41,9 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   options.host = vmm::to_message(vmm::describe_host(*kvm, options.machine.views));
-  Result<vmm::Outcome> outcome = vmm::Outcome{};
-  {
-    const RawTerminal terminal(options.machine.linux_guest.has_value());
-    set_up_console(arguments.machine, terminal, options);
-    outcome = run_displayed("recording", arguments.machine.json, options, [&] { return vmm::run_live(*kvm, options); });
-  }
-  if (!outcome) return tl::unexpected(outcome.error());
+  TRY_ASSIGN(const auto outcome, run_guest("recording", arguments.machine, *kvm, options));
   const bool chosen = options.machine.linux_guest.has_value() && arguments.mode == "auto" && !arguments.machine.json;
-  return report_outcome(*outcome, chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
+  return report_outcome(outcome, chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
                         arguments.machine.json);
 }
 

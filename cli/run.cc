@@ -2,7 +2,6 @@
 #include <memory>
 
 #include "cli/machine_options.h"
-#include "cli/run_display.h"
 #include "cli/verbs.h"
 
 namespace reprise::cli {
@@ -19,14 +18,8 @@ void add_run(CLI::App& app, Action& action) {
       if (options.machine.serial) options.policy = ept::serial_policy();
       options.interrupt = &interrupt_flag();
       TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-      Result<vmm::Outcome> outcome = vmm::Outcome{};
-      {
-        const RawTerminal terminal(options.machine.linux_guest.has_value());
-        set_up_console(*arguments, terminal, options);
-        outcome = run_displayed("running", arguments->json, options, [&] { return vmm::run_live(*kvm, options); });
-      }
-      if (!outcome) return tl::unexpected(outcome.error());
-      return report_outcome(*outcome, "ran", arguments->json);
+      TRY_ASSIGN(const auto outcome, run_guest("running", *arguments, *kvm, options));
+      return report_outcome(outcome, "ran", arguments->json);
     };
   });
 }

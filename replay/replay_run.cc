@@ -19,9 +19,9 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   machine.command_line = manifest.command_line();
   machine.serial = manifest.mode() == "serial";
   machine.views = options.views;
+  machine.start_unix_seconds = manifest.start_unix_seconds();
   if (manifest.boot() == "linux") {
     auto& guest = machine.linux_guest.emplace();
-    guest.start_unix_seconds = manifest.start_unix_seconds();
     if (manifest.has_initrd()) guest.initrd = recording.initrd();
   } else if (!manifest.boot().empty()) {
     return fail(ErrorCode::kDamaged, "the manifest says that the guest boots by {}, which this program does not know", manifest.boot());

@@ -24,14 +24,10 @@ log::pb::Manifest make_manifest(const LiveOptions& options) {
   manifest.set_mode(options.machine.serial ? "serial" : "crew");
   if (options.policy.hold_ns.has_value()) manifest.mutable_settings()->set_hold_us(*options.policy.hold_ns / 1000);
   if (options.policy.chaos.has_value()) manifest.mutable_settings()->set_chaos_seed(*options.policy.chaos);
+  manifest.set_start_unix_seconds(options.machine.start_unix_seconds);
   if (const auto& linux_guest = options.machine.linux_guest) {
     manifest.set_boot("linux");
-    manifest.set_start_unix_seconds(linux_guest->start_unix_seconds);
     if (!linux_guest->initrd.empty()) manifest.mutable_initrd()->set_original_path(options.initrd_path);
-  } else {
-    manifest.set_start_unix_seconds(std::chrono::duration_cast<std::chrono::seconds>(
-                                        std::chrono::system_clock::now().time_since_epoch())
-                                        .count());
   }
   return manifest;
 }

@@ -42,9 +42,14 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOp
     return fail(ErrorCode::kUsage, "{} vCPUs asked for, possible are 1 to {}", options.vcpus, kMaxVcpus);
   auto machine = std::unique_ptr<Machine>(new Machine(options.linux_guest.has_value() ? ConsoleSink() : console));
   machine->options_ = options;
-  machine->shared_tables_ = sees_changed_tables(kvm);
+  machine->options_.serial |= options.linux_guest.has_value();
   TRY(options.linux_guest.has_value() ? machine->load_kernel(std::move(console)) : machine->load_image());
-  for (uint32_t i = 0; i < options.vcpus; ++i) TRY(machine->add_cpu(kvm, options, VcpuId(i)));
+  machine->shared_tables_ = sees_changed_tables(kvm);
+  if (options.linux_guest.has_value() && !machine->shared_tables_)
+    return fail(ErrorCode::kHost,
+                "this host's KVM shadows page tables, and a Linux guest's vCPUs share theirs: each would run on stale translations; use a "
+                "host with nested paging (the lab: ./dev lab)");
+  for (uint32_t i = 0; i < options.vcpus; ++i) TRY(machine->add_cpu(kvm, VcpuId(i)));
   return machine;
 }
 
@@ -54,7 +59,7 @@ Status Machine::load_image() {
   if (!options_.free_run) TRY(require_safepoints(image));
   note_ = image.reprise;
   if (image.reprise.has_value()) private_ = {image.reprise->private_begin, image.reprise->private_end};
-  TRY_ASSIGN(memory_, GuestMemory::create(options_.memory_bytes, options_.free_run || options_.serial));
+  TRY_ASSIGN(memory_, GuestMemory::create(options_.memory_bytes, is_unprotected()));
   TRY_ASSIGN(boot_, load(image, memory_->ram(), options_.command_line));
   return {};
 }
@@ -62,30 +67,25 @@ Status Machine::load_image() {
 Status Machine::load_kernel(ConsoleSink console) {
   if (options_.vcpus > kMaxLinuxVcpus)
     return fail(ErrorCode::kUsage, "{} vCPUs asked for, a Linux guest can have 1 to {}", options_.vcpus, kMaxLinuxVcpus);
-  if (!shared_tables_)
-    return fail(ErrorCode::kHost,
-                "this host's KVM shadows page tables, and a Linux guest's vCPUs share theirs: each would run on stale translations; use a "
-                "host with nested paging (the lab: ./dev lab)");
   TRY_ASSIGN(const auto kernel, unpack_kernel(options_.image));
-  TRY_ASSIGN(memory_, GuestMemory::create(linux_ram_span(options_.memory_bytes), true));
+  TRY_ASSIGN(memory_, GuestMemory::create(linux_ram_span(options_.memory_bytes), is_unprotected()));
   TRY_ASSIGN(LoadedLinux loaded, load_linux({.kernel = kernel,
-                                                   .initrd = options_.linux_guest->initrd,
-                                                   .command_line = options_.command_line,
-                                                   .vcpus = options_.vcpus,
-                                                   .memory_bytes = options_.memory_bytes},
-                                                  memory_->ram()));
+                                             .initrd = options_.linux_guest->initrd,
+                                             .command_line = options_.command_line,
+                                             .vcpus = options_.vcpus,
+                                             .memory_bytes = options_.memory_bytes},
+                                            memory_->ram()));
   boot_ = loaded.boot;
   patches_ = std::move(loaded.patches);
-  board_ = std::make_unique<PcBoard>(options_.vcpus, options_.linux_guest->start_unix_seconds, std::move(console));
+  board_ = std::make_unique<PcBoard>(options_.vcpus, options_.start_unix_seconds, std::move(console));
   return {};
 }
 
-Status Machine::add_cpu(const Kvm& kvm, const MachineOptions& options, VcpuId id) {
+Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
   auto cpu = std::make_unique<Cpu>();
   cpu->id = id;
-  const bool unprotected = options.free_run || options.serial || board_ != nullptr;
   TRY_ASSIGN(cpu->memory,
-             ViewMemory::create(*memory_, private_, unprotected ? ViewKind::kUnprotected : options.views, kTokens));
+             ViewMemory::create(*memory_, private_, is_unprotected() ? ViewKind::kUnprotected : options_.views, kTokens));
   TRY_ASSIGN(cpu->vm, kvm.create_vm());
   cpu->vm->exit_on_emulation_failure();
   const uint64_t low = board_ != nullptr ? std::min(cpu->memory->bytes(), kLowRamEnd) : cpu->memory->bytes();
@@ -94,10 +94,10 @@ Status Machine::add_cpu(const Kvm& kvm, const MachineOptions& options, VcpuId id
     TRY(cpu->vm->map(1, Gpa(kHighRamBegin), cpu->memory->host_base() + kHighRamBegin, cpu->memory->bytes() - kHighRamBegin));
   if (board_ != nullptr) TRY(cpu->vm->answer_msrs());
   TRY_ASSIGN(cpu->kvm, cpu->vm->create_vcpu(id.raw));
-  TRY(cpu->kvm->set_cpuid(cpu_model_for(options.cpuid, id, options.vcpus)));
-  TRY(make_clock(*cpu, options.vcpus));
-  cpu->apic = std::make_unique<LocalApic>(id, options.vcpus);
-  cpu->fw_cfg = std::make_unique<FwCfg>(static_cast<uint16_t>(options.vcpus));
+  TRY(cpu->kvm->set_cpuid(cpu_model_for(options_.cpuid, id, options_.vcpus)));
+  TRY(make_clock(*cpu, options_.vcpus));
+  cpu->apic = std::make_unique<LocalApic>(id, options_.vcpus);
+  cpu->fw_cfg = std::make_unique<FwCfg>(static_cast<uint16_t>(options_.vcpus));
   claim_devices(*cpu);
   cpus_.push_back(std::move(cpu));
   return {};
@@ -142,7 +142,7 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
         .io = cpu->io,
         .trap = trapping ? std::optional<Gpa>(note_->trap) : std::nullopt,
         .first_token = first_token(),
-        .takes_turns = options_.serial || board_ != nullptr,
+        .takes_turns = options_.serial,
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs is compared in the replay.
         .access = {.walk_writes = true},
         .board = board_.get(),

@@ -35,10 +35,10 @@ struct MachineOptions {
   std::vector<kvm_cpuid_entry2> cpuid;
   ViewKind views = ViewKind::kUserfault;
   bool serial = false;     // one vCPU executes at a time; views are unprotected then
-  // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC. Needs `serial`.
+  int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
+  // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC. Implies `serial`.
   struct Linux {
     std::vector<uint8_t> initrd;
-    int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
   };
   std::optional<Linux> linux_guest;
   bool free_run = false;   // nothing is recorded: views are unprotected, any image will do
@@ -96,7 +96,9 @@ class Machine {
   Status load_image();
   Status load_kernel(ConsoleSink console);
   void claim_devices(Cpu& cpu);
-  Status add_cpu(const Kvm& kvm, const MachineOptions& options, VcpuId id);
+  Status add_cpu(const Kvm& kvm, VcpuId id);
+  // No view is ever taken a page from.
+  [[nodiscard]] bool is_unprotected() const { return options_.free_run || options_.serial; }
   Status make_clock(Cpu& cpu, uint32_t vcpus);
 
   MachineOptions options_;

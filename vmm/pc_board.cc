@@ -26,8 +26,8 @@ bool PcBoard::is_for_board(const log::ApicMessage& message) {
 }
 
 Effects PcBoard::accept(const log::ApicMessage& message) {
-  return route(message.kind == log::ApicMessageKind::kConsole ? uart_.receive(message.vector)
-                                                              : Effects{RaiseLine{message.vector}});
+  if (message.kind == log::ApicMessageKind::kConsole) return uart_.receive(message.vector);
+  return {RaiseLine{message.vector}};
 }
 
 Effects PcBoard::route(const Effects& effects) {

@@ -25,9 +25,9 @@ class PcBoard {
   void claim(IoMap& io);
   // Whether a message is for the board and not for the receiver's local APIC.
   [[nodiscard]] static bool is_for_board(const log::ApicMessage& message);
-  // A message for a device has arrived. Effects as of the devices, but that RaiseLine has become messages for local APICs.
+  // A message for a device has arrived. Effects: of the device, to be routed like those of an access.
   Effects accept(const log::ApicMessage& message);
-  // What the effects of an access come to: lines that were raised become messages for local APICs.
+  // What the effects of a device come to: lines that were raised become messages for local APICs.
   Effects route(const Effects& effects);
   // Digest of what all devices remember.
   [[nodiscard]] uint64_t digest() const;

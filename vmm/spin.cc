@@ -6,6 +6,7 @@
 #include <array>
 #include <vector>
 
+#include "vmm/linear_memory.h"
 #include "vmm/register_digest.h"
 
 namespace reprise::vmm {
@@ -14,37 +15,9 @@ namespace {
 constexpr uint32_t kLongestTurn = 64;  // instructions
 constexpr uint64_t kTraceFlag = 1 << 8;
 
-// What memory an instruction at CPL 3 may look at, in the present address space.
-class UserMemory {
- public:
-  UserMemory(const kvm_sregs& sregs, const ept::PhysicalReader& memory)
-      : paging_{.cr0 = sregs.cr0, .cr3 = sregs.cr3, .cr4 = sregs.cr4, .efer = sregs.efer}, memory_(memory) {}
-
-  [[nodiscard]] bool readable(uint64_t address, uint64_t bytes, bool fetch) const {
-    const auto mapped = [&](uint64_t at) {
-      return ept::walk_page(paging_, memory_, Gva(at), {.fetch = fetch, .user = true}, false).outcome == ept::WalkOutcome::kMapped;
-    };
-    return mapped(address) && mapped(address + bytes - 1);
-  }
-
-  // The bytes from `address` on, as many as there are; at most 15.
-  [[nodiscard]] std::vector<uint8_t> code(uint64_t address) const {
-    std::vector<uint8_t> bytes;
-    while (bytes.size() < 15) {
-      const Gva at(address + bytes.size());
-      const auto walk = ept::walk_page(paging_, memory_, at, {.fetch = true, .user = true}, false);
-      const size_t part = std::min<size_t>(15 - bytes.size(), kPageSize - (at.raw & (kPageSize - 1)));
-      std::vector<uint8_t> read(part);
-      if (walk.outcome != ept::WalkOutcome::kMapped || !memory_.read(walk.gpa, read)) break;
-      bytes.insert(bytes.end(), read.begin(), read.end());
-    }
-    return bytes;
-  }
-
- private:
-  ept::PagingState paging_;
-  const ept::PhysicalReader& memory_;
-};
+constexpr size_t kLongestInstruction = 15;  // bytes
+constexpr ept::LinearAccess kFetch{.fetch = true, .user = true};
+constexpr ept::LinearAccess kRead{.user = true};
 
 // In the order of Zydis' registers.
 std::array<uint64_t, 16> general_registers(const kvm_regs& r) {
@@ -71,11 +44,12 @@ bool is_plain(const ZydisDecodedInstruction& instruction) {
 }
 
 // Whether the instruction at rip reads at most, and only general registers and mapped memory.
-bool is_harmless(const ZydisDecoder& decoder, const UserMemory& memory, const kvm_sregs& sregs, const kvm_regs& regs) {
-  const auto code = memory.code(regs.rip);
+bool is_harmless(const ZydisDecoder& decoder, const LinearMemory& memory, const kvm_sregs& sregs, const kvm_regs& regs) {
+  std::array<uint8_t, kLongestInstruction> code{};
+  const size_t bytes = memory.read(Gva(regs.rip), code, kFetch);
   ZydisDecodedInstruction instruction;
   std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
-  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code.data(), code.size(), &instruction, operands.data()))) return false;
+  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code.data(), bytes, &instruction, operands.data()))) return false;
   if (!is_plain(instruction)) return false;
   ZydisRegisterContext context{};
   const auto registers = general_registers(regs);
@@ -99,39 +73,24 @@ bool is_harmless(const ZydisDecoder& decoder, const UserMemory& memory, const kv
     if (!ZYAN_SUCCESS(ZydisCalcAbsoluteAddressEx(&instruction, &operand, regs.rip, &context, &address))) return false;
     if (operand.mem.segment == ZYDIS_REGISTER_FS) address += sregs.fs.base;
     if (operand.mem.segment == ZYDIS_REGISTER_GS) address += sregs.gs.base;
-    if (!memory.readable(address, std::max(1, operand.size / 8), false)) return false;
+    const uint64_t last = address + std::max(1, operand.size / 8) - 1;
+    if (!memory.translate(Gva(address), kRead).has_value() || !memory.translate(Gva(last), kRead).has_value()) return false;
   }
   return true;
 }
 
-// Single-steps for as long as it lives.
+// Steps over instructions that are harmless.
 class Stepper {
  public:
   Stepper(KvmVcpu& vcpu, const ept::PhysicalReader& memory, const kvm_sregs& sregs)
       : vcpu_(vcpu), sregs_(sregs), memory_(sregs, memory) {
     ZydisDecoderInit(&decoder_, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
   }
-  ~Stepper() {
-    if (stepping_) (void)vcpu_.set_guest_debug({});
-  }
-  Stepper(const Stepper&) = delete;
-  Stepper& operator=(const Stepper&) = delete;
 
   // The registers after the next instruction; none if it must not be stepped over.
   Result<std::optional<kvm_regs>> step(const kvm_regs& regs) {
     if (!is_harmless(decoder_, memory_, sregs_, regs)) return std::optional<kvm_regs>();
-    if (!stepping_) {
-      kvm_guest_debug debug{};
-      debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
-      TRY(vcpu_.set_guest_debug(debug));
-      stepping_ = true;
-    }
-    ExitKind exit = ExitKind::kInterrupted;
-    while (exit == ExitKind::kInterrupted) {
-      TRY_ASSIGN(exit, vcpu_.run());
-    }
-    if (exit != ExitKind::kDebug)
-      return fail(ErrorCode::kHost, "single-stepping over rip {:#x} ended in another way (KVM exit reason {})", regs.rip, vcpu_.shared().exit_reason);
+    TRY(vcpu_.step());
     TRY_ASSIGN(const kvm_regs after, vcpu_.registers());
     return std::optional(after);
   }
@@ -139,9 +98,8 @@ class Stepper {
  private:
   KvmVcpu& vcpu_;
   const kvm_sregs sregs_;
-  UserMemory memory_;
+  LinearMemory memory_;
   ZydisDecoder decoder_{};
-  bool stepping_ = false;
 };
 
 uint64_t digest_of(kvm_regs regs) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "vmm/linear_memory.h"
 #include "vmm/register_digest.h"
 #include "vmm/spin.h"
 
@@ -384,19 +385,9 @@ Status Vcpu::step_over_shadow() {
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   uint8_t before = 0;
-  if (!read_linear(sregs, Gva(regs.rip - 1), {&before, 1}) || before != kSti) return {};
-  kvm_guest_debug debug{};
-  debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+  if (LinearMemory(sregs, parts_.memory).read(Gva(regs.rip - 1), {&before, 1}) == 0 || before != kSti) return {};
   parts_.kvm.shared().request_interrupt_window = 0;
-  TRY(parts_.kvm.set_guest_debug(debug));
-  ExitKind exit = ExitKind::kInterrupted;
-  while (exit == ExitKind::kInterrupted) {
-    TRY_ASSIGN(exit, parts_.kvm.run());
-  }
-  TRY(parts_.kvm.set_guest_debug({}));
-  if (exit == ExitKind::kDebug) return {};
-  return fail(ErrorCode::kHost, "vCPU {}: the instruction after sti at rip {:#x} could not be stepped over (KVM exit reason {})", parts_.id.raw,
-              regs.rip, parts_.kvm.shared().exit_reason);
+  return parts_.kvm.step();
 }
 
 // Registers that KVM does not know fault, as on a processor that lacks them; time is the journal's.
@@ -428,19 +419,13 @@ Status Vcpu::write_cr4() {
   constexpr uint64_t kTimeStampDisable = 1 << 2;
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
-  const auto at = translate(sregs, parts_.memory, Gva(regs.rip));
+  const auto at = LinearMemory(sregs, parts_.memory).translate(Gva(regs.rip));
   const auto site = at.has_value() ? parts_.patches->cr4.find(at->raw) : parts_.patches->cr4.end();
   if (site == parts_.patches->cr4.end()) return guest_error("code writes CR4 that the kernel did not have when it was loaded");
   sregs.cr4 = cpu_state(regs, sregs).registers[site->second] | kTimeStampDisable;
   if (const Status set = parts_.kvm.set_special_registers(sregs); !set)
     return guest_error(fmt::format("CR4 cannot have the value {:#x}", sregs.cr4));
   return {};
-}
-
-std::optional<Gpa> Vcpu::translate(const kvm_sregs& sregs, const ept::PhysicalReader& memory, Gva address) {
-  const ept::PagingState paging{.cr0 = sregs.cr0, .cr3 = sregs.cr3, .cr4 = sregs.cr4, .efer = sregs.efer};
-  const auto walk = ept::walk_page(paging, memory, address, {}, false);
-  return walk.outcome == ept::WalkOutcome::kMapped ? std::optional(walk.gpa) : std::nullopt;
 }
 
 // edx:eax of rdtsc, one count a nanosecond. KVM puts `data` into eax.
@@ -454,17 +439,6 @@ Status Vcpu::answer_time_stamp(std::span<uint8_t> data, bool with_vcpu) {
   return parts_.kvm.change_registers(regs);
 }
 
-bool Vcpu::read_linear(const kvm_sregs& sregs, Gva address, std::span<uint8_t> out) const {
-  for (size_t done = 0; done < out.size();) {
-    const Gva at(address.raw + done);
-    const auto gpa = translate(sregs, parts_.memory, at);
-    const size_t part = std::min<size_t>(out.size() - done, kPageSize - (at.raw & (kPageSize - 1)));
-    if (!gpa.has_value() || !parts_.memory.read(*gpa, out.subspan(done, part))) return false;
-    done += part;
-  }
-  return true;
-}
-
 // The kernel's general-protection handler begins. If it was user code's rdtsc that faulted (CR4.TSD is set), the instruction is carried out
 // here and user code goes on; everything else is the kernel's own business.
 Status Vcpu::answer_user_fault() {
@@ -474,12 +448,12 @@ Status Vcpu::answer_user_fault() {
   constexpr uint64_t kUser = 3;
   TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
+  const LinearMemory memory(sregs, parts_.memory);
   Frame frame{};
-  std::array<uint8_t, 3> code{};
-  if (!read_linear(sregs, Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame})) return {};
+  if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame) return {};
   if ((frame.cs & kUser) != kUser || frame.error != 0) return {};
-  // A rdtsc at the end of mapped memory has two bytes.
-  if (!read_linear(sregs, Gva(frame.rip), code) && !read_linear(sregs, Gva(frame.rip), std::span(code).first(2))) return {};
+  std::array<uint8_t, 3> code{};  // zeros where memory ends: a rdtsc there has two bytes
+  (void)memory.read(Gva(frame.rip), code);
   const bool rdtsc = code[0] == 0x0f && code[1] == 0x31;
   const bool rdtscp = code[0] == 0x0f && code[1] == 0x01 && code[2] == 0xf9;
   if (!rdtsc && !rdtscp) return {};
@@ -578,8 +552,7 @@ void Vcpu::count_stop() {
 Status Vcpu::check_tables() {
   if (!parts_.own_tables.has_value()) return {};
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
-  const ept::PagingState paging{.cr0 = sregs.cr0, .cr3 = sregs.cr3, .cr4 = sregs.cr4, .efer = sregs.efer};
-  const auto shared = ept::find_table(paging, parts_.memory,
+  const auto shared = ept::find_table(paging_of(sregs), parts_.memory,
                                       [&](PageNumber page) { return !parts_.own_tables->contains(address_of(page)); });
   if (!shared.has_value()) return {};
   return fail(ErrorCode::kHost,

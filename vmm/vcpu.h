@@ -118,8 +118,6 @@ class Vcpu {
   Status answer_time_stamp(std::span<uint8_t> data, bool with_vcpu);
   Status answer_user_fault();
   Status write_cr4();
-  [[nodiscard]] static std::optional<Gpa> translate(const kvm_sregs& sregs, const ept::PhysicalReader& memory, Gva address);
-  [[nodiscard]] bool read_linear(const kvm_sregs& sregs, Gva address, std::span<uint8_t> out) const;
   Status handle_fault(bool emulator_gave_up);
   Result<ept::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs);
   [[nodiscard]] std::vector<ept::PageRight> missing(const ept::AccessSet& set) const;

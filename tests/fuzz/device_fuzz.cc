@@ -205,7 +205,7 @@ class PcMachine final : public Machine {
   }
   Effects route(const Effects& effects) override { return only_routed(board_.route(effects)); }
   Effects accept(Vcpu& vcpu, const log::ApicMessage& message) override {
-    return PcBoard::is_for_board(message) ? only_routed(board_.accept(message)) : Machine::accept(vcpu, message);
+    return PcBoard::is_for_board(message) ? route(board_.accept(message)) : Machine::accept(vcpu, message);
   }
   void finish() override { keep(board_.digest()); }
 

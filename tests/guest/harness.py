@@ -7,7 +7,9 @@ import dataclasses
 import json
 import os
 import pathlib
+import pty
 import re
+import select
 import shlex
 import shutil
 import subprocess
@@ -145,16 +147,21 @@ def record(bench, folder, image, arguments="", vcpus=2, chaos=None, serial=False
     return report, done.err
 
 
-def replay_twice(bench, folder, report, console):
-    """Verifies and replays a finished recording twice; all must agree with `report` and `console`."""
-    done = bench.reprise("verify", folder)
-    expect(done.status == OK and done.err == b"", "verify does not pass", done)
-    done = bench.reprise("replay", "--json", folder)
+def replay_alike(bench, folder, report, console, timeout=None):
+    """Replays a finished recording; all must agree with `report` and `console`."""
+    done = bench.reprise("replay", "--json", folder, timeout=timeout)
     expect(done.status == OK, f"replay ends with {done.status}", done)
     again = report_of(done)
     expect(again["verb"] == "replayed, identical", f"replay says {again['verb']!r}", done)
     expect(compared(again) == compared(report), f"replay differs: {compared(again)} instead of {compared(report)}", done)
     expect(done.err == console, "the replay's console differs", done)
+
+
+def replay_twice(bench, folder, report, console):
+    """Verifies and replays a finished recording twice; all must agree with `report` and `console`."""
+    done = bench.reprise("verify", folder)
+    expect(done.status == OK and done.err == b"", "verify does not pass", done)
+    replay_alike(bench, folder, report, console)
     done = bench.reprise("replay", folder)
     expect(done.status == OK, f"the second replay ends with {done.status}", done)
     expect(done.out == console, "the second replay's console differs", done)
@@ -168,6 +175,42 @@ def record_and_replay(bench, image, arguments="", **options):
     report, console = record(bench, folder, image, arguments, **options)
     replay_twice(bench, folder, report, console)
     return report, console, folder
+
+
+class Terminal:
+    """A program whose output, and input unless `stdin` is another, is a pseudo-terminal. `seen`: all that it has written."""
+
+    def __init__(self, words, stdin=None):
+        self.parent, child = pty.openpty()
+        self.process = subprocess.Popen([str(word) for word in words], stdin=child if stdin is None else stdin, stdout=child, stderr=child)
+        os.close(child)
+        self.seen = b""
+
+    def read_until(self, text, seconds):
+        """Until `text` has come since the last call, or, with None, until the program has ended."""
+        start = len(self.seen)
+        deadline = time.monotonic() + seconds
+        while text is None or text not in self.seen[start:]:
+            expect(time.monotonic() < deadline, f"{text!r} did not come within {seconds} s; the last was {self.seen[-300:]!r}")
+            if not select.select([self.parent], [], [], 1)[0]:
+                continue
+            try:
+                part = os.read(self.parent, 65536)
+            except OSError:  # EIO: the other side is closed
+                part = b""
+            if not part:
+                expect(text is None, f"the program ended before {text!r}; the last was {self.seen[-300:]!r}")
+                break
+            self.seen += part
+
+    def type(self, text):
+        os.write(self.parent, text)
+
+    def end(self, seconds):
+        """Reads to the end; returns the exit status."""
+        self.read_until(None, seconds)
+        os.close(self.parent)
+        return self.process.wait()
 
 
 class Runner:

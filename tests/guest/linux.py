@@ -1,12 +1,8 @@
 """Linux guests: Debian's kernel as it is, with the programs of guest-images/linux (tools/linux-guest makes both)."""
-import os
-import pty
-import select
 import shutil
-import subprocess
 import time
 
-from harness import BUILD, DAMAGED, GUEST_FAILED, OK, USAGE, Skip, Test, compared, expect, one_sentence, report_of
+from harness import BUILD, DAMAGED, GUEST_FAILED, OK, USAGE, Skip, Terminal, Test, expect, one_sentence, replay_alike, report_of
 
 GUEST = BUILD / "guest-images" / "linux"
 # Guest seconds in one of the lab's: with more, most of its time would go into the kernel's timer tick.
@@ -31,16 +27,6 @@ def words_for(bench, run, vcpus, *more):
     return ["--kernel", kernel, "--initrd", initrd, "--append", f"{QUIET} {run}", "--vcpus", vcpus, "--pace", PACE, *more]
 
 
-def replay(bench, folder, report, console, times=1):
-    for _ in range(times):
-        done = bench.reprise("replay", "--json", folder, timeout=SECONDS)
-        expect(done.status == OK, f"replay ends with {done.status}", done)
-        again = report_of(done)
-        expect(again["verb"] == "replayed, identical", f"replay says {again['verb']!r}", done)
-        expect(compared(again) == compared(report), f"replay differs: {compared(again)} instead of {compared(report)}", done)
-        expect(done.err == console, "the replay's console differs", done)
-
-
 def mix(name, run, vcpus, replays):
     def test(bench):
         folder = bench.folder / "recording"
@@ -51,7 +37,8 @@ def mix(name, run, vcpus, replays):
         report = report_of(done)
         verified = bench.reprise("verify", folder)
         expect(verified.status == OK, "verify does not pass", verified)
-        replay(bench, folder, report, done.err, replays)
+        for _ in range(replays):
+            replay_alike(bench, folder, report, done.err, SECONDS)
         stops = sum(vcpu["stops"] for vcpu in report["vcpus"])
         spins = sum(vcpu["spins"] for vcpu in report["vcpus"])
         expect("spin" not in run and run != "run=all" or vcpus == 1 or spins > 0, "no spin-wait had to be stopped", done)
@@ -60,56 +47,20 @@ def mix(name, run, vcpus, replays):
     return Test(f"linux/{name}-{vcpus}", test)
 
 
-class Terminal:
-    """A program at a pseudo-terminal."""
-
-    def __init__(self, words):
-        self.parent, child = pty.openpty()
-        self.process = subprocess.Popen([str(word) for word in words], stdin=child, stdout=child, stderr=child)
-        os.close(child)
-        self.seen = b""
-
-    def read_until(self, text, seconds=SECONDS):
-        """Until `text` has come since the last call, or, with None, until the program has ended."""
-        start = len(self.seen)
-        deadline = time.monotonic() + seconds
-        while text is None or text not in self.seen[start:]:
-            expect(time.monotonic() < deadline, f"{text!r} did not come within {seconds} s; the last was {self.seen[-300:]!r}")
-            if not select.select([self.parent], [], [], 1)[0]:
-                continue
-            try:
-                part = os.read(self.parent, 65536)
-            except OSError:  # EIO: the other side is closed
-                part = b""
-            if not part:
-                expect(text is None, f"the program ended before {text!r}; the last was {self.seen[-300:]!r}")
-                break
-            self.seen += part
-        return self.seen[start:]
-
-    def type(self, text):
-        os.write(self.parent, text)
-
-    def end(self):
-        self.read_until(None)
-        os.close(self.parent)
-        return self.process.wait()
-
-
 def session(bench):
     """A person types at the guest's shell while it is recorded, and the replay shows the same session."""
     folder = bench.folder / "recording"
     terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "run=shell", 2, "-o", folder)])
-    terminal.read_until(b"/ # ")
+    terminal.read_until(b"/ # ", SECONDS)
     terminal.type(b"echo $((6 * 7)) on $(nproc) CPUs\r")
-    terminal.read_until(b"42 on 2 CPUs")
+    terminal.read_until(b"42 on 2 CPUs", SECONDS)
     terminal.type(b"sleep 100\r")
-    terminal.read_until(b"sleep 100")
+    terminal.read_until(b"sleep 100", SECONDS)
     time.sleep(1)
     terminal.type(b"\x03")  # to the guest: its shell gets SIGINT
-    terminal.read_until(b"/ # ")
+    terminal.read_until(b"/ # ", SECONDS)
     terminal.type(b"exit\r")
-    status = terminal.end()
+    status = terminal.end(SECONDS)
     expect(status == OK, f"record ends with {status}: {terminal.seen[-300:]!r}")
     done = bench.reprise("replay", folder, timeout=SECONDS)
     expect(done.status == OK, "the session does not replay", done)
@@ -120,9 +71,9 @@ def escape(bench):
     """Ctrl-] ends the recording; what was recorded replays."""
     folder = bench.folder / "recording"
     terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "run=shell", 1, "-o", folder)])
-    terminal.read_until(b"/ # ")
+    terminal.read_until(b"/ # ", SECONDS)
     terminal.type(b"\x1d")
-    status = terminal.end()
+    status = terminal.end(SECONDS)
     expect(status == OK and b"interrupted" in terminal.seen, f"exit status {status}: {terminal.seen[-300:]!r}")
     done = bench.reprise("replay", folder, timeout=SECONDS)
     expect(done.status == OK and done.out.endswith(b"/ # "), "what was recorded does not replay", done)
@@ -132,9 +83,9 @@ def killed(bench):
     """kill -9 while the kernel boots: the prefix verifies and replays."""
     folder = bench.folder / "recording"
     terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "run=all", 2, "-o", folder)])
-    terminal.read_until(b"race expected")
+    terminal.read_until(b"race expected", SECONDS)
     terminal.process.kill()
-    terminal.end()
+    terminal.end(SECONDS)
     for verb in ("verify", "replay"):
         done = bench.reprise(verb, folder, timeout=SECONDS)
         expect(done.status == OK, f"{verb} of the prefix ends with {done.status}", done)
@@ -147,7 +98,7 @@ def panics(bench):
     done = bench.reprise("record", "--json", "--kernel", kernel, "--append", QUIET, "--vcpus", 2, "--pace", PACE, "-o", folder, timeout=SECONDS)
     expect(done.status == GUEST_FAILED and report_of(done)["guest_status"] == 1, f"record ends with {done.status}", done)
     expect(b"Kernel panic" in done.err, "no panic on the console", done)
-    replay(bench, folder, report_of(done), done.err)
+    replay_alike(bench, folder, report_of(done), done.err, SECONDS)
 
 
 def refused(name, pattern, status, change):

@@ -1,34 +1,15 @@
 """What a person at a terminal sees: the guest's lines whole, a line of progress under them, and nothing of it left at the end."""
-import os
-import pty
 import re
-import select
 import subprocess
-import time
 
-from harness import Test, expect
+from harness import Terminal, Test, expect
 
 
 def at_a_terminal(bench, *words):
     """Runs reprise with a pseudo-terminal as its output; (exit status, all that was written)."""
-    parent, child = pty.openpty()
-    process = subprocess.Popen([bench.installation.reprise, *words], stdin=subprocess.DEVNULL, stdout=child, stderr=child)
-    os.close(child)
-    written = b""
-    deadline = time.monotonic() + bench.timeout
-    while True:
-        expect(time.monotonic() < deadline, "no end")
-        if not select.select([parent], [], [], 1)[0]:
-            continue
-        try:
-            part = os.read(parent, 65536)
-        except OSError:  # EIO: the other side is closed
-            break
-        if not part:
-            break
-        written += part
-    os.close(parent)
-    return process.wait(), written.decode()
+    terminal = Terminal([bench.installation.reprise, *words], stdin=subprocess.DEVNULL)
+    status = terminal.end(bench.timeout)
+    return status, terminal.seen.decode()
 
 
 def shown(written):

@@ -8,13 +8,6 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "guest structures are copied as they are");
 
-constexpr uint64_t kAddressLimit = 1ull << 36;  // what every x86-64 processor can address (SDM vol. 1, 3.3.1)
-
-template <typename... Args>
-tl::unexpected<Error> bad_image(fmt::format_string<Args...> format, Args&&... args) {
-  return fail(ErrorCode::kBadImage, format, std::forward<Args>(args)...);
-}
-
 Result<Segment> read_segment(Bytes elf, const Elf64_Phdr& header) {
   const auto data = slice(elf, header.p_offset, header.p_filesz);
   if (!data)

@@ -18,6 +18,13 @@ namespace reprise::vmm {
 
 using Bytes = std::span<const uint8_t>;
 
+inline constexpr uint64_t kAddressLimit = 1ull << 36;  // what every x86-64 processor can address (SDM vol. 1, 3.3.1)
+
+template <typename... Args>
+tl::unexpected<Error> bad_image(fmt::format_string<Args...> format, Args&&... args) {
+  return fail(ErrorCode::kBadImage, format, std::forward<Args>(args)...);
+}
+
 // [offset, offset + size) of `bytes`, if it is all there.
 std::optional<Bytes> slice(Bytes bytes, uint64_t offset, uint64_t size);
 

@@ -20,10 +20,10 @@ class Kernel {
     TRY_ASSIGN(const Elf64_Ehdr header, read_elf_header(elf));
     TRY_ASSIGN(kernel.programs_, read_program_headers(elf, header));
     if (header.e_shnum == 0 || header.e_shentsize != sizeof(Elf64_Shdr))
-      return fail(ErrorCode::kBadImage, "the kernel has no section headers: nothing says where its instructions are");
+      return bad_image("the kernel has no section headers: nothing says where its instructions are");
     for (uint64_t i = 0; i < header.e_shnum; ++i) {
       const auto table = slice(elf, header.e_shoff, (i + 1) * sizeof(Elf64_Shdr));
-      if (!table) return fail(ErrorCode::kBadImage, "the kernel is truncated: its section headers are missing");
+      if (!table) return bad_image("the kernel is truncated: its section headers are missing");
       const auto section = *get<Elf64_Shdr>(*table, i * sizeof(Elf64_Shdr));
       if (section.sh_type == SHT_PROGBITS && (section.sh_flags & SHF_ALLOC) != 0) kernel.sections_.push_back(section);
     }

@@ -110,7 +110,7 @@ Result<uint64_t> place_initrd(const LinuxGuest& guest, uint64_t kernel_end) {
   // Room for what is unpacked is the kernel's own business: it says so and panics.
   const uint64_t begin = (kernel_end + kPageSize - 1) & ~(kPageSize - 1);
   if (guest.initrd.size() > end - begin)
-    return fail(ErrorCode::kBadImage, "kernel ({} MiB) and initrd ({} MiB) do not fit into {} MiB of memory: use --memory", kernel_end / kMiB,
+    return bad_image("kernel ({} MiB) and initrd ({} MiB) do not fit into {} MiB of memory: use --memory", kernel_end / kMiB,
                 guest.initrd.size() / kMiB, guest.memory_bytes / kMiB);
   return (end - guest.initrd.size()) & ~(kPageSize - 1);
 }
@@ -135,12 +135,12 @@ Result<LoadedLinux> load_linux(const LinuxGuest& guest, std::span<uint8_t> ram) 
   const Segment& last = segments.back();
   const uint64_t kernel_end = last.address.raw + last.memory_bytes;
   if (kernel_end > std::min(guest.memory_bytes, kLowRamEnd))
-    return fail(ErrorCode::kBadImage, "the kernel needs {} MiB, the machine has {} MiB: use --memory", (kernel_end + kMiB - 1) / kMiB,
+    return bad_image("the kernel needs {} MiB, the machine has {} MiB: use --memory", (kernel_end + kMiB - 1) / kMiB,
                 guest.memory_bytes / kMiB);
   const bool inside = std::ranges::any_of(segments, [&](const Segment& segment) {
     return header.e_entry >= segment.address.raw && header.e_entry - segment.address.raw < segment.data.size();
   });
-  if (!inside) return fail(ErrorCode::kBadImage, "the kernel's entry point {:#x} is not in anything loaded: is it a Linux kernel?", header.e_entry);
+  if (!inside) return bad_image("the kernel's entry point {:#x} is not in anything loaded: is it a Linux kernel?", header.e_entry);
   TRY_ASSIGN(const uint64_t initrd, place_initrd(guest, kernel_end));
 
   write_segments(segments, ram);

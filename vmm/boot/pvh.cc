@@ -19,7 +19,6 @@ constexpr uint32_t kPvhEntryNote = 18;  // XEN_ELFNOTE_PHYS32_ENTRY, xen/include
 constexpr uint32_t kRepriseNote = 1;
 constexpr uint32_t kRepriseVersion = 1;
 constexpr uint32_t kSafepointsFlag = 1;
-constexpr uint64_t kAddressLimit = 1ull << 36;  // what every x86-64 processor can address (SDM vol. 1, 3.3.1)
 constexpr uint64_t kMiB = 1ull << 20;
 
 // xen/include/public/arch-x86/hvm/start_info.h, version 1.
@@ -72,11 +71,6 @@ static_assert(kStartInfoAddress.raw + sizeof(StartInfo) <= kMemoryMapAddress.raw
 static_assert(kMemoryMapAddress.raw + 3 * sizeof(MemoryMapEntry) <= kCommandLineAddress.raw);
 static_assert(kMaxRamBytes <= kIoApicBase && kMaxRamBytes <= kHpetBase && kMaxRamBytes <= kLocalApicBase);
 static_assert(kAddressLimit <= UINT64_MAX / 2);
-
-template <typename... Args>
-tl::unexpected<Error> bad_image(fmt::format_string<Args...> format, Args&&... args) {
-  return fail(ErrorCode::kBadImage, format, std::forward<Args>(args)...);
-}
 
 bool is_page_aligned(uint64_t address) {
   return address % kPageSize == 0;

@@ -228,6 +228,19 @@ Status KvmVcpu::set_guest_debug(const kvm_guest_debug& debug) {
   return call(fd_.get(), KVM_SET_GUEST_DEBUG, &debug, "KVM_SET_GUEST_DEBUG");
 }
 
+Status KvmVcpu::step() {
+  kvm_guest_debug debug{};
+  debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+  TRY(set_guest_debug(debug));
+  ExitKind exit = ExitKind::kInterrupted;
+  while (exit == ExitKind::kInterrupted) {
+    TRY_ASSIGN(exit, run());
+  }
+  TRY(set_guest_debug({}));
+  if (exit == ExitKind::kDebug) return {};
+  return fail(ErrorCode::kHost, "a single step ended in another way (KVM exit reason {})", shared().exit_reason);
+}
+
 Status KvmVcpu::interrupt(uint8_t vector) {
   kvm_interrupt irq{};
   irq.irq = vector;

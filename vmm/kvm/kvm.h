@@ -88,6 +88,9 @@ class KvmVcpu {
   Status set_cpuid(std::span<const kvm_cpuid_entry2> entries);
   // KVM_SET_GUEST_DEBUG (4.87).
   Status set_guest_debug(const kvm_guest_debug& debug);
+  // Carries out one instruction, however often the host interrupts. The instruction must not exit by itself, nor save its flags, which
+  // would show that it was stepped. Errors: kHost, also where it ended in another way.
+  Status step();
   // KVM_INTERRUPT (4.16): queues an external interrupt, taken when the guest's IF and shadow allow.
   Status interrupt(uint8_t vector);
   Status nmi();
