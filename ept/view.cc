@@ -46,6 +46,21 @@ Status View::revoke(PageNumber page, Right left) {
   return {};
 }
 
+Status View::restore(std::span<const uint8_t> rights) {
+  REPRISE_CHECK(rights.size() == rights_.size());
+  for (size_t first = 0; first < rights.size();) {
+    const uint8_t from = rights_[first];
+    const uint8_t to = rights[first];
+    size_t end = first + 1;
+    while (end < rights.size() && rights_[end] == from && rights[end] == to && !is_token(PageNumber(end))) ++end;
+    if (from != to && !is_token(PageNumber(first)) && mapper_ != nullptr)
+      TRY(mapper_->set(PageNumber(first), end - first, static_cast<Right>(from), static_cast<Right>(to)));
+    std::fill(rights_.begin() + static_cast<ptrdiff_t>(first), rights_.begin() + static_cast<ptrdiff_t>(end), to);
+    first = end;
+  }
+  return {};
+}
+
 Status View::refresh(PageNumber page) {
   if (is_token(page) || is_exempt(page) || mapper_ == nullptr) return {};
   const Right now = right(page);

@@ -32,6 +32,10 @@ class View {
   Status revoke(PageNumber page, Right left);
   // KVM faulted on a page that this view grants: the host took its mapping away (reclaim, migration). Maps it again.
   Status refresh(PageNumber page);
+  // All rights, as restore() takes them back: for checkpoints.
+  [[nodiscard]] std::span<const uint8_t> rights() const { return rights_; }
+  // Requires: rights that this view once had. Errors: kHost.
+  Status restore(std::span<const uint8_t> rights);
   // A page that is backed apart in this view (private to the vCPU): always writable, never revoked.
   void exempt(PageNumber page) { rights_[page.raw] = kExempt; }
   [[nodiscard]] bool is_exempt(PageNumber page) const { return page.raw < rights_.size() && rights_[page.raw] == kExempt; }

@@ -31,6 +31,7 @@ Result<std::unique_ptr<BlockReader>> BlockReader::open(const std::filesystem::pa
 void BlockReader::seek(uint64_t offset, uint32_t number) {
   offset_ = offset;
   number_ = number;
+  torn_ = offset < kLogHeaderBytes;  // a log without a header has no blocks
 }
 
 tl::unexpected<Error> BlockReader::damaged(const std::string& what) const {

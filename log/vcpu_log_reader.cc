@@ -24,8 +24,22 @@ Status VcpuLogReader::fill() {
   return read;
 }
 
+Status VcpuLogReader::seek(const LogCursor& cursor) {
+  if (error_) return tl::unexpected(*error_);
+  blocks_->seek(cursor.offset, cursor.block);
+  at_end_ = false;
+  ended_ = cursor.ended;
+  events_.clear();
+  next_ = block_offset_ = 0;
+  TRY(fill());
+  next_ = cursor.event;
+  return {};
+}
+
 Status VcpuLogReader::read_block() {
   next_ = 0;
+  block_offset_ = blocks_->offset();
+  block_number_ = blocks_->next_number();
   TRY_ASSIGN(const bool more, blocks_->next(events_));
   if (!more) {
     at_end_ = true;

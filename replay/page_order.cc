@@ -89,4 +89,20 @@ void PageOrder::abort() {
   wake();
 }
 
+PageOrderState PageOrder::save() const {
+  PageOrderState state;
+  state.versions.assign(versions_.get(), versions_.get() + page_count_);
+  state.exclusive_tickets.assign(exclusive_tickets_.get(), exclusive_tickets_.get() + page_count_);
+  state.ticket_sum = ticket_sum();
+  state.tickets_counted = tickets_counted();
+  return state;
+}
+
+void PageOrder::restore(const PageOrderState& state) {
+  std::ranges::copy(state.versions, versions_.get());
+  std::ranges::copy(state.exclusive_tickets, exclusive_tickets_.get());
+  ticket_sum_.store(state.ticket_sum, std::memory_order_relaxed);
+  tickets_counted_.store(state.tickets_counted, std::memory_order_relaxed);
+}
+
 }  // namespace reprise::replay

@@ -13,6 +13,13 @@
 
 namespace reprise::replay {
 
+// What a PageOrder has counted.
+struct PageOrderState {
+  std::vector<uint32_t> versions;
+  std::vector<uint64_t> exclusive_tickets;
+  uint64_t ticket_sum = 0, tickets_counted = 0;
+};
+
 // A page's version counts its transitions. Whoever gains a page waits until as many transitions have happened as in the
 // recording; whoever loses one just counts on. That is enough: while a page is held for writing nobody but its holder can make
 // the next transition, and transitions of readers among themselves commute.
@@ -48,6 +55,10 @@ class PageOrder {
   // Sum over all tickets counted of a hash of each: equal sums mean equal sets, but for chance (2^-64).
   [[nodiscard]] uint64_t ticket_sum() const { return ticket_sum_.load(std::memory_order_relaxed); }
   static uint64_t ticket_hash(Ticket ticket);
+
+  // For vCPUs that run one at a time: nobody may wait.
+  [[nodiscard]] PageOrderState save() const;
+  void restore(const PageOrderState& state);
 
  private:
   [[nodiscard]] bool ready(std::span<const log::PageStep> steps) const;

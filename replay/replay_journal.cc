@@ -18,9 +18,9 @@ std::string describe(std::span<const ept::PageRight> needed) {
 
 }  // namespace
 
-ReplayJournal::ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, ept::View& view,
+ReplayJournal::ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, TotalOrder* total, ept::View& view,
                              uint64_t digest_every)
-    : vcpu_(vcpu), reader_(std::move(reader)), order_(order), view_(view), digest_every_(digest_every) {}
+    : vcpu_(vcpu), reader_(std::move(reader)), order_(order), total_(total), view_(view), digest_every_(digest_every) {}
 
 ReplayJournal::~ReplayJournal() = default;
 
@@ -63,6 +63,7 @@ Result<std::optional<vmm::AsyncEvent>> ReplayJournal::next_async() {
     if (log_ended_) return vmm::AsyncEvent(vmm::Leave{});
     if (event == nullptr) return std::optional<vmm::AsyncEvent>();
     if (const auto* loss = std::get_if<log::Loss>(&event->what)) {
+      if (!is_due(loss->ticket)) return vmm::AsyncEvent(vmm::Later{});
       TRY(lose(*loss));
       continue;
     }
@@ -102,7 +103,24 @@ Ticks ReplayJournal::next_stop() {
   // Errors and the end of the log show at the next position: stop at once to get there.
   if (!event || *event == nullptr) return Ticks(0);
   const Position& next = (*event)->position;
-  return next.stops == at().stops ? next.ticks : vmm::Clock::kNever;
+  Ticks stop = next.stops == at().stops ? next.ticks : vmm::Clock::kNever;
+  if (pause_.has_value() && pause_->stops == at().stops) stop = std::min(stop, pause_->ticks);
+  return stop;
+}
+
+ReplayJournalState ReplayJournal::save() const {
+  return {reader_.cursor(), at(), inputs(), log_ended_, stuck_, events_, recent_};
+}
+
+Status ReplayJournal::restore(const ReplayJournalState& state) {
+  TRY(reader_.seek(state.cursor));
+  arrive(state.at);
+  set_inputs(state.inputs);
+  log_ended_ = state.log_ended;
+  stuck_ = state.stuck;
+  events_ = state.events;
+  recent_ = state.recent;
+  return {};
 }
 
 Status ReplayJournal::lose(const log::Loss& loss) {
@@ -110,10 +128,17 @@ Status ReplayJournal::lose(const log::Loss& loss) {
   if (view_.right(loss.page.page) <= loss.left) return diverge("does not have that right on the page");
   TRY(view_.revoke(loss.page.page, loss.left));
   if (!order_.advance(loss.page, loss.ticket, false)) return diverge("finds that a later ticket had the page already");
-  order_.count(loss.ticket);
-  note_async(loss.ticket.raw);
+  took(loss.ticket);
   return consume();
 }
+
+void ReplayJournal::took(Ticket ticket) {
+  order_.count(ticket);
+  if (total_ != nullptr) total_->take();
+  note_async(ticket.raw);
+}
+
+bool ReplayJournal::others_first() const { return total_ != nullptr && !total_->is_turn_of(vcpu_); }
 
 Result<bool> ReplayJournal::wait_for(std::span<const log::PageStep> steps) {
   switch (order_.wait_for(steps)) {
@@ -136,8 +161,7 @@ Status ReplayJournal::gain(const log::Gain& gain) {
   for (const auto& step : gain.pages)
     if (!order_.advance(step, gain.ticket, gain.right == Right::kWrite))
       return diverge("finds that a later ticket had the page already");
-  order_.count(gain.ticket);
-  note_async(gain.ticket.raw);
+  took(gain.ticket);
   return consume();
 }
 
@@ -146,25 +170,26 @@ bool ReplayJournal::covered(std::span<const ept::PageRight> needed) const {
                      [this](const ept::PageRight& need) { return view_.allows(need.page, need.right); });
 }
 
-Result<bool> ReplayJournal::acquire(std::span<const ept::PageRight> needed, bool /*again*/) {
+Result<vmm::Acquired> ReplayJournal::acquire(std::span<const ept::PageRight> needed, bool /*again*/) {
   bool progress = false;
   for (;;) {
     TRY_ASSIGN(const log::Event* const event, due());
-    if (log_ended_) return progress;
-    const bool is_gain = event != nullptr && std::holds_alternative<log::Gain>(event->what);
-    if (progress && !is_gain) return true;
+    if (log_ended_) return progress ? vmm::Acquired::kGranted : vmm::Acquired::kStopping;
+    const auto* wanted = event == nullptr ? nullptr : std::get_if<log::Gain>(&event->what);
+    if (progress && wanted == nullptr) return vmm::Acquired::kGranted;
     if (event == nullptr) return diverge("needs " + describe(needed));
     if (const auto* loss = std::get_if<log::Loss>(&event->what)) {
+      if (!is_due(loss->ticket)) return vmm::Acquired::kLater;
       TRY(lose(*loss));
       continue;
     }
-    if (std::holds_alternative<log::End>(event->what)) return false;
-    if (!is_gain) return diverge("needs " + describe(needed));
-    const auto& wanted = std::get<log::Gain>(event->what);
-    TRY(check_pages(wanted.pages));
-    TRY_ASSIGN(const bool due_now, wait_for(wanted.pages));
-    if (!due_now) return false;
-    TRY(gain(wanted));
+    if (std::holds_alternative<log::End>(event->what)) return vmm::Acquired::kStopping;
+    if (wanted == nullptr) return diverge("needs " + describe(needed));
+    if (!is_due(wanted->ticket)) return vmm::Acquired::kLater;
+    TRY(check_pages(wanted->pages));
+    TRY_ASSIGN(const bool due_now, wait_for(wanted->pages));
+    if (!due_now) return vmm::Acquired::kStopping;
+    TRY(gain(*wanted));
     progress = true;
   }
 }

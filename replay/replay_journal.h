@@ -8,15 +8,26 @@
 #include "log/vcpu_log_reader.h"
 #include "replay/divergence.h"
 #include "replay/page_order.h"
+#include "replay/total_order.h"
 #include "vmm/journal.h"
 
 namespace reprise::replay {
 
+// Where a journal is in its log.
+struct ReplayJournalState {
+  log::LogCursor cursor;
+  Position at;
+  uint64_t inputs = 0;
+  bool log_ended = false, stuck = false;
+  uint64_t events = 0;
+  std::deque<log::Event> recent;
+};
+
 // Threads: confined to the vCPU's thread.
 class ReplayJournal final : public vmm::Journal {
  public:
-  // `digest_every`: k of the manifest. References outlive the journal.
-  ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, ept::View& view, uint64_t digest_every);
+  // `digest_every`: k of the manifest. `total`: null for vCPUs that run in parallel. References outlive the journal.
+  ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, TotalOrder* total, ept::View& view, uint64_t digest_every);
   ~ReplayJournal() override;
 
   Result<std::optional<vmm::AsyncEvent>> next_async() override;
@@ -27,7 +38,8 @@ class ReplayJournal final : public vmm::Journal {
   [[nodiscard]] bool may_stop_spin() const override { return false; }
   Result<std::optional<log::Spin>> next_spin() override;
   Status stopped_spin(const log::Spin& spin) override;
-  Result<bool> acquire(std::span<const ept::PageRight> needed, bool again) override;
+  Result<vmm::Acquired> acquire(std::span<const ept::PageRight> needed, bool again) override;
+  [[nodiscard]] bool others_first() const override;
   Status stopped(uint64_t registers) override;
   Status ended(uint64_t registers) override;
   Result<uint64_t> value(log::Source source) override;
@@ -39,11 +51,19 @@ class ReplayJournal final : public vmm::Journal {
   [[nodiscard]] bool log_ended() const { return log_ended_; }
   [[nodiscard]] bool stuck() const { return stuck_; }
   [[nodiscard]] uint64_t events() const { return events_; }
+  // Stops the vCPU at this position (its stops and, with a clock that ticks, its ticks) to be looked at, as the log would; nothing: not any more.
+  void pause_at(std::optional<Position> position) { pause_ = position; }
+
+  [[nodiscard]] ReplayJournalState save() const;
+  // Errors: kDamaged.
+  Status restore(const ReplayJournalState& state);
 
  private:
   // The next event if it belongs to this position, else null. Sets log_ended_ at the end of the log.
   Result<const log::Event*> due();
   Status consume();
+  [[nodiscard]] bool is_due(Ticket ticket) const { return total_ == nullptr || total_->is_due(ticket); }
+  void took(Ticket ticket);
   Status lose(const log::Loss& loss);
   Status gain(const log::Gain& gain);
   Result<bool> wait_for(std::span<const log::PageStep> steps);
@@ -54,6 +74,8 @@ class ReplayJournal final : public vmm::Journal {
   VcpuId vcpu_;
   log::VcpuLogReader reader_;
   PageOrder& order_;
+  TotalOrder* total_;
+  std::optional<Position> pause_;
   ept::View& view_;
   uint64_t digest_every_;
   bool log_ended_ = false;

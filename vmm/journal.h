@@ -28,7 +28,16 @@ struct MachineStop {
 
 // The machine is stopping: the vCPU executes nothing any more.
 struct Leave {};
-using AsyncEvent = std::variant<log::ApicMessage, Leave>;
+// Another vCPU comes first (replay/total_order.h): the vCPU stands still, and asks again when it is its turn.
+struct Later {};
+using AsyncEvent = std::variant<log::ApicMessage, Leave, Later>;
+
+// What came of asking for pages.
+enum class Acquired {
+  kGranted,
+  kStopping,  // the machine stops here, and the vCPU leaves without the pages
+  kLater,     // another vCPU comes first: the vCPU stands still, and asks again for the same when it is its turn
+};
 
 // One vCPU's journal. Threads: confined to the vCPU's thread.
 class Journal : public ValueSource {
@@ -58,8 +67,9 @@ class Journal : public ValueSource {
   // --- order: who gets a page next ---
   // This vCPU needs `needed` (sorted, each page once, none granted yet): grants them in its view.
   // `again`: the same instruction has asked before and has not retired.
-  // False: the machine stops here, and the vCPU leaves without the pages.
-  virtual Result<bool> acquire(std::span<const ept::PageRight> needed, bool again) = 0;
+  virtual Result<Acquired> acquire(std::span<const ept::PageRight> needed, bool again) = 0;
+  // The vCPU is about to execute: whether others are to come first, so that it stands still here. Asked again before it goes on.
+  [[nodiscard]] virtual bool others_first() const { return false; }
 
   // --- checks ---
   // A deterministic stop is complete; `registers` is the digest of the registers after it.
@@ -84,6 +94,8 @@ class Journal : public ValueSource {
     note_input(what);
   }
   [[nodiscard]] uint64_t with_inputs(uint64_t registers) const { return registers ^ inputs_; }
+  [[nodiscard]] uint64_t inputs() const { return inputs_; }
+  void set_inputs(uint64_t inputs) { inputs_ = inputs; }
 
  private:
   Position at_;

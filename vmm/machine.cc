@@ -49,6 +49,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOp
     return fail(ErrorCode::kHost,
                 "this host's KVM shadows page tables, and a Linux guest's vCPUs share theirs: each would run on stale translations; use a "
                 "host with nested paging (the lab: ./dev lab)");
+  TRY_ASSIGN(machine->msrs_, kvm.state_msrs());
   for (uint32_t i = 0; i < options.vcpus; ++i) TRY(machine->add_cpu(kvm, VcpuId(i)));
   return machine;
 }
@@ -88,10 +89,7 @@ Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
              ViewMemory::create(*memory_, private_, is_unprotected() ? ViewKind::kUnprotected : options_.views, kTokens));
   TRY_ASSIGN(cpu->vm, kvm.create_vm());
   cpu->vm->exit_on_emulation_failure();
-  const uint64_t low = board_ != nullptr ? std::min(cpu->memory->bytes(), kLowRamEnd) : cpu->memory->bytes();
-  TRY(cpu->vm->map(0, Gpa(0), cpu->memory->host_base(), low));
-  if (low < cpu->memory->bytes())
-    TRY(cpu->vm->map(1, Gpa(kHighRamBegin), cpu->memory->host_base() + kHighRamBegin, cpu->memory->bytes() - kHighRamBegin));
+  TRY(map_memory(*cpu, true));
   if (board_ != nullptr) TRY(cpu->vm->answer_msrs());
   TRY_ASSIGN(cpu->kvm, cpu->vm->create_vcpu(id.raw));
   TRY(cpu->kvm->set_cpuid(cpu_model_for(options_.cpuid, id, options_.vcpus)));
@@ -101,6 +99,14 @@ Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
   claim_devices(*cpu);
   cpus_.push_back(std::move(cpu));
   return {};
+}
+
+Status Machine::map_memory(Cpu& cpu, bool present) {
+  const uint64_t all = cpu.memory->bytes();
+  const uint64_t low = board_ != nullptr ? std::min(all, kLowRamEnd) : all;
+  TRY(cpu.vm->map(0, Gpa(0), cpu.memory->host_base(), present ? low : 0));
+  if (low == all) return {};
+  return cpu.vm->map(1, Gpa(kHighRamBegin), cpu.memory->host_base() + kHighRamBegin, present ? all - kHighRamBegin : 0);
 }
 
 void Machine::claim_devices(Cpu& cpu) {
@@ -127,8 +133,7 @@ Status Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
   return {};
 }
 
-Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
-                    const std::function<void(const Error&)>& failed) {
+Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
   ignore_kick_signal();
   for (auto& cpu : cpus_) {
     const bool trapping = note_.has_value() && note_->safepoints;
@@ -145,12 +150,27 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
         .takes_turns = options_.serial,
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs is compared in the replay.
         .access = {.walk_writes = true},
+        .compare_mxcsr = options_.compare_mxcsr,
         .board = board_.get(),
         .patches = board_ != nullptr ? &patches_ : nullptr,
         .own_tables = shared_tables_ ? std::nullopt : std::optional(private_),
     });
     TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(boot_) : cpu->vcpu->reset());
   }
+  return {};
+}
+
+void Machine::run_from_here() {
+  for (auto& cpu : cpus_) {
+    cpu->thread = pthread_self();
+    cpu->clock->attach();
+    cpu->running.store(true, std::memory_order_release);
+  }
+}
+
+Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
+                    const std::function<void(const Error&)>& failed) {
+  TRY(assemble(journals));
   Mutex mutex;
   std::optional<Error> first_error;
   std::vector<std::thread> threads;
@@ -187,6 +207,53 @@ void Machine::nudge() {
     if (stops == cpu->nudged_at_stop && cpu->vcpu->in_guest()) (void)pthread_kill(cpu->thread, kKickSignal);
     cpu->nudged_at_stop = stops;
   }
+}
+
+std::vector<IoHandler*> Machine::shared_devices() const {
+  if (board_ != nullptr) return board_->devices();
+  return {const_cast<Uart16550*>(&uart_)};
+}
+
+bool Machine::can_be_saved() const {
+  return std::ranges::all_of(cpus_, [](const auto& cpu) { return cpu->vcpu->can_be_saved(); });
+}
+
+Result<MachineState> Machine::save() const {
+  MachineState state;
+  for (const auto& cpu : cpus_) {
+    MachineState::Cpu& part = state.cpus.emplace_back();
+    TRY_ASSIGN(part.vcpu, cpu->vcpu->save(msrs_));
+    const auto fw_cfg = cpu->fw_cfg->state_bytes();
+    part.fw_cfg.assign(fw_cfg.begin(), fw_cfg.end());
+    const auto bytes = cpu->memory->private_bytes();
+    part.private_bytes.assign(bytes.begin(), bytes.end());
+    const auto rights = cpu->memory->view().rights();
+    part.rights.assign(rights.begin(), rights.end());
+  }
+  for (const IoHandler* device : shared_devices()) {
+    const auto bytes = device->state_bytes();
+    state.devices.emplace_back(bytes.begin(), bytes.end());
+  }
+  return state;
+}
+
+Status Machine::restore(const MachineState& state) {
+  for (size_t i = 0; i < cpus_.size(); ++i) {
+    Cpu& cpu = *cpus_[i];
+    const MachineState::Cpu& part = state.cpus[i];
+    std::ranges::copy(part.private_bytes, cpu.memory->private_bytes().begin());
+    // Page tables have changed behind the back of a KVM that shadows them.
+    if (!shared_tables_) {
+      TRY(map_memory(cpu, false));
+      TRY(map_memory(cpu, true));
+    }
+    TRY(cpu.memory->view().restore(part.rights));
+    TRY(cpu.vcpu->restore(part.vcpu));
+    cpu.fw_cfg->restore_state(part.fw_cfg);
+  }
+  const auto devices = shared_devices();
+  for (size_t i = 0; i < devices.size(); ++i) devices[i]->restore_state(state.devices[i]);
+  return {};
 }
 
 Status Machine::save_memory(const std::filesystem::path& path) const {

@@ -35,6 +35,8 @@ struct MachineOptions {
   std::vector<kvm_cpuid_entry2> cpuid;
   ViewKind views = ViewKind::kUserfault;
   bool serial = false;     // one vCPU executes at a time; views are unprotected then
+  // Digests of registers hold MXCSR. Without, in recordings from when they were taken from KVM_GET_FPU, which gives zero for it.
+  bool compare_mxcsr = true;
   int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
   // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC. Implies `serial`.
   struct Linux {
@@ -42,6 +44,18 @@ struct MachineOptions {
   };
   std::optional<Linux> linux_guest;
   bool free_run = false;   // nothing is recorded: views are unprotected, any image will do
+};
+
+// A machine between two stops of each of its vCPUs, without its RAM and its journals.
+struct MachineState {
+  struct Cpu {
+    VcpuState vcpu;
+    std::vector<std::byte> fw_cfg;
+    std::vector<uint8_t> private_bytes;  // its copy of the private range
+    std::vector<uint8_t> rights;         // of its view
+  };
+  std::vector<Cpu> cpus;
+  std::vector<std::vector<std::byte>> devices;  // those that vCPUs share
 };
 
 // Threads: create and destroy on one thread; run() starts one thread a vCPU and joins them.
@@ -61,6 +75,18 @@ class Machine {
   // Runs all vCPUs, journals[i] being vCPU i's, until each has left. `failed` is called on a vCPU's thread when that vCPU
   // ends with an error; it must make the others stop. Returns the first error. Call once.
   Status run(std::span<const std::unique_ptr<Journal>> journals, const std::function<void(const Error&)>& failed);
+
+  // Instead of run(), for who runs the vCPUs one at a time on one thread: makes them, as they are when the machine starts. Call once.
+  Status assemble(std::span<const std::unique_ptr<Journal>> journals);
+  // The calling thread runs all vCPUs from now on; nudge() interrupts it.
+  void run_from_here();
+  [[nodiscard]] Vcpu& vcpu(VcpuId vcpu) { return *cpus_[vcpu.raw]->vcpu; }
+  [[nodiscard]] bool can_be_saved() const;
+  // Requires: can_be_saved(), after assemble(). Errors: kHost.
+  [[nodiscard]] Result<MachineState> save() const;
+  // RAM is to be put back by the caller, before. Errors: kHost.
+  Status restore(const MachineState& state);
+  [[nodiscard]] GuestMemory& memory() { return *memory_; }
   // Makes vCPUs that pass no safepoint fail. Threads: any, while run() runs.
   void abandon();
   // Interrupts vCPUs that have executed guest code without a stop since the last call, so that they see whether somebody wants them; does
@@ -96,6 +122,8 @@ class Machine {
   Status load_image();
   Status load_kernel(ConsoleSink console);
   void claim_devices(Cpu& cpu);
+  Status map_memory(Cpu& cpu, bool present);
+  [[nodiscard]] std::vector<IoHandler*> shared_devices() const;
   Status add_cpu(const Kvm& kvm, VcpuId id);
   // No view is ever taken a page from.
   [[nodiscard]] bool is_unprotected() const { return options_.free_run || options_.serial; }
@@ -107,6 +135,7 @@ class Machine {
   std::optional<RepriseNote> note_;
   std::unique_ptr<PcBoard> board_;  // of a Linux guest
   KernelPatches patches_;           // in it
+  std::vector<uint32_t> msrs_;      // that checkpoints hold
   BootState boot_;
   std::unique_ptr<GuestMemory> memory_;
   Uart16550 uart_;

@@ -42,10 +42,12 @@ Effects PcBoard::route(const Effects& effects) {
   return routed;
 }
 
-uint64_t PcBoard::digest() const {
+std::vector<IoHandler*> PcBoard::devices() { return {&uart_, &pit_, &rtc_, &power_, &master_, &slave_, &io_apic_}; }
+
+uint64_t PcBoard::digest() {
   XXH3_state_t* state = XXH3_createState();
   XXH3_64bits_reset(state);
-  for (const IoHandler* device : std::initializer_list<const IoHandler*>{&uart_, &pit_, &rtc_, &power_, &master_, &slave_, &io_apic_}) {
+  for (const IoHandler* device : devices()) {
     const auto bytes = device->state_bytes();
     XXH3_64bits_update(state, bytes.data(), bytes.size());
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "vmm/device/acpi_pm.h"
 #include "vmm/device/cmos_rtc.h"
@@ -29,8 +30,10 @@ class PcBoard {
   Effects accept(const log::ApicMessage& message);
   // What the effects of a device come to: lines that were raised become messages for local APICs.
   Effects route(const Effects& effects);
-  // Digest of what all devices remember.
-  [[nodiscard]] uint64_t digest() const;
+  // All devices that remember something.
+  [[nodiscard]] std::vector<IoHandler*> devices();
+  // Digest of what they remember.
+  [[nodiscard]] uint64_t digest();
 
  private:
   Uart16550 uart_;

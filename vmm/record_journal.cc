@@ -59,8 +59,9 @@ Status RecordJournal::stopped_spin(const log::Spin& spin) {
   return {};
 }
 
-Result<bool> RecordJournal::acquire(std::span<const ept::PageRight> needed, bool again) {
-  return crew_.acquire(needed, again);
+Result<Acquired> RecordJournal::acquire(std::span<const ept::PageRight> needed, bool again) {
+  TRY_ASSIGN(const bool granted, crew_.acquire(needed, again));
+  return granted ? Acquired::kGranted : Acquired::kStopping;
 }
 
 Status RecordJournal::stopped(uint64_t registers) {

@@ -28,7 +28,7 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   [[nodiscard]] bool may_stop_spin() const override { return mailbox_.kicked(); }
   Result<std::optional<log::Spin>> next_spin() override { return std::optional<log::Spin>(); }
   Status stopped_spin(const log::Spin& spin) override;
-  Result<bool> acquire(std::span<const ept::PageRight> needed, bool again) override;
+  Result<Acquired> acquire(std::span<const ept::PageRight> needed, bool again) override;
   Status stopped(uint64_t registers) override;
   Status ended(uint64_t registers) override;
   void perform(const Effect& effect) override;

@@ -28,7 +28,7 @@ class ChaoticRecordJournalTest : public ::testing::Test {
                                                ept::PolicyOptions{.hold_ns = 0, .chaos = 7}, nullptr, 0);
     for (uint64_t page = 0; page < kPages; ++page) {
       const ept::PageRight need{PageNumber(page), Right::kWrite};
-      while (!view_.allows(need.page, need.right)) EXPECT_TRUE(journal_->acquire({&need, 1}, true).value());
+      while (!view_.allows(need.page, need.right)) EXPECT_EQ(journal_->acquire({&need, 1}, true).value(), Acquired::kGranted);
     }
   }
 

@@ -130,27 +130,52 @@ void Vcpu::abandon() {
 
 Status Vcpu::run() {
   parts_.clock.attach();
-  while (!leaving_) {
-    if (after_ == After::kPosition) {
-      TRY(take_async());
-      if (leaving_) break;
-      if (must_wait()) {
-        TRY(parts_.journal.wait());
-        continue;
-      }
-      TRY(take_turn());
-      if (leaving_) break;
-      TRY(inject());
-    }
-    TRY(enter());
+  for (;;) {
+    TRY_ASSIGN(const Advance advanced, advance());
+    REPRISE_CHECK(advanced != Advance::kLater);
+    if (advanced == Advance::kLeft) return {};
   }
-  return leave();
 }
 
+Result<Vcpu::Advance> Vcpu::advance() {
+  later_ = false;
+  if (!leaving_) {
+    if (faulting_for_.has_value()) TRY(take_missing(std::vector(*faulting_for_), true));
+    else if (unfinished_.has_value()) TRY(finish_exit());
+    else TRY(go_on());
+  }
+  if (later_) return Advance::kLater;
+  if (!leaving_) return Advance::kOn;
+  if (!left_) TRY(leave());
+  left_ = true;
+  return Advance::kLeft;
+}
+
+Status Vcpu::finish_exit() {
+  counted_ = true;
+  return carry_out(*std::exchange(unfinished_, std::nullopt));
+}
+
+Status Vcpu::go_on() {
+  if (after_ == After::kPosition) {
+    TRY(take_async());
+    if (leaving_ || later_) return {};
+    if (must_wait()) return parts_.journal.wait();
+    TRY(take_turn());
+    if (leaving_ || later_) return {};
+    later_ = parts_.journal.others_first();
+    if (later_) return {};
+    TRY(inject());
+  }
+  return enter();
+}
+
+// False: not granted; the vCPU leaves, or stands still.
 Result<bool> Vcpu::acquire(std::span<const ept::PageRight> needed, bool again) {
-  TRY_ASSIGN(const bool granted, parts_.journal.acquire(needed, again));
-  leaving_ = !granted;
-  return granted;
+  TRY_ASSIGN(const Acquired acquired, parts_.journal.acquire(needed, again));
+  leaving_ = acquired == Acquired::kStopping;
+  later_ = acquired == Acquired::kLater;
+  return acquired == Acquired::kGranted;
 }
 
 // A page or token that may be ours already.
@@ -163,17 +188,16 @@ Result<bool> Vcpu::acquire(PageNumber page, Right right) {
 Status Vcpu::take_async() {
   parts_.journal.arrive(position());
   for (;;) {
+    TRY(tell_board());
+    if (leaving_ || later_) return {};
     TRY_ASSIGN(const auto event, parts_.journal.next_async());
     if (!event.has_value()) return {};
-    if (std::holds_alternative<Leave>(*event)) {
-      leaving_ = true;
-      return {};
-    }
+    leaving_ = std::holds_alternative<Leave>(*event);
+    later_ = std::holds_alternative<Later>(*event);
+    if (leaving_ || later_) return {};
     const auto& message = std::get<log::ApicMessage>(*event);
     if (parts_.board != nullptr && PcBoard::is_for_board(message)) {
-      TRY(take_turn());
-      if (leaving_) return {};
-      TRY(perform(parts_.board->accept(message)));
+      for_board_ = message;
       continue;
     }
     const auto accepted = parts_.apic.accept(message);
@@ -181,6 +205,14 @@ Status Vcpu::take_async() {
     if (accepted.action == LocalApic::Action::kReset) TRY(reset());
     if (accepted.action == LocalApic::Action::kStartup) TRY(startup(message.vector));
   }
+}
+
+// A message for a device waits here for the turn, which all devices go with.
+Status Vcpu::tell_board() {
+  if (!for_board_.has_value()) return {};
+  TRY(take_turn());
+  if (leaving_ || later_) return {};
+  return perform(parts_.board->accept(*std::exchange(for_board_, std::nullopt)));
 }
 
 bool Vcpu::must_wait() {
@@ -216,11 +248,16 @@ Status Vcpu::enter() {
   in_guest_.store(true, std::memory_order_relaxed);
   auto ran = parts_.kvm.run();
   in_guest_.store(false, std::memory_order_relaxed);
-  TRY_ASSIGN(ExitKind exit, std::move(ran));
+  TRY_ASSIGN(const ExitKind exit, std::move(ran));
   if (exit == ExitKind::kInterrupted) return interrupted();
+  return carry_out(exit);
+}
+
+Status Vcpu::carry_out(ExitKind exit) {
   for (;;) {
     TRY_ASSIGN(const bool needs_completion, handle(exit));
-    if (!needs_completion || leaving_) return {};
+    if (later_ && needs_completion) unfinished_ = exit;
+    if (!needs_completion || leaving_ || later_) return {};
     TRY_ASSIGN(const auto next_part, parts_.kvm.complete());
     if (!next_part.has_value()) break;
     exit = *next_part;
@@ -538,13 +575,20 @@ Status Vcpu::handle_fault(bool emulator_gave_up) {
   const bool again = faulting_ == here;
   TRY(end_stop());
   faulting_ = here;
+  return take_missing(needed, again);
+}
+
+Status Vcpu::take_missing(std::vector<ept::PageRight> needed, bool again) {
   TRY(acquire(needed, again));
+  faulting_for_.reset();
+  if (later_) faulting_for_ = std::move(needed);
   // Progress: straight back into the guest; the pages can be lost only after the instruction has retired.
   after_ = After::kFault;
   return {};
 }
 
 void Vcpu::count_stop() {
+  if (std::exchange(counted_, false)) return;
   ++stops_;
   ++statistics_.stops;
   visible_stops_.store(stops_, std::memory_order_relaxed);
@@ -586,12 +630,56 @@ Status Vcpu::guest_error(const std::string& what) {
   return end_stop();
 }
 
-Status Vcpu::leave() {
+Result<uint64_t> Vcpu::digest() {
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
-  TRY_ASSIGN(const kvm_fpu fpu, parts_.kvm.fpu());
-  final_digest_ = digest_vcpu(regs, sregs, fpu, digest_);
+  TRY_ASSIGN(kvm_fpu fpu, parts_.kvm.fpu());
+  if (!parts_.compare_mxcsr) fpu.mxcsr = 0;
+  return digest_vcpu(regs, sregs, fpu, digest_);
+}
+
+Status Vcpu::leave() {
+  TRY_ASSIGN(final_digest_, digest());
   return parts_.journal.ended(final_digest_);
+}
+
+Result<VcpuState> Vcpu::save(std::span<const uint32_t> msrs) {
+  REPRISE_CHECK(can_be_saved());
+  VcpuState state;
+  TRY_ASSIGN(state.kvm, parts_.kvm.save(msrs));
+  state.apic = parts_.apic.state();
+  state.stops = stops_;
+  state.compared_stops = compared_stops_;
+  state.digest = digest_;
+  state.after = static_cast<int>(after_);
+  state.halted = halted_;
+  state.interrupts_enabled = interrupts_enabled_;
+  state.faulting = faulting_;
+  state.faulting_for = faulting_for_;
+  state.for_board = for_board_;
+  state.statistics = statistics_;
+  return state;
+}
+
+// An exit that has begun is dropped with the instruction that made it.
+Status Vcpu::restore(const VcpuState& state) {
+  if (std::exchange(unfinished_, std::nullopt).has_value()) TRY(parts_.kvm.complete());
+  TRY(parts_.kvm.restore(state.kvm));
+  parts_.apic.set_state(state.apic);
+  stops_ = state.stops;
+  visible_stops_.store(stops_, std::memory_order_relaxed);
+  compared_stops_ = state.compared_stops;
+  digest_ = state.digest;
+  after_ = static_cast<After>(state.after);
+  halted_ = state.halted;
+  interrupts_enabled_ = state.interrupts_enabled;
+  faulting_ = state.faulting;
+  faulting_for_ = state.faulting_for;
+  for_board_ = state.for_board;
+  statistics_ = state.statistics;
+  host_retries_ = 0;
+  counted_ = leaving_ = left_ = later_ = false;
+  return {};
 }
 
 }  // namespace reprise::vmm

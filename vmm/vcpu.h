@@ -39,6 +39,7 @@ struct VcpuParts {
   PageNumber first_token;              // tokens follow RAM: the turn, then the shared devices
   bool takes_turns = false;            // serial mode: executes only while it owns the turn
   ept::AccessOptions access;
+  bool compare_mxcsr = true;           // as MachineOptions says
   // The devices of a PC, with their interrupts; none: lines that devices raise lead nowhere. Needs takes_turns: who has the turn has
   // all devices.
   PcBoard* board = nullptr;
@@ -70,6 +71,20 @@ struct VcpuStatistics {
   uint64_t decode_ns = 0;
 };
 
+// A vCPU between two stops, without what belongs to its journal and to its memory.
+struct VcpuState {
+  KvmVcpuState kvm;
+  LocalApicState apic;
+  // As the members of Vcpu of these names.
+  uint64_t stops = 0, compared_stops = 0, digest = 0;
+  int after = 0;
+  bool halted = false, interrupts_enabled = false;
+  std::optional<uint64_t> faulting;
+  std::optional<std::vector<ept::PageRight>> faulting_for;
+  std::optional<log::ApicMessage> for_board;
+  VcpuStatistics statistics;
+};
+
 // Threads: confined to one thread, but for abandon().
 class Vcpu {
  public:
@@ -80,8 +95,22 @@ class Vcpu {
   // Puts another vCPU into the state after INIT: it waits for a STARTUP message.
   Status reset();
 
-  // Runs until the machine stops. Errors: whatever ended the run early; the vCPU cannot be continued then.
+  // Runs until the machine stops. Requires: a journal that never says "later".
+  // Errors: whatever ended the run early; the vCPU cannot be continued then.
   Status run();
+  // One part of run(), for who runs several vCPUs in turns: up to the next stop, or less. Errors: as run().
+  enum class Advance {
+    kOn,     // it went on, and can go on
+    kLater,  // it stands still until other vCPUs have done something
+    kLeft,   // it has left the machine
+  };
+  Result<Advance> advance();
+  // Whether save() is possible: not in the middle of an exit, where KVM holds what nobody can read.
+  [[nodiscard]] bool can_be_saved() const { return !unfinished_.has_value() && !left_; }
+  // Requires: can_be_saved(). Errors: kHost.
+  [[nodiscard]] Result<VcpuState> save(std::span<const uint32_t> msrs);
+  // Of this vCPU, or of an equal one of another machine. Also undoes leaving. Errors: kHost.
+  Status restore(const VcpuState& state);
   // Makes run() fail soon although the guest passes no safepoint; followed by kKickSignal to the vCPU's thread.
   // Threads: any.
   void abandon();
@@ -95,17 +124,23 @@ class Vcpu {
   // The digest of the complete register state. After run().
   [[nodiscard]] uint64_t final_digest() const { return final_digest_; }
   [[nodiscard]] Result<kvm_regs> registers() { return parts_.kvm.registers(); }
+  // Of the complete register state, now. Errors: kHost.
+  [[nodiscard]] Result<uint64_t> digest();
 
  private:
   // Where the vCPU stands: at a position; at a fault whose page it has got; or somewhere that has no name, interrupted by the host.
   enum class After { kPosition, kFault, kNowhere };
 
+  Status go_on();
+  Status finish_exit();
+  Status tell_board();
   Status take_async();
   Status startup(uint8_t vector);
   [[nodiscard]] bool must_wait();
   Status inject();
   Status take_turn();
   Status enter();
+  Status carry_out(ExitKind exit);
   Status interrupted();
   Result<bool> handle(ExitKind exit);
   Status handle_port();
@@ -119,6 +154,7 @@ class Vcpu {
   Status answer_user_fault();
   Status write_cr4();
   Status handle_fault(bool emulator_gave_up);
+  Status take_missing(std::vector<ept::PageRight> needed, bool again);
   Result<ept::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs);
   [[nodiscard]] std::vector<ept::PageRight> missing(const ept::AccessSet& set) const;
   Result<bool> acquire(std::span<const ept::PageRight> needed, bool again);
@@ -141,6 +177,13 @@ class Vcpu {
   After after_ = After::kPosition;
   bool halted_ = false;
   bool leaving_ = false;             // the machine stopped while this vCPU waited for a page
+  bool left_ = false;
+  // The vCPU stands still until it is its turn: at a position; at a fault, with what that needs; or in the middle of an exit, whose handler begins anew.
+  bool later_ = false;
+  std::optional<std::vector<ept::PageRight>> faulting_for_;
+  std::optional<ExitKind> unfinished_;
+  bool counted_ = false;  // the stop that is handled anew
+  std::optional<log::ApicMessage> for_board_;
   bool interrupts_enabled_ = false;  // at the last position
   std::optional<uint64_t> faulting_;  // digest of the registers at the last fault, if nothing retired since
   unsigned host_retries_ = 0;

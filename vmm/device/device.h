@@ -8,10 +8,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <variant>
 #include <vector>
 
+#include "base/check.h"
 #include "base/result.h"
 #include "base/units.h"
 #include "log/event.h"
@@ -89,6 +91,12 @@ class IoHandler {
 
   // Everything that later answers depend on, for digests. Without padding, so equal states are equal bytes.
   [[nodiscard]] virtual std::span<const std::byte> state_bytes() const { return {}; }
+  // Puts back what state_bytes() gave. Requires: as many bytes, from the same device.
+  void restore_state(std::span<const std::byte> bytes) {
+    const auto own = state_bytes();
+    REPRISE_CHECK(own.size() == bytes.size());
+    std::memcpy(const_cast<std::byte*>(own.data()), bytes.data(), bytes.size());  // of *this, which is not const
+  }
 };
 
 }  // namespace reprise::vmm

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -14,15 +15,24 @@ namespace {
 // The flexible-array macro of the kernel's headers adds an empty struct, which has size 1 in C++ and 0 in C: ioctl numbers
 // computed with sizeof are wrong from C++ for exactly these. Given as numbers here, and checked for all others below.
 constexpr unsigned long kGetSupportedCpuid = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x05, 8);
+constexpr unsigned long kGetMsrIndexList = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x02, 4);
+constexpr unsigned long kGetMsrs = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x88, 8);
+constexpr unsigned long kSetMsrs = _IOC(_IOC_WRITE, KVMIO, 0x89, 8);
+constexpr unsigned long kGetXsave = _IOC(_IOC_READ, KVMIO, 0xa4, 4096);
+constexpr unsigned long kSetXsave = _IOC(_IOC_WRITE, KVMIO, 0xa5, 4096);
 constexpr unsigned long kSetCpuid2 = _IOC(_IOC_WRITE, KVMIO, 0x90, 8);
 
 // Sizes of struct as the kernel (C) sees them: arch/x86/include/uapi/asm/kvm.h of Linux 6.1.
 static_assert(_IOC_SIZE(KVM_SET_USER_MEMORY_REGION) == 32);
 static_assert(_IOC_SIZE(KVM_GET_REGS) == 144 && _IOC_SIZE(KVM_SET_REGS) == 144);
 static_assert(_IOC_SIZE(KVM_GET_SREGS) == 312 && _IOC_SIZE(KVM_SET_SREGS) == 312);
-static_assert(_IOC_SIZE(KVM_GET_FPU) == 416 && _IOC_SIZE(KVM_SET_FPU) == 416);
+static_assert(_IOC_SIZE(KVM_SET_FPU) == 416);
 static_assert(_IOC_SIZE(KVM_GET_VCPU_EVENTS) == 64 && _IOC_SIZE(KVM_SET_VCPU_EVENTS) == 64);
 static_assert(_IOC_SIZE(KVM_SET_GUEST_DEBUG) == 72);
+static_assert(_IOC_SIZE(KVM_GET_XCRS) == 392 && _IOC_SIZE(KVM_SET_XCRS) == 392);
+static_assert(_IOC_SIZE(KVM_GET_DEBUGREGS) == 128 && _IOC_SIZE(KVM_SET_DEBUGREGS) == 128);
+static_assert(_IOC_SIZE(KVM_GET_MP_STATE) == 4 && _IOC_SIZE(KVM_SET_MP_STATE) == 4);
+static_assert(sizeof(kvm_msr_entry) == 16);
 static_assert(_IOC_SIZE(KVM_INTERRUPT) == 4);
 static_assert(_IOC_SIZE(KVM_ENABLE_CAP) == 104);
 static_assert(_IOC_SIZE(KVM_X86_SET_MSR_FILTER) == sizeof(kvm_msr_filter));
@@ -199,8 +209,20 @@ Status KvmVcpu::set_special_registers(const kvm_sregs& sregs) {
 }
 
 Result<kvm_fpu> KvmVcpu::fpu() const {
+  std::array<uint8_t, 4096> xsave{};
+  TRY(call(fd_.get(), kGetXsave, xsave.data(), "KVM_GET_XSAVE"));
+  // The legacy region. Source: Intel SDM vol. 1, table 10-2 (layout of FXSAVE's area in 64-bit mode).
   kvm_fpu fpu{};
-  TRY(call(fd_.get(), KVM_GET_FPU, &fpu, "KVM_GET_FPU"));
+  const auto take = [&](auto& field, size_t offset) { std::memcpy(&field, xsave.data() + offset, sizeof field); };
+  take(fpu.fcw, 0);
+  take(fpu.fsw, 2);
+  take(fpu.ftwx, 4);
+  take(fpu.last_opcode, 6);
+  take(fpu.last_ip, 8);
+  take(fpu.last_dp, 16);
+  take(fpu.mxcsr, 24);
+  take(fpu.fpr, 32);
+  take(fpu.xmm, 160);
   return fpu;
 }
 
@@ -248,5 +270,68 @@ Status KvmVcpu::interrupt(uint8_t vector) {
 }
 
 Status KvmVcpu::nmi() { return call(fd_.get(), KVM_NMI, nullptr, "KVM_NMI"); }
+
+Result<std::vector<uint32_t>> Kvm::state_msrs() const {
+  // Counters of time, and KVM's own clocks, which no guest here is shown. Source: Intel SDM vol. 4; Linux kvm_para.h.
+  constexpr std::array<uint32_t, 5> kTime = {0x10, 0x3b, 0xe7, 0xe8, 0x6e0};
+  constexpr uint32_t kParavirtual = 0x4b564d, kHyperV = 0x400000;
+  std::vector<uint32_t> list(1 + 1024);
+  list[0] = static_cast<uint32_t>(list.size() - 1);
+  TRY(call(fd_.get(), kGetMsrIndexList, list.data(), "KVM_GET_MSR_INDEX_LIST"));
+  std::vector<uint32_t> msrs(list.begin() + 1, list.begin() + 1 + list[0]);
+  std::erase_if(msrs, [&](uint32_t msr) {
+    return std::ranges::find(kTime, msr) != kTime.end() || msr >> 8 == kParavirtual || msr >> 8 == kHyperV || msr == 0x11 || msr == 0x12;
+  });
+  return msrs;
+}
+
+// struct kvm_msrs: a count, padding, entries.
+namespace {
+std::vector<uint64_t> msr_request(std::span<const kvm_msr_entry> entries) {
+  std::vector<uint64_t> request(1 + 2 * entries.size());
+  request[0] = entries.size();
+  std::memcpy(request.data() + 1, entries.data(), entries.size_bytes());
+  return request;
+}
+}  // namespace
+
+// MSRs that a host lists and does not give are left out.
+Result<KvmVcpuState> KvmVcpu::save(std::span<const uint32_t> msrs) {
+  KvmVcpuState state;
+  TRY_ASSIGN(state.regs, registers());
+  TRY_ASSIGN(state.sregs, special_registers());
+  TRY(call(fd_.get(), kGetXsave, state.xsave.data(), "KVM_GET_XSAVE"));
+  TRY(call(fd_.get(), KVM_GET_XCRS, &state.xcrs, "KVM_GET_XCRS"));
+  TRY(call(fd_.get(), KVM_GET_DEBUGREGS, &state.debugregs, "KVM_GET_DEBUGREGS"));
+  TRY_ASSIGN(state.events, events());
+  TRY(call(fd_.get(), KVM_GET_MP_STATE, &state.mp_state, "KVM_GET_MP_STATE"));
+  std::vector<kvm_msr_entry> wanted;
+  for (const uint32_t msr : msrs) wanted.push_back({.index = msr, .reserved = 0, .data = 0});
+  for (size_t first = 0; first < wanted.size();) {
+    auto request = msr_request(std::span(wanted).subspan(first));
+    const int got = ::ioctl(fd_.get(), kGetMsrs, request.data());
+    if (got < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_GET_MSRS");
+    const auto* entries = reinterpret_cast<const kvm_msr_entry*>(request.data() + 1);
+    state.msrs.insert(state.msrs.end(), entries, entries + got);
+    first += static_cast<size_t>(got) + 1;  // the one behind those that were given cannot be
+  }
+  return state;
+}
+
+Status KvmVcpu::restore(const KvmVcpuState& state) {
+  TRY(set_special_registers(state.sregs));
+  TRY(set_registers(state.regs));
+  TRY(call(fd_.get(), KVM_SET_XCRS, &state.xcrs, "KVM_SET_XCRS"));
+  TRY(call(fd_.get(), kSetXsave, state.xsave.data(), "KVM_SET_XSAVE"));
+  TRY(call(fd_.get(), KVM_SET_DEBUGREGS, &state.debugregs, "KVM_SET_DEBUGREGS"));
+  for (size_t first = 0; first < state.msrs.size();) {
+    auto request = msr_request(std::span(state.msrs).subspan(first));
+    const int done = ::ioctl(fd_.get(), kSetMsrs, request.data());
+    if (done < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_SET_MSRS");
+    first += static_cast<size_t>(done) + 1;  // one that can only be read
+  }
+  TRY(set_events(state.events));
+  return call(fd_.get(), KVM_SET_MP_STATE, &state.mp_state, "KVM_SET_MP_STATE");
+}
 
 }  // namespace reprise::vmm

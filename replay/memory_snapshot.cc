@@ -1,0 +1,44 @@
+#include "replay/memory_snapshot.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace reprise::replay {
+
+Result<MemorySnapshot> MemorySnapshot::take(const vmm::GuestMemory& memory, const MemorySnapshot* before) {
+  MemorySnapshot snapshot;
+  snapshot.pages_.resize(memory.pages());
+  TRY(memory.for_each_used_page([&](PageNumber number, std::span<const uint8_t> bytes) {
+    const auto old = before == nullptr ? nullptr : before->pages_[number.raw];
+    if (old != nullptr && std::ranges::equal(*old, bytes)) {
+      snapshot.pages_[number.raw] = old;
+      return;
+    }
+    auto page = std::make_shared<Page>();
+    std::ranges::copy(bytes, page->begin());
+    snapshot.pages_[number.raw] = std::move(page);
+    ++snapshot.own_pages_;
+  }));
+  return snapshot;
+}
+
+Status MemorySnapshot::put_back(vmm::GuestMemory& memory) const {
+  const auto ram = memory.ram();
+  const auto page_at = [&](size_t number) { return ram.subspan(number * kPageSize, kPageSize); };
+  size_t next = 0;  // pages below are as they should be
+  const auto fill_to = [&](size_t end) {
+    for (; next < end; ++next)
+      if (pages_[next] != nullptr) std::ranges::copy(*pages_[next], page_at(next).begin());
+  };
+  TRY(memory.for_each_used_page([&](PageNumber number, std::span<const uint8_t> bytes) {
+    fill_to(number.raw);
+    const auto& wanted = pages_[number.raw];
+    if (wanted == nullptr) std::ranges::fill(page_at(number.raw), uint8_t{0});
+    else if (std::memcmp(wanted->data(), bytes.data(), kPageSize) != 0) std::ranges::copy(*wanted, page_at(number.raw).begin());
+    next = number.raw + 1;
+  }));
+  fill_to(pages_.size());
+  return {};
+}
+
+}  // namespace reprise::replay

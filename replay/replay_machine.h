@@ -1,0 +1,47 @@
+// A recording's machine with its journals, ready to run again, and the comparison of its end with the recorded one.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "log/recording_reader.h"
+#include "replay/page_order.h"
+#include "replay/replay_journal.h"
+#include "replay/replay_run.h"
+#include "replay/total_order.h"
+#include "vmm/machine.h"
+
+namespace reprise::replay {
+
+// Threads: as Machine.
+class ReplayMachine {
+ public:
+  // `total`: null for vCPUs that run in parallel. `recording` and `total` outlive it.
+  // Errors: kDamaged; kHost if this host cannot show the recording's machine.
+  static Result<std::unique_ptr<ReplayMachine>> create(const vmm::Kvm& kvm, const log::Recording& recording, TotalOrder* total, vmm::ViewKind views,
+                                                       vmm::ConsoleSink console);
+
+  [[nodiscard]] vmm::Machine& machine() { return *machine_; }
+  [[nodiscard]] PageOrder& order() { return *order_; }
+  [[nodiscard]] ReplayJournal& journal(VcpuId vcpu) { return static_cast<ReplayJournal&>(*journals_[vcpu.raw]); }
+  [[nodiscard]] std::span<const std::unique_ptr<vmm::Journal>> journals() const { return journals_; }
+  // What the guest has written.
+  [[nodiscard]] std::string& console() { return console_; }
+
+  // When every vCPU has left: what the run came to, compared with what was recorded. Errors: kDivergence.
+  Result<ReplayOutcome> finish();
+
+ private:
+  ReplayMachine(const log::Recording& recording, std::string recorded_console)
+      : recording_(recording), recorded_console_(std::move(recorded_console)) {}
+
+  const log::Recording& recording_;
+  const std::string recorded_console_;
+  std::string console_;
+  std::unique_ptr<vmm::Machine> machine_;
+  std::unique_ptr<PageOrder> order_;
+  std::vector<std::unique_ptr<vmm::Journal>> journals_;
+};
+
+}  // namespace reprise::replay

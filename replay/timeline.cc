@@ -1,0 +1,169 @@
+#include "replay/timeline.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "vmm/supervisor.h"
+
+namespace reprise::replay {
+
+std::string to_text(const Mark& mark) {
+  return fmt::format("ticket {}, vCPU {} at {}:{}", mark.next.raw, mark.vcpu.raw, mark.position.stops, mark.position.ticks.raw);
+}
+
+Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log::Recording& recording, TimelineOptions options) {
+  TRY_ASSIGN(auto order, TotalOrder::read(recording));
+  std::unique_ptr<Timeline> timeline(new Timeline(std::move(order), std::move(options)));
+  Timeline& self = *timeline;
+  TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views, {}));
+  TRY(self.machine().assemble(self.replay_->journals()));
+  self.machine().run_from_here();
+  self.left_.resize(self.machine().vcpus());
+  TRY(self.checkpoint());
+  return timeline;
+}
+
+// Whose turn it is; after the last ticket, the first vCPU that has not left.
+std::optional<VcpuId> Timeline::turn() const {
+  if (!order_.all_taken()) return order_.owner();
+  const auto first = std::ranges::find(left_, false);
+  if (first == left_.end()) return std::nullopt;
+  return VcpuId(static_cast<uint32_t>(first - left_.begin()));
+}
+
+Mark Timeline::now() {
+  const auto vcpu = turn();
+  if (!vcpu.has_value()) return {order_.next(), VcpuId(machine().vcpus()), {}};
+  return {order_.next(), *vcpu, machine().vcpu(*vcpu).position()};
+}
+
+Status Timeline::advance(const std::optional<Mark>& until) {
+  const VcpuId vcpu = *turn();
+  ReplayJournal& journal = replay_->journal(vcpu);
+  const bool this_turn = until.has_value() && until->next == order_.next() && until->vcpu == vcpu;
+  journal.pause_at(this_turn ? std::optional(until->position) : std::nullopt);
+  const uint64_t start = ept::monotonic_ns();
+  TRY_ASSIGN(const auto advanced, machine().vcpu(vcpu).advance());
+  executed_ns_ += ept::monotonic_ns() - start;
+  if (advanced != vmm::Vcpu::Advance::kOn) {
+    // Nobody else is due: the log of a prefix ends in the middle of what this vCPU waits for. In a whole recording, finish() finds that.
+    if (!order_.all_taken() && order_.owner() == vcpu)
+      return fail(ErrorCode::kDivergence, "the replay differs from the recording: vCPU {} {} before it takes ticket {}", vcpu.raw,
+                  advanced == vmm::Vcpu::Advance::kLeft ? "leaves" : "waits for others", order_.next().raw);
+    if (order_.all_taken()) left_[vcpu.raw] = true;
+  }
+  const std::string& console = replay_->console();
+  for (size_t i = shown_.size(); i < console.size(); ++i)
+    if (options_.console) options_.console(static_cast<uint8_t>(console[i]));
+  if (console.size() > shown_.size()) shown_ = console;
+  if (options_.checkpoint_every_ns != 0 && executed_ns_ - checkpoints_.back()->executed_ns >= options_.checkpoint_every_ns && !at_end())
+    TRY(checkpoint());
+  return {};
+}
+
+Status Timeline::run_to(const Mark& mark) {
+  std::atomic<bool> stopping{false};
+  const vmm::Supervisor supervisor(machine(), options_.interrupt,
+                                   {.stopping = [&] { return stopping.load(std::memory_order_relaxed); },
+                                    .interrupt = [&] { stopping.store(true, std::memory_order_relaxed); },
+                                    .look = [] {}});
+  while (!at_end() && now() < mark) {
+    TRY(advance(mark));
+    if (stopping.load(std::memory_order_relaxed)) return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
+  }
+  return {};
+}
+
+Status Timeline::run_to_end() { return run_to({order_.last() + 2, VcpuId(machine().vcpus()), {}}); }
+
+Status Timeline::seek(const Mark& mark) {
+  const auto after = std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
+  const Checkpoint& before = after == checkpoints_.begin() ? **after : **(after - 1);
+  // From here, if that is nearer.
+  if (now() > mark || now() < before.mark) TRY(go_back(before));
+  return run_to(mark);
+}
+
+Result<ReplayOutcome> Timeline::finish() { return replay_->finish(); }
+
+Result<bool> Timeline::checkpoint() {
+  if (!machine().can_be_saved()) return false;
+  const Mark mark = now();
+  const auto place = std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });
+  if (place != checkpoints_.end() && (*place)->mark == mark) return true;
+  auto made = std::make_unique<Checkpoint>();
+  made->mark = mark;
+  made->executed_ns = executed_ns_;
+  TRY_ASSIGN(made->memory, MemorySnapshot::take(machine().memory(), place == checkpoints_.begin() ? nullptr : &(*(place - 1))->memory));
+  TRY_ASSIGN(made->machine, machine().save());
+  for (uint32_t i = 0; i < machine().vcpus(); ++i) made->journals.push_back(replay_->journal(VcpuId(i)).save());
+  made->order = replay_->order().save();
+  made->left = left_;
+  made->console_bytes = replay_->console().size();
+  checkpoints_.insert(place, std::move(made));
+  thin_out();
+  return true;
+}
+
+// Drops the checkpoint that is missed least: whose neighbours are nearest to each other, for how far they are from here.
+void Timeline::thin_out() {
+  if (checkpoints_.size() <= std::max<size_t>(options_.most_checkpoints, 2)) return;
+  size_t least = 1;
+  double smallest = 0;
+  for (size_t i = 1; i + 1 < checkpoints_.size(); ++i) {
+    const auto gap = static_cast<double>(checkpoints_[i + 1]->executed_ns - checkpoints_[i - 1]->executed_ns);
+    const auto distance = static_cast<double>(std::max(executed_ns_, checkpoints_[i]->executed_ns) - std::min(executed_ns_, checkpoints_[i]->executed_ns));
+    const double loss = gap / (distance + static_cast<double>(options_.checkpoint_every_ns) + 1);
+    if (i > 1 && loss >= smallest) continue;
+    least = i;
+    smallest = loss;
+  }
+  checkpoints_.erase(checkpoints_.begin() + static_cast<ptrdiff_t>(least));
+}
+
+Status Timeline::go_back(const Checkpoint& checkpoint) {
+  TRY(checkpoint.memory.put_back(machine().memory()));
+  TRY(machine().restore(checkpoint.machine));
+  for (uint32_t i = 0; i < machine().vcpus(); ++i) TRY(replay_->journal(VcpuId(i)).restore(checkpoint.journals[i]));
+  replay_->order().restore(checkpoint.order);
+  order_.go_to(checkpoint.mark.next);
+  left_ = checkpoint.left;
+  replay_->console() = shown_.substr(0, checkpoint.console_bytes);
+  executed_ns_ = checkpoint.executed_ns;
+  return {};
+}
+
+Result<uint64_t> Timeline::digest() {
+  XXH3_state_t* state = XXH3_createState();
+  XXH3_64bits_reset(state);
+  const auto add = [&](uint64_t value) { XXH3_64bits_update(state, &value, sizeof value); };
+  const Status added = [&]() -> Status {
+    TRY_ASSIGN(const uint64_t memory, machine().memory_digest());
+    add(memory);
+    for (uint32_t i = 0; i < machine().vcpus(); ++i) {
+      vmm::Vcpu& vcpu = machine().vcpu(VcpuId(i));
+      TRY_ASSIGN(const uint64_t registers, vcpu.digest());
+      add(registers);
+      add(vcpu.position().stops);
+      add(vcpu.position().ticks.raw);
+      add(replay_->journal(VcpuId(i)).events());
+      for (const uint8_t right : machine().view(VcpuId(i)).rights()) add(right);
+    }
+    return {};
+  }();
+  add(order_.next().raw);
+  add(replay_->console().size());
+  const uint64_t digest = XXH3_64bits_digest(state);
+  XXH3_freeState(state);
+  TRY(added);
+  return digest;
+}
+
+std::vector<CheckpointInfo> Timeline::checkpoints() const {
+  std::vector<CheckpointInfo> infos;
+  for (const auto& checkpoint : checkpoints_) infos.push_back({checkpoint->mark, checkpoint->memory.own_pages()});
+  return infos;
+}
+
+}  // namespace reprise::replay

@@ -1,0 +1,85 @@
+// A replay as a line of moments, one vCPU at a time, on which one can go forwards and backwards.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "replay/mark.h"
+#include "replay/memory_snapshot.h"
+#include "replay/replay_machine.h"
+#include "replay/replay_run.h"
+#include "replay/total_order.h"
+
+namespace reprise::replay {
+
+struct TimelineOptions {
+  vmm::ViewKind views = vmm::ViewKind::kUserfault;
+  vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
+  const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
+  uint64_t checkpoint_every_ns = 100'000'000;    // of executing; 0: no checkpoints but the first
+  size_t most_checkpoints = 64;                  // thinned exponentially: dense near the end, sparse far from it
+};
+
+struct CheckpointInfo {
+  Mark mark;
+  uint64_t own_pages = 0;  // kept for it alone when it was made
+};
+
+// Going back is going forward again from the last checkpoint before. A checkpoint holds all of the machine: RAM (pages shared with the checkpoint
+// before), vCPUs, devices, views, and where each journal is in its log.
+// Threads: confined to the thread that creates it, which runs all vCPUs.
+class Timeline {
+ public:
+  // At the beginning. `kvm` and `recording` outlive it. Errors: as ReplayMachine::create().
+  static Result<std::unique_ptr<Timeline>> open(const vmm::Kvm& kvm, const log::Recording& recording, TimelineOptions options);
+
+  [[nodiscard]] Mark now();
+  [[nodiscard]] bool at_end() { return !turn().has_value(); }
+
+  // Up to the vCPU's next stop, or its tick `until.position.ticks`; makes checkpoints on the way. Requires: !at_end().
+  // Errors: kDivergence, kDamaged, kHost.
+  Status advance(const std::optional<Mark>& until);
+  // To the first moment that is not before `mark`, from here on; at most to the end. Errors: as advance(); kUsage when interrupted.
+  Status run_to(const Mark& mark);
+  Status run_to_end();
+  // The same, from wherever it is. Errors: the same.
+  Status seek(const Mark& mark);
+  // At the end: compares it with the recorded one. Errors: kDivergence.
+  Result<ReplayOutcome> finish();
+
+  // Of all that makes up this moment. Equal moments, equal digests. Errors: kHost.
+  [[nodiscard]] Result<uint64_t> digest();
+  // Makes a checkpoint here, if no vCPU is in the middle of an exit. Errors: kHost.
+  Result<bool> checkpoint();
+  [[nodiscard]] std::vector<CheckpointInfo> checkpoints() const;
+  [[nodiscard]] vmm::Machine& machine() { return replay_->machine(); }
+
+ private:
+  struct Checkpoint {
+    Mark mark;
+    uint64_t executed_ns = 0;
+    MemorySnapshot memory;
+    vmm::MachineState machine;
+    std::vector<ReplayJournalState> journals;
+    PageOrderState order;
+    std::vector<bool> left;
+    size_t console_bytes = 0;
+  };
+
+  Timeline(TotalOrder order, TimelineOptions options) : order_(std::move(order)), options_(std::move(options)) {}
+  [[nodiscard]] std::optional<VcpuId> turn() const;
+  Status go_back(const Checkpoint& checkpoint);
+  void thin_out();
+
+  TotalOrder order_;
+  TimelineOptions options_;
+  std::unique_ptr<ReplayMachine> replay_;
+  std::vector<bool> left_;  // vCPUs that execute nothing any more
+  std::vector<std::unique_ptr<Checkpoint>> checkpoints_;  // by mark
+  uint64_t executed_ns_ = 0;  // from the beginning to here
+  std::string shown_;         // the console up to the furthest moment so far
+};
+
+}  // namespace reprise::replay
