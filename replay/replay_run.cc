@@ -18,8 +18,11 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   machine.image = recording.image();
   machine.command_line = manifest.command_line();
   machine.serial = manifest.mode() == "serial";
+  if (manifest.memory_digest_every() != 0 && !machine.serial)
+    return fail(ErrorCode::kDamaged, "the manifest says that memory was compared at stops, which only mode serial can");
   machine.views = options.views;
   machine.start_unix_seconds = manifest.start_unix_seconds();
+  machine.memory_digest_every = manifest.memory_digest_every();
   if (manifest.boot() == "linux") {
     auto& guest = machine.linux_guest.emplace();
     if (manifest.has_initrd()) guest.initrd = recording.initrd();

@@ -3,9 +3,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
+
+#define XXH_STATIC_LINKING_ONLY  // a state on the stack
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <thread>
 
@@ -148,6 +151,8 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
         .board = board_.get(),
         .patches = board_ != nullptr ? &patches_ : nullptr,
         .own_tables = shared_tables_ ? std::nullopt : std::optional(private_),
+        .digest_every = options_.memory_digest_every,
+        .digest = [this, cpu = cpu.get()] { return digest_at_stop(*cpu); },
     });
     TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(boot_) : cpu->vcpu->reset());
   }
@@ -201,37 +206,52 @@ Status Machine::save_memory(const std::filesystem::path& path) const {
   return {};
 }
 
-Result<uint64_t> Machine::memory_digest() const {
-  XXH3_state_t* state = XXH3_createState();
-  XXH3_64bits_reset(state);
+Status Machine::add_memory(XXH3_state_s& digest) const {
   const auto add_page = [&](uint64_t where, const uint8_t* page) {
     if (is_zero(page)) return;
-    XXH3_64bits_update(state, &where, sizeof where);
-    XXH3_64bits_update(state, page, kPageSize);
+    XXH3_64bits_update(&digest, &where, sizeof where);
+    XXH3_64bits_update(&digest, page, kPageSize);
   };
-  const Status read = memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
+  TRY(memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
     if (!private_.contains(address_of(page))) add_page(page.raw, bytes.data());
-  });
+  }));
   for (const auto& cpu : cpus_) {
     const auto bytes = cpu->memory->private_bytes();
     for (uint64_t offset = 0; offset < bytes.size(); offset += kPageSize) {
-      std::array<uint8_t, kPageSize> page;
-      std::memcpy(page.data(), bytes.data() + offset, kPageSize);
-      // The limit is the VMM's own word, and says where somebody looked, not what the guest did.
-      if (note_.has_value() && note_->safepoints && private_.start + offset == note_->clock)
-        std::memset(page.data() + offsetof(ClockPage, limit), 0, sizeof(uint64_t));
+      std::array<uint8_t, kPageSize> page{};
+      const std::span<const uint8_t> from = bytes.subspan(offset, kPageSize);
+      // The limit is the VMM's own word, and says where somebody looked, not what the guest did. Any thread may store it.
+      const bool is_clock = note_.has_value() && note_->safepoints && private_.start + offset == note_->clock;
+      const size_t first = is_clock ? offsetof(ClockPage, limit) : kPageSize;
+      const size_t second = is_clock ? first + sizeof(ClockPage::limit) : kPageSize;
+      std::ranges::copy(from.first(first), page.begin());
+      std::ranges::copy(from.subspan(second), page.begin() + static_cast<ptrdiff_t>(second));
       add_page((cpu->id.raw + 1ull) << 52 | page_of(private_.start + offset).raw, page.data());
     }
   }
+  return {};
+}
+
+Result<uint64_t> Machine::memory_digest() const {
+  XXH3_state_t digest;
+  XXH3_64bits_reset(&digest);
+  TRY(add_memory(digest));
   if (board_ != nullptr) {
     const uint64_t devices = board_->digest();
-    XXH3_64bits_update(state, &devices, sizeof devices);
-    for (const auto& cpu : cpus_) XXH3_64bits_update(state, cpu->apic->state_bytes().data(), cpu->apic->state_bytes().size());
+    XXH3_64bits_update(&digest, &devices, sizeof devices);
+    for (const auto& cpu : cpus_) XXH3_64bits_update(&digest, cpu->apic->state_bytes().data(), cpu->apic->state_bytes().size());
   }
-  const uint64_t digest = XXH3_64bits_digest(state);
-  XXH3_freeState(state);
-  TRY(read);
-  return digest;
+  return XXH3_64bits_digest(&digest);
+}
+
+Result<uint64_t> Machine::digest_at_stop(const Cpu& cpu) const {
+  XXH3_state_t digest;
+  XXH3_64bits_reset(&digest);
+  TRY(add_memory(digest));
+  const uint64_t devices = board_ != nullptr ? board_->digest() : 0;
+  XXH3_64bits_update(&digest, &devices, sizeof devices);
+  XXH3_64bits_update(&digest, cpu.apic->state_bytes().data(), cpu.apic->state_bytes().size());
+  return XXH3_64bits_digest(&digest);
 }
 
 }  // namespace reprise::vmm

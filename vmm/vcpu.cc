@@ -571,7 +571,10 @@ Status Vcpu::end_stop() {
   if (stops_ == compared_stops_) return {};  // a trap: nothing to compare, replay makes only those at which something happens
   compared_stops_ = stops_;
   digest_ = digest_registers(regs, digest_);
-  return parts_.journal.stopped(digest_);
+  TRY(parts_.journal.stopped(digest_));
+  if (parts_.digest_every == 0 || stops_ % parts_.digest_every != 0) return {};
+  TRY_ASSIGN(const uint64_t machine, parts_.digest());
+  return parts_.journal.compared_machine(machine);
 }
 
 Status Vcpu::guest_error(const std::string& what) {

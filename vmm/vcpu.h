@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -46,6 +47,10 @@ struct VcpuParts {
   const KernelPatches* patches = nullptr;
   // Where page tables must lie, if the host does not show this vCPU what others write into them.
   std::optional<PrivateRange> own_tables;
+  // At every k-th stop, k being `digest_every`, the whole machine is compared by what this returns; 0: never. Needs takes_turns: who has the
+  // turn is the only one that changes memory and devices.
+  uint64_t digest_every = 0;
+  std::function<Result<uint64_t>()> digest;
 };
 
 // Token numbers, counted from VcpuParts::first_token.

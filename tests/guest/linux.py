@@ -1,4 +1,5 @@
 """Linux guests: Debian's kernel as it is, with the programs of guest-images/linux (tools/linux-guest makes both)."""
+import json
 import shutil
 import time
 
@@ -8,6 +9,8 @@ GUEST = BUILD / "guest-images" / "linux"
 # Guest seconds in one of the lab's: with more, most of its time would go into the kernel's timer tick.
 PACE = "0.1"
 SECONDS = 600
+# Stops of a vCPU from one digest of its memory to the next.
+COMPARED = 2000
 QUIET = "console=ttyS0 quiet mitigations=off panic=-1"
 
 
@@ -27,10 +30,16 @@ def words_for(bench, run, vcpus, *more):
     return ["--kernel", kernel, "--initrd", initrd, "--append", f"{QUIET} {run}", "--vcpus", vcpus, "--pace", PACE, *more]
 
 
+def machine_digests(bench, folder):
+    kinds = json.loads(bench.reprise("info", "--json", folder).out)["summary"]["kinds"]
+    return next(kind["events"] for kind in kinds if kind["kind"] == "machine")
+
+
 def mix(name, run, vcpus, replays):
     def test(bench):
         folder = bench.folder / "recording"
-        done = bench.reprise("record", "--json", *words_for(bench, run, vcpus, "-o", folder), timeout=SECONDS)
+        words = words_for(bench, run, vcpus, "--memory-digest-every", COMPARED, "-o", folder)
+        done = bench.reprise("record", "--json", *words, timeout=SECONDS)
         expect(done.status == OK, f"record ends with {done.status}", done)
         expect(b"guest: failed=0" in done.err, "the guest did not say that all went well", done)
         expect(f", {vcpus} CPUs, ".encode() in done.err, f"the kernel did not find {vcpus} CPUs", done)
@@ -40,9 +49,11 @@ def mix(name, run, vcpus, replays):
         for _ in range(replays):
             replay_alike(bench, folder, report, done.err, SECONDS)
         stops = sum(vcpu["stops"] for vcpu in report["vcpus"])
+        digests = machine_digests(bench, folder)
+        expect(digests == sum(vcpu["stops"] // COMPARED for vcpu in report["vcpus"]), f"{digests} digests of the machine are not one each {COMPARED} stops", done)
         spins = sum(vcpu["spins"] for vcpu in report["vcpus"])
         expect("spin" not in run and run != "run=all" or vcpus == 1 or spins > 0, "no spin-wait had to be stopped", done)
-        return f"{stops} stops, {spins} in spin-waits, {report['tickets']} turns, {report['log_bytes']} bytes of log, recorded in {report['wall_ns'] / 1e9:.1f} s"
+        return f"{stops} stops, {spins} in spin-waits, {digests} digests of the machine, {report['tickets']} turns, {report['log_bytes']} bytes of log, recorded in {report['wall_ns'] / 1e9:.1f} s"
 
     return Test(f"linux/{name}-{vcpus}", test)
 
