@@ -46,6 +46,8 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   options.host = vmm::to_message(vmm::describe_host(*kvm, options.machine.views));
   TRY_ASSIGN(const auto outcome, run_guest("recording", arguments.machine, *kvm, options));
+  if (!outcome.patches_modules && !arguments.machine.json)
+    fmt::print(stderr, "reprise: this kernel's modules are not patched, for its module_finalize() is not as known: one that executes rdtsc makes replays differ\n");
   const bool chosen = options.machine.linux_guest.has_value() && arguments.mode == "auto" && !arguments.machine.json;
   return report_outcome(outcome, chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
                         arguments.machine.json);

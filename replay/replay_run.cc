@@ -102,6 +102,7 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
   }
   if (interrupted) return fail(ErrorCode::kUsage, "interrupted before the end of the recording");
   outcome.run.wall_ns = ept::monotonic_ns() - start;
+  outcome.run.patches_modules = machine->patches_modules();
   TRY_ASSIGN(outcome.run.memory_digest, machine->memory_digest());
   if (options.memory_file.has_value()) TRY(machine->save_memory(*options.memory_file));
   bool log_ended = false;

@@ -70,6 +70,9 @@ class Machine {
   // nothing where a kick does that. Call some times a second, from one thread, while run() runs.
   void nudge();
 
+  // Whether modules that the guest's kernel loads are patched like itself; true also where there is no such kernel.
+  [[nodiscard]] bool patches_modules() const { return board_ == nullptr || !patches_.module_pushes.empty(); }
+
   // After run():
   // Digest of RAM and of every vCPU's private pages, and of a PC's devices and local APICs. Pages of zeros do not count.
   [[nodiscard]] Result<uint64_t> memory_digest() const;

@@ -70,6 +70,8 @@ struct VcpuStatistics {
   uint64_t times = 0;    // time-stamp counter reads
   uint64_t pauses = 0;
   uint64_t spins = 0;    // stops in loops
+  uint64_t modules = 0;  // of the kernel, that were loaded
+  uint64_t module_patches = 0;  // instructions that were replaced in them
   uint64_t interrupts = 0;
   uint64_t host_faults = 0;
   uint64_t decode_ns = 0;
@@ -122,6 +124,7 @@ class Vcpu {
   Status handle_patched(uint16_t port, std::span<uint8_t> data);
   Status answer_time_stamp(std::span<uint8_t> data, bool with_vcpu);
   Status answer_user_fault();
+  Status take_module();
   Status write_cr4();
   Status handle_fault(bool emulator_gave_up);
   Result<ept::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs);

@@ -112,6 +112,22 @@ def panics(bench):
     replay_alike(bench, folder, report_of(done), done.err, SECONDS)
 
 
+def module(bench):
+    """A module's rdtsc is answered from the journal: it prints how long things took, and the replay prints the same."""
+    folder = bench.folder / "recording"
+    done = bench.reprise("record", "--json", *words_for(bench, "run=module", 2, "-o", folder), timeout=SECONDS)
+    expect(done.status == OK, f"record ends with {done.status}", done)
+    report = report_of(done)
+    total = {name: sum(vcpu[name] for vcpu in report["vcpus"]) for name in ("modules", "module_patches", "times")}
+    # Twice, for busybox tries again when the module says that it does not stay. It has 12 rdtsc.
+    expect(report["patches_modules"] and total["modules"] >= 1, "no module was patched", done)
+    expect(total["module_patches"] == 12 * total["modules"], f"in {total['modules']} modules {total['module_patches']} instructions were replaced", done)
+    expect(done.err.count(b"cycles/operation") >= 8, "the module measured nothing", done)
+    for _ in range(3):
+        replay_alike(bench, folder, report, done.err, SECONDS)
+    return f"{total['module_patches']} instructions replaced, {total['times']} times read"
+
+
 def refused(name, pattern, status, change):
     def run(bench):
         kernel, initrd = files(bench)
@@ -142,7 +158,7 @@ def damaged(bench, words):
 
 def tests(_options):
     """Those that take minutes are not in SHORT."""
-    return [mix("mix", "run=all", 2, 1), Test("linux/session", session),
+    return [mix("mix", "run=all", 2, 1), Test("linux/session", session), Test("linux/module", module),
             refused("text", "neither a bzImage", DAMAGED, lambda bench, words: words.update({"--kernel": file_of(bench, b"no kernel" * 100)})),
             refused("truncated", "truncated", DAMAGED, truncated),
             refused("damaged", "damaged|cannot be unpacked", DAMAGED, damaged),
@@ -155,4 +171,4 @@ def tests(_options):
             Test("linux/killed", killed), Test("linux/panics", panics)]
 
 
-SHORT = ("linux/mix-2", "linux/session", "linux/refused-")
+SHORT = ("linux/mix-2", "linux/session", "linux/module", "linux/refused-")
