@@ -15,9 +15,9 @@
 #include "base/mutex.h"
 #include "vmm/boot/kernel_unpack.h"
 #include "vmm/boot/linux.h"
+#include "vmm/clock/program_clock.h"
 #include "vmm/clock/safepoint_clock.h"
 #include "vmm/clock/signal_clock.h"
-#include "vmm/clock/stops_clock.h"
 #include "vmm/cpu_model.h"
 #include "vmm/host_profile.h"
 
@@ -60,8 +60,13 @@ Status Machine::load_image() {
   TRY_ASSIGN(const Image image, parse_image(options_.image));
   TRY(check_fits(image, options_.memory_bytes));
   if (!options_.free_run) TRY(require_safepoints(image));
-  note_ = image.reprise;
-  if (image.reprise.has_value()) private_ = {image.reprise->private_begin, image.reprise->private_end};
+  if (const auto& note = image.reprise; note.has_value()) {
+    private_ = {note->private_begin, note->private_end};
+    if (note->safepoints) {
+      clock_page_ = note->clock;
+      trap_page_ = note->trap;
+    }
+  }
   TRY_ASSIGN(memory_, GuestMemory::create(options_.memory_bytes, is_unprotected()));
   TRY_ASSIGN(boot_, load(image, memory_->ram(), options_.command_line));
   return {};
@@ -80,6 +85,9 @@ Status Machine::load_kernel(ConsoleSink console) {
                                             memory_->ram()));
   boot_ = loaded.boot;
   patches_ = std::move(loaded.patches);
+  private_ = {kProgramClock, kProgramClock + kPageSize};
+  clock_page_ = kProgramClock;
+  trap_page_ = kProgramTrap;
   board_ = std::make_unique<PcBoard>(options_.vcpus, options_.start_unix_seconds, std::move(console));
   return {};
 }
@@ -116,16 +124,16 @@ void Machine::claim_devices(Cpu& cpu) {
 }
 
 Status Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
-  if (board_ != nullptr) {
-    cpu.clock = std::make_unique<StopsClock>();
-    return {};
-  }
-  if (!note_.has_value() || !note_->safepoints) {
+  if (!clock_page_.has_value()) {
     cpu.clock = std::make_unique<SignalClock>(cpu.kvm->shared().immediate_exit);
     return {};
   }
-  auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() + (note_->clock - private_.start));
+  auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() + (*clock_page_ - private_.start));
   page->vcpu_count.store(vcpus, std::memory_order_relaxed);
+  if (board_ != nullptr) {
+    cpu.clock = std::make_unique<ProgramClock>(*page);
+    return {};
+  }
   cpu.clock = std::make_unique<SafepointClock>(*page);
   return {};
 }
@@ -134,7 +142,6 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
                     const std::function<void(const Error&)>& failed) {
   ignore_kick_signal();
   for (auto& cpu : cpus_) {
-    const bool trapping = note_.has_value() && note_->safepoints;
     cpu->vcpu = std::make_unique<Vcpu>(VcpuParts{
         .id = cpu->id,
         .kvm = *cpu->kvm,
@@ -143,7 +150,7 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
         .journal = *journals[cpu->id.raw],
         .apic = *cpu->apic,
         .io = cpu->io,
-        .trap = trapping ? std::optional<Gpa>(note_->trap) : std::nullopt,
+        .trap = trap_page_,
         .first_token = first_token(),
         .takes_turns = options_.serial,
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs is compared in the replay.
@@ -221,7 +228,7 @@ Status Machine::add_memory(XXH3_state_s& digest) const {
       std::array<uint8_t, kPageSize> page{};
       const std::span<const uint8_t> from = bytes.subspan(offset, kPageSize);
       // The limit is the VMM's own word, and says where somebody looked, not what the guest did. Any thread may store it.
-      const bool is_clock = note_.has_value() && note_->safepoints && private_.start + offset == note_->clock;
+      const bool is_clock = clock_page_ == private_.start + offset;
       const size_t first = is_clock ? offsetof(ClockPage, limit) : kPageSize;
       const size_t second = is_clock ? first + sizeof(ClockPage::limit) : kPageSize;
       std::ranges::copy(from.first(first), page.begin());

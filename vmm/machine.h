@@ -113,7 +113,8 @@ class Machine {
   MachineOptions options_;
   PrivateRange private_;
   bool shared_tables_ = true;  // vCPUs may share page tables on this host
-  std::optional<RepriseNote> note_;
+  std::optional<Gpa> clock_page_;  // in the private range; none: the guest has no safepoints
+  std::optional<Gpa> trap_page_;
   std::unique_ptr<PcBoard> board_;  // of a Linux guest
   KernelPatches patches_;           // in it
   BootState boot_;

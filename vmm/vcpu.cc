@@ -253,6 +253,7 @@ Status Vcpu::interrupted() {
     TRY_ASSIGN(spin, find_spin(parts_.kvm, parts_.memory));
     if (!spin.has_value()) return {};
   }
+  parts_.journal.arrive(position());  // there may have been ticks since
   TRY(parts_.journal.stopped_spin(*spin));
   ++statistics_.spins;
   count_stop();

@@ -128,6 +128,25 @@ def module(bench):
     return f"{total['module_patches']} instructions replaced, {total['times']} times read"
 
 
+def safepoints(vcpus):
+    """A program with safepoints is preempted in loops that never end by themselves, and replayed to the same round of each."""
+    def test(bench):
+        folder = bench.folder / "recording"
+        words = words_for(bench, "run=impatient", vcpus, "--memory-digest-every", COMPARED, "-o", folder)
+        done = bench.reprise("record", "--json", *words, timeout=SECONDS)
+        expect(done.status == OK and done.err.count(b"impatient") >= 3, f"record ends with {done.status}", done)
+        report = report_of(done)
+        traps = sum(vcpu["traps"] for vcpu in report["vcpus"])
+        expect(traps > 10, f"the program was stopped at {traps} safepoints", done)
+        verified = bench.reprise("verify", folder)
+        expect(verified.status == OK, "verify does not pass", verified)
+        for _ in range(3):
+            replay_alike(bench, folder, report, done.err, SECONDS)
+        return f"{traps} stops at safepoints"
+
+    return Test(f"linux/safepoints-{vcpus}", test)
+
+
 def refused(name, pattern, status, change):
     def run(bench):
         kernel, initrd = files(bench)
@@ -158,7 +177,7 @@ def damaged(bench, words):
 
 def tests(_options):
     """Those that take minutes are not in SHORT."""
-    return [mix("mix", "run=all", 2, 1), Test("linux/session", session), Test("linux/module", module),
+    return [mix("mix", "run=all", 2, 1), Test("linux/session", session), Test("linux/module", module), safepoints(1), safepoints(2),
             refused("text", "neither a bzImage", DAMAGED, lambda bench, words: words.update({"--kernel": file_of(bench, b"no kernel" * 100)})),
             refused("truncated", "truncated", DAMAGED, truncated),
             refused("damaged", "damaged|cannot be unpacked", DAMAGED, damaged),
@@ -171,4 +190,4 @@ def tests(_options):
             Test("linux/killed", killed), Test("linux/panics", panics)]
 
 
-SHORT = ("linux/mix-2", "linux/session", "linux/module", "linux/refused-")
+SHORT = ("linux/mix-2", "linux/session", "linux/module", "linux/safepoints-2", "linux/refused-")
