@@ -60,6 +60,8 @@ nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
                     {"times", v.times},
                     {"pauses", v.pauses},
                     {"spins", v.spins},
+                    {"modules", v.modules},
+                    {"module_patches", v.module_patches},
                     {"host_faults", v.host_faults},
                     {"decode_ns", v.decode_ns},
                     {"register_digest", fmt::format("{:016x}", outcome.register_digests[i])}});
@@ -168,6 +170,7 @@ ExitCode report_outcome(const vmm::Outcome& outcome, std::string_view what, bool
                                    {"wall_ns", outcome.wall_ns},
                                    {"tickets", outcome.tickets},
                                    {"log_bytes", outcome.log_bytes},
+                                   {"patches_modules", outcome.patches_modules},
                                    {"memory_digest", fmt::format("{:016x}", outcome.memory_digest)},
                                    {"vcpus", vcpus_json(outcome)},
                                    {"crew", crew_json(outcome)}};

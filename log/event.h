@@ -86,11 +86,18 @@ struct Spin {
   bool operator==(const Spin&) const = default;
 };
 
+// The digest of memory, shared devices and this vCPU's local APIC at a completed deterministic stop, of every k-th. Only in serial mode, where the
+// vCPU that stops is the only one that changes any of these.
+struct MachineDigest {
+  uint64_t machine = 0;
+  bool operator==(const MachineDigest&) const = default;
+};
+
 struct Event {
   Position position;
-  std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin> what;
+  std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest> what;
   bool operator==(const Event&) const = default;
 };
-std::string_view kind_name(const Event& event);  // "gain", "loss", "value", "message", "digest", "end", "spin"
+std::string_view kind_name(const Event& event);  // "gain", "loss", "value", "message", "digest", "end", "spin", "machine"
 
 }  // namespace reprise::log

@@ -87,6 +87,8 @@ class Decoder {
         return digests_.take(event.what.emplace<End>().registers);
       case pb::EVENT_KIND_SPIN:
         return decode_what(event.what.emplace<Spin>());
+      case pb::EVENT_KIND_MACHINE_DIGEST:
+        return digests_.take(event.what.emplace<MachineDigest>().machine);
       default:
         return false;
     }
@@ -189,7 +191,8 @@ void DeltaState::restart() {
 
 size_t BlockEncoder::add(const Event& event) {
   static_assert(
-      std::is_same_v<decltype(Event::what), std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin>>,
+      std::is_same_v<decltype(Event::what),
+                     std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest>>,
       "kinds are numbered by the order of the alternatives: EVENT_KIND_GAIN is the first");
   if (count_++ == 0) first_position_ = event.position;
   block_.mutable_kinds()->push_back(byte_of(event.what.index() + pb::EVENT_KIND_GAIN));
@@ -267,6 +270,11 @@ size_t BlockEncoder::add_what(const Spin& spin) {
   block_.add_digests(spin.registers);
   block_.add_periods(spin.period);
   return sizeof(spin.registers) + varint_bytes(spin.period);
+}
+
+size_t BlockEncoder::add_what(const MachineDigest& digest) {
+  block_.add_digests(digest.machine);
+  return sizeof(digest.machine);
 }
 
 void BlockEncoder::take(std::string& raw) {

@@ -55,6 +55,7 @@ class BlockEncoder {
   size_t add_what(const Digest& digest);
   size_t add_what(const End& end);
   size_t add_what(const Spin& spin);
+  size_t add_what(const MachineDigest& digest);
 
   pb::Block block_;
   DeltaState state_;

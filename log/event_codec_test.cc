@@ -27,7 +27,7 @@ Right any_right() {
 Event any_event() {
   Event event;
   event.position = {*any_u64(), Ticks(*any_u64())};
-  switch (*rc::gen::inRange(0, 7)) {
+  switch (*rc::gen::inRange(0, 8)) {
     case 0: {
       Gain gain = {Ticket(*any_u64()), any_right(), {}};
       gain.pages.resize(*rc::gen::inRange(0, 5));
@@ -55,6 +55,9 @@ Event any_event() {
       break;
     case 5:
       event.what = Spin{*any_u64(), *rc::gen::arbitrary<uint32_t>()};
+      break;
+    case 6:
+      event.what = MachineDigest{*any_u64()};
       break;
     default:
       event.what = End{*any_u64()};
@@ -142,11 +145,11 @@ pb::Block one_event(pb::EventKind kind) {
 }
 
 TEST(EventCodec, UnknownKindIsDamage) {
-  expect_damaged(one_event(static_cast<pb::EventKind>(7)), 1);
+  expect_damaged(one_event(static_cast<pb::EventKind>(pb::EVENT_KIND_MACHINE_DIGEST + 1)), 1);
 }
 
 TEST(EventCodec, MissingColumnIsDamage) {
-  for (int kind = pb::EVENT_KIND_GAIN; kind <= pb::EVENT_KIND_END; ++kind)
+  for (int kind = pb::EVENT_KIND_GAIN; kind <= pb::EVENT_KIND_MACHINE_DIGEST; ++kind)
     expect_damaged(one_event(static_cast<pb::EventKind>(kind)), 1);
 }
 

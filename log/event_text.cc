@@ -49,6 +49,10 @@ std::string text_of(const Spin& spin) {
   return fmt::format("registers {:016x} period {}", spin.registers, spin.period);
 }
 
+std::string text_of(const MachineDigest& digest) {
+  return fmt::format("memory and devices {:016x}", digest.machine);
+}
+
 json json_of(const PageStep& step) {
   return {{"page", step.page.raw}, {"version", step.version}};
 }
@@ -87,6 +91,10 @@ void fill(json& out, const End& end) {
 void fill(json& out, const Spin& spin) {
   out["registers"] = fmt::format("{:016x}", spin.registers);
   out["period"] = spin.period;
+}
+
+void fill(json& out, const MachineDigest& digest) {
+  out["machine"] = fmt::format("{:016x}", digest.machine);
 }
 
 // `index` < 0: the field is not repeated.

@@ -22,6 +22,8 @@ TEST(EventText, LinesStandInColumns) {
   EXPECT_EQ(to_text({kPosition, Digest{0xab}}),
             "        12            345  digest  registers 00000000000000ab");
   EXPECT_EQ(to_text({kPosition, End{0xab}}), "        12            345  end     registers 00000000000000ab");
+  EXPECT_EQ(to_text({kPosition, MachineDigest{0xab}}),
+            "        12            345  machine memory and devices 00000000000000ab");
 }
 
 TEST(EventText, LongGainIsCutAfterEightPages) {
@@ -45,6 +47,8 @@ TEST(EventJson, EveryKindHasItsFields) {
             R"({"kind":"digest","registers":"00000000000000ab","stops":12,"ticks":345})");
   EXPECT_EQ(json({kPosition, End{0xab}}),
             R"({"kind":"end","registers":"00000000000000ab","stops":12,"ticks":345})");
+  EXPECT_EQ(json({kPosition, MachineDigest{0xab}}),
+            R"({"kind":"machine","machine":"00000000000000ab","stops":12,"ticks":345})");
 }
 
 TEST(MessageJson, ManifestAndFinalHaveTheirSchemaNames) {

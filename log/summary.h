@@ -40,7 +40,7 @@ struct Summary {
   uint64_t file_bytes = 0;
   uint64_t transitions = 0;
   uint64_t pages = 0;                  // that had a transition
-  std::vector<KindSummary> kinds;      // all six, in the order of Event::what
+  std::vector<KindSummary> kinds;      // all, in the order of Event::what
   std::vector<VcpuSummary> vcpus;      // by vCPU
   std::vector<PageSummary> top_pages;  // most transitions first
 };

@@ -205,6 +205,15 @@ Status ReplayJournal::stopped(uint64_t registers) {
   return consume();
 }
 
+Status ReplayJournal::compared_machine(uint64_t digest) {
+  TRY_ASSIGN(const log::Event* const event, due());
+  if (log_ended_) return {};
+  const auto* recorded = event == nullptr ? nullptr : std::get_if<log::MachineDigest>(&event->what);
+  if (recorded == nullptr || recorded->machine != digest)
+    return diverge(fmt::format("has memory and devices with digest {:#018x}", digest));
+  return consume();
+}
+
 Status ReplayJournal::ended(uint64_t registers) {
   if (order_.aborted() || log_ended_ || stuck_) {
     order_.finish();

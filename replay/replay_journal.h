@@ -41,6 +41,7 @@ class ReplayJournal final : public vmm::Journal {
   Result<vmm::Acquired> acquire(std::span<const ept::PageRight> needed, bool again) override;
   [[nodiscard]] bool others_first() const override;
   Status stopped(uint64_t registers) override;
+  Status compared_machine(uint64_t digest) override;
   Status ended(uint64_t registers) override;
   Result<uint64_t> value(log::Source source) override;
   // What the guest does to the world was done when it was recorded.

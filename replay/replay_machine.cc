@@ -16,7 +16,10 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   machine.image = recording.image();
   machine.command_line = manifest.command_line();
   machine.serial = manifest.mode() == "serial";
+  if (manifest.memory_digest_every() != 0 && !machine.serial)
+    return fail(ErrorCode::kDamaged, "the manifest says that memory was compared at stops, which only mode serial can");
   machine.views = views;
+  machine.memory_digest_every = manifest.memory_digest_every();
   machine.compare_mxcsr = manifest.compares_mxcsr();
   machine.start_unix_seconds = manifest.start_unix_seconds();
   if (manifest.boot() == "linux") {
@@ -87,6 +90,7 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
 Result<ReplayOutcome> ReplayMachine::finish() {
   ReplayOutcome outcome;
   outcome.run.console = console_;
+  outcome.run.patches_modules = machine_->patches_modules();
   TRY_ASSIGN(outcome.run.memory_digest, machine_->memory_digest());
   bool log_ended = false;
   bool stuck = false;

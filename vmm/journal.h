@@ -74,6 +74,8 @@ class Journal : public ValueSource {
   // --- checks ---
   // A deterministic stop is complete; `registers` is the digest of the registers after it.
   virtual Status stopped(uint64_t registers) = 0;
+  // The same stop, one of those at which the whole machine is compared: the digest of memory, devices and the vCPU's local APIC.
+  virtual Status compared_machine(uint64_t digest) = 0;
   // The vCPU leaves the machine.
   virtual Status ended(uint64_t registers) = 0;
 

@@ -21,6 +21,7 @@ log::pb::Manifest make_manifest(const LiveOptions& options) {
   to_message(options.machine.cpuid, *manifest.mutable_cpuid());
   *manifest.mutable_host() = options.host;
   manifest.set_digest_every(options.digest_every);
+  manifest.set_memory_digest_every(options.machine.memory_digest_every);
   manifest.set_mode(options.machine.serial ? "serial" : "crew");
   if (options.policy.hold_ns.has_value()) manifest.mutable_settings()->set_hold_us(*options.policy.hold_ns / 1000);
   if (options.policy.chaos.has_value()) manifest.mutable_settings()->set_chaos_seed(*options.policy.chaos);
@@ -40,6 +41,7 @@ Result<Outcome> summarise(const Machine& machine, const World& world, const ept:
   outcome.console = std::move(console);
   TRY_ASSIGN(outcome.memory_digest, machine.memory_digest());
   outcome.tickets = ownership.tickets_taken();
+  outcome.patches_modules = machine.patches_modules();
   for (uint32_t i = 0; i < machine.vcpus(); ++i) {
     outcome.register_digests.push_back(machine.vcpu(VcpuId(i)).final_digest());
     outcome.vcpus.push_back(machine.vcpu(VcpuId(i)).statistics());

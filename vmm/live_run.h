@@ -57,6 +57,7 @@ struct Outcome {
   uint64_t log_bytes = 0;
   std::vector<VcpuStatistics> vcpus;
   std::vector<ept::CrewTimes> crew;  // empty for a replay
+  bool patches_modules = true;       // false: a Linux kernel whose modules nobody looks through
 };
 
 // Runs a guest to its end. If `folder` is given, everything that a replay needs is in it afterwards; after an error, what was

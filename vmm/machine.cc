@@ -3,18 +3,21 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
+
+#define XXH_STATIC_LINKING_ONLY  // a state on the stack
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <thread>
 
 #include "base/mutex.h"
 #include "vmm/boot/kernel_unpack.h"
 #include "vmm/boot/linux.h"
+#include "vmm/clock/program_clock.h"
 #include "vmm/clock/safepoint_clock.h"
 #include "vmm/clock/signal_clock.h"
-#include "vmm/clock/stops_clock.h"
 #include "vmm/cpu_model.h"
 #include "vmm/host_profile.h"
 
@@ -58,8 +61,13 @@ Status Machine::load_image() {
   TRY_ASSIGN(const Image image, parse_image(options_.image));
   TRY(check_fits(image, options_.memory_bytes));
   if (!options_.free_run) TRY(require_safepoints(image));
-  note_ = image.reprise;
-  if (image.reprise.has_value()) private_ = {image.reprise->private_begin, image.reprise->private_end};
+  if (const auto& note = image.reprise; note.has_value()) {
+    private_ = {note->private_begin, note->private_end};
+    if (note->safepoints) {
+      clock_page_ = note->clock;
+      trap_page_ = note->trap;
+    }
+  }
   TRY_ASSIGN(memory_, GuestMemory::create(options_.memory_bytes, is_unprotected()));
   TRY_ASSIGN(boot_, load(image, memory_->ram(), options_.command_line));
   return {};
@@ -78,6 +86,9 @@ Status Machine::load_kernel(ConsoleSink console) {
                                             memory_->ram()));
   boot_ = loaded.boot;
   patches_ = std::move(loaded.patches);
+  private_ = {kProgramClock, kProgramClock + kPageSize};
+  clock_page_ = kProgramClock;
+  trap_page_ = kProgramTrap;
   board_ = std::make_unique<PcBoard>(options_.vcpus, options_.start_unix_seconds, std::move(console));
   return {};
 }
@@ -119,16 +130,16 @@ void Machine::claim_devices(Cpu& cpu) {
 }
 
 Status Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
-  if (board_ != nullptr) {
-    cpu.clock = std::make_unique<StopsClock>();
-    return {};
-  }
-  if (!note_.has_value() || !note_->safepoints) {
+  if (!clock_page_.has_value()) {
     cpu.clock = std::make_unique<SignalClock>(cpu.kvm->shared().immediate_exit);
     return {};
   }
-  auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() + (note_->clock - private_.start));
+  auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() + (*clock_page_ - private_.start));
   page->vcpu_count.store(vcpus, std::memory_order_relaxed);
+  if (board_ != nullptr) {
+    cpu.clock = std::make_unique<ProgramClock>(*page);
+    return {};
+  }
   cpu.clock = std::make_unique<SafepointClock>(*page);
   return {};
 }
@@ -136,7 +147,6 @@ Status Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
 Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
   ignore_kick_signal();
   for (auto& cpu : cpus_) {
-    const bool trapping = note_.has_value() && note_->safepoints;
     cpu->vcpu = std::make_unique<Vcpu>(VcpuParts{
         .id = cpu->id,
         .kvm = *cpu->kvm,
@@ -145,7 +155,7 @@ Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
         .journal = *journals[cpu->id.raw],
         .apic = *cpu->apic,
         .io = cpu->io,
-        .trap = trapping ? std::optional<Gpa>(note_->trap) : std::nullopt,
+        .trap = trap_page_,
         .first_token = first_token(),
         .takes_turns = options_.serial,
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs is compared in the replay.
@@ -154,6 +164,8 @@ Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
         .board = board_.get(),
         .patches = board_ != nullptr ? &patches_ : nullptr,
         .own_tables = shared_tables_ ? std::nullopt : std::optional(private_),
+        .digest_every = options_.memory_digest_every,
+        .digest = [this, cpu = cpu.get()] { return digest_at_stop(*cpu); },
     });
     TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(boot_) : cpu->vcpu->reset());
   }
@@ -268,37 +280,52 @@ Status Machine::save_memory(const std::filesystem::path& path) const {
   return {};
 }
 
-Result<uint64_t> Machine::memory_digest() const {
-  XXH3_state_t* state = XXH3_createState();
-  XXH3_64bits_reset(state);
+Status Machine::add_memory(XXH3_state_s& digest) const {
   const auto add_page = [&](uint64_t where, const uint8_t* page) {
     if (is_zero(page)) return;
-    XXH3_64bits_update(state, &where, sizeof where);
-    XXH3_64bits_update(state, page, kPageSize);
+    XXH3_64bits_update(&digest, &where, sizeof where);
+    XXH3_64bits_update(&digest, page, kPageSize);
   };
-  const Status read = memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
+  TRY(memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
     if (!private_.contains(address_of(page))) add_page(page.raw, bytes.data());
-  });
+  }));
   for (const auto& cpu : cpus_) {
     const auto bytes = cpu->memory->private_bytes();
     for (uint64_t offset = 0; offset < bytes.size(); offset += kPageSize) {
-      std::array<uint8_t, kPageSize> page;
-      std::memcpy(page.data(), bytes.data() + offset, kPageSize);
-      // The limit is the VMM's own word, and says where somebody looked, not what the guest did.
-      if (note_.has_value() && note_->safepoints && private_.start + offset == note_->clock)
-        std::memset(page.data() + offsetof(ClockPage, limit), 0, sizeof(uint64_t));
+      std::array<uint8_t, kPageSize> page{};
+      const std::span<const uint8_t> from = bytes.subspan(offset, kPageSize);
+      // The limit is the VMM's own word, and says where somebody looked, not what the guest did. Any thread may store it.
+      const bool is_clock = clock_page_ == private_.start + offset;
+      const size_t first = is_clock ? offsetof(ClockPage, limit) : kPageSize;
+      const size_t second = is_clock ? first + sizeof(ClockPage::limit) : kPageSize;
+      std::ranges::copy(from.first(first), page.begin());
+      std::ranges::copy(from.subspan(second), page.begin() + static_cast<ptrdiff_t>(second));
       add_page((cpu->id.raw + 1ull) << 52 | page_of(private_.start + offset).raw, page.data());
     }
   }
+  return {};
+}
+
+Result<uint64_t> Machine::memory_digest() const {
+  XXH3_state_t digest;
+  XXH3_64bits_reset(&digest);
+  TRY(add_memory(digest));
   if (board_ != nullptr) {
     const uint64_t devices = board_->digest();
-    XXH3_64bits_update(state, &devices, sizeof devices);
-    for (const auto& cpu : cpus_) XXH3_64bits_update(state, cpu->apic->state_bytes().data(), cpu->apic->state_bytes().size());
+    XXH3_64bits_update(&digest, &devices, sizeof devices);
+    for (const auto& cpu : cpus_) XXH3_64bits_update(&digest, cpu->apic->state_bytes().data(), cpu->apic->state_bytes().size());
   }
-  const uint64_t digest = XXH3_64bits_digest(state);
-  XXH3_freeState(state);
-  TRY(read);
-  return digest;
+  return XXH3_64bits_digest(&digest);
+}
+
+Result<uint64_t> Machine::digest_at_stop(const Cpu& cpu) const {
+  XXH3_state_t digest;
+  XXH3_64bits_reset(&digest);
+  TRY(add_memory(digest));
+  const uint64_t devices = board_ != nullptr ? board_->digest() : 0;
+  XXH3_64bits_update(&digest, &devices, sizeof devices);
+  XXH3_64bits_update(&digest, cpu.apic->state_bytes().data(), cpu.apic->state_bytes().size());
+  return XXH3_64bits_digest(&digest);
 }
 
 }  // namespace reprise::vmm

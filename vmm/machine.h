@@ -25,6 +25,8 @@
 #include "vmm/pc_board.h"
 #include "vmm/vcpu.h"
 
+struct XXH3_state_s;
+
 namespace reprise::vmm {
 
 struct MachineOptions {
@@ -43,6 +45,7 @@ struct MachineOptions {
     std::vector<uint8_t> initrd;
   };
   std::optional<Linux> linux_guest;
+  uint64_t memory_digest_every = 0;  // k: the whole machine is compared at every k-th stop of each vCPU; 0: never. Needs `serial`
   bool free_run = false;   // nothing is recorded: views are unprotected, any image will do
 };
 
@@ -93,8 +96,11 @@ class Machine {
   // nothing where a kick does that. Call some times a second, from one thread, while run() runs.
   void nudge();
 
+  // Whether modules that the guest's kernel loads are patched like itself; true also where there is no such kernel.
+  [[nodiscard]] bool patches_modules() const { return board_ == nullptr || !patches_.module_pushes.empty(); }
+
   // After run():
-  // Digest of RAM and of every vCPU's private pages. Pages of zeros do not count, so memory never touched costs nothing.
+  // Digest of RAM and of every vCPU's private pages, and of a PC's devices and local APICs. Pages of zeros do not count.
   [[nodiscard]] Result<uint64_t> memory_digest() const;
   // Writes RAM into a new file, sparse: byte n is guest-physical address n. Errors: kOutput.
   Status save_memory(const std::filesystem::path& path) const;
@@ -128,11 +134,15 @@ class Machine {
   // No view is ever taken a page from.
   [[nodiscard]] bool is_unprotected() const { return options_.free_run || options_.serial; }
   Status make_clock(Cpu& cpu, uint32_t vcpus);
+  Status add_memory(XXH3_state_s& digest) const;
+  // At a stop of a vCPU that has the turn: memory, devices, its own local APIC. Those of the others take messages at moments of their own.
+  [[nodiscard]] Result<uint64_t> digest_at_stop(const Cpu& cpu) const;
 
   MachineOptions options_;
   PrivateRange private_;
   bool shared_tables_ = true;  // vCPUs may share page tables on this host
-  std::optional<RepriseNote> note_;
+  std::optional<Gpa> clock_page_;  // in the private range; none: the guest has no safepoints
+  std::optional<Gpa> trap_page_;
   std::unique_ptr<PcBoard> board_;  // of a Linux guest
   KernelPatches patches_;           // in it
   std::vector<uint32_t> msrs_;      // that checkpoints hold

@@ -69,6 +69,11 @@ Status RecordJournal::stopped(uint64_t registers) {
   return {};
 }
 
+Status RecordJournal::compared_machine(uint64_t digest) {
+  append(log::MachineDigest{digest});
+  return {};
+}
+
 Status RecordJournal::ended(uint64_t registers) {
   append(log::End{registers});
   // Nothing is executed here any more, but others may still need what this vCPU holds: they stop at their own positions.

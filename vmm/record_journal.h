@@ -30,6 +30,7 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   Status stopped_spin(const log::Spin& spin) override;
   Result<Acquired> acquire(std::span<const ept::PageRight> needed, bool again) override;
   Status stopped(uint64_t registers) override;
+  Status compared_machine(uint64_t digest) override;
   Status ended(uint64_t registers) override;
   void perform(const Effect& effect) override;
   void stop_machine(const MachineStop& stop) override { world_.request_stop(stop); }

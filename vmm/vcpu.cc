@@ -11,7 +11,6 @@ namespace reprise::vmm {
 namespace {
 
 constexpr uint64_t kInterruptFlag = 1ull << 9;  // Intel SDM vol. 1, 3.4.3
-constexpr uint64_t kUserCode64 = 0x30;  // Linux's __USER_CS without its privilege level (arch/x86/include/asm/segment.h)
 // The host may take a mapping away as often as it likes, but not without end at one instruction.
 constexpr unsigned kHostRetries = 100;
 
@@ -291,6 +290,7 @@ Status Vcpu::interrupted() {
     TRY_ASSIGN(spin, find_spin(parts_.kvm, parts_.memory));
     if (!spin.has_value()) return {};
   }
+  parts_.journal.arrive(position());  // there may have been ticks since
   TRY(parts_.journal.stopped_spin(*spin));
   ++statistics_.spins;
   count_stop();
@@ -331,7 +331,7 @@ Status Vcpu::handle_port() {
   const unsigned size = io.size;
   const uint16_t port = io.port;
   const auto data = parts_.kvm.port_data();
-  if (parts_.patches != nullptr && port >= kRdtscPort && port <= kUserFaultPort) return handle_patched(port, data);
+  if (parts_.patches != nullptr && port >= kRdtscPort && port <= kModulePort) return handle_patched(port, data);
   for (size_t offset = 0; offset + size <= data.size(); offset += size)
     TRY(device_access(IoSpace::kPort, port, size, is_write, data.data() + offset));
   return {};
@@ -443,89 +443,6 @@ Status Vcpu::handle_msr(bool is_write) {
   return {};
 }
 
-Status Vcpu::handle_patched(uint16_t port, std::span<uint8_t> data) {
-  switch (port) {
-    case kRdtscPort: return answer_time_stamp(data, false);
-    case kRdtscpPort: return answer_time_stamp(data, true);
-    case kPausePort:
-      ++statistics_.pauses;
-      parts_.journal.yield();
-      return {};
-    case kCr4Port: return write_cr4();
-    default: return answer_user_fault();
-  }
-}
-
-Status Vcpu::write_cr4() {
-  constexpr uint64_t kTimeStampDisable = 1 << 2;
-  TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
-  TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
-  const auto at = LinearMemory(sregs, parts_.memory).translate(Gva(regs.rip));
-  const auto site = at.has_value() ? parts_.patches->cr4.find(at->raw) : parts_.patches->cr4.end();
-  if (site == parts_.patches->cr4.end()) return guest_error("code writes CR4 that the kernel did not have when it was loaded");
-  sregs.cr4 = cpu_state(regs, sregs).registers[site->second] | kTimeStampDisable;
-  if (const Status set = parts_.kvm.set_special_registers(sregs); !set)
-    return guest_error(fmt::format("CR4 cannot have the value {:#x}", sregs.cr4));
-  return {};
-}
-
-// edx:eax of rdtsc, one count a nanosecond. KVM puts `data` into eax.
-Status Vcpu::answer_time_stamp(std::span<uint8_t> data, bool with_vcpu) {
-  ++statistics_.times;
-  TRY_ASSIGN(const uint64_t now, parts_.journal.value(log::Source::kTime));
-  std::copy_n(reinterpret_cast<const uint8_t*>(&now), std::min<size_t>(data.size(), 4), data.begin());
-  TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
-  regs.rdx = now >> 32;
-  if (with_vcpu) regs.rcx = parts_.id.raw;
-  return parts_.kvm.change_registers(regs);
-}
-
-// The kernel's general-protection handler begins. If it was user code's rdtsc that faulted (CR4.TSD is set), the instruction is carried out
-// here and user code goes on; everything else is the kernel's own business.
-Status Vcpu::answer_user_fault() {
-  struct Frame {
-    uint64_t error, rip, cs, rflags, rsp, ss;
-  };
-  constexpr uint64_t kUser = 3;
-  TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
-  TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
-  const LinearMemory memory(sregs, parts_.memory);
-  Frame frame{};
-  if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame) return {};
-  if ((frame.cs & kUser) != kUser || frame.error != 0) return {};
-  std::array<uint8_t, 3> code{};  // zeros where memory ends: a rdtsc there has two bytes
-  (void)memory.read(Gva(frame.rip), code);
-  const bool rdtsc = code[0] == 0x0f && code[1] == 0x31;
-  const bool rdtscp = code[0] == 0x0f && code[1] == 0x01 && code[2] == 0xf9;
-  if (!rdtsc && !rdtscp) return {};
-  ++statistics_.times;
-  TRY_ASSIGN(const uint64_t now, parts_.journal.value(log::Source::kTime));
-  // As iretq would. Source: AMD APM vol. 2, 8.9.3.
-  const bool is_64_bit = (frame.cs & 0xfffc) == kUserCode64;
-  kvm_segment segment{};
-  segment.limit = 0xffffffff;
-  segment.type = 11;
-  segment.present = segment.s = segment.g = 1;
-  segment.dpl = 3;
-  segment.selector = static_cast<uint16_t>(frame.cs);
-  segment.l = is_64_bit ? 1 : 0;
-  segment.db = is_64_bit ? 0 : 1;
-  sregs.cs = segment;
-  segment.type = 3;
-  segment.selector = static_cast<uint16_t>(frame.ss);
-  segment.l = 0;
-  segment.db = 1;
-  sregs.ss = segment;
-  regs.rip = frame.rip + (rdtsc ? 2 : 3);
-  regs.rflags = frame.rflags;
-  regs.rsp = frame.rsp;
-  regs.rax = now & 0xffffffff;
-  regs.rdx = now >> 32;
-  if (rdtscp) regs.rcx = parts_.id.raw;
-  TRY(parts_.kvm.set_special_registers(sregs));
-  return parts_.kvm.change_registers(regs);
-}
-
 Result<ept::AccessSet> Vcpu::touched_pages(const kvm_regs& regs, const kvm_sregs& sregs) {
   const ept::CpuState state = cpu_state(regs, sregs);
   TRY_ASSIGN(const kvm_vcpu_events events, parts_.kvm.events());
@@ -619,7 +536,10 @@ Status Vcpu::end_stop() {
   if (stops_ == compared_stops_) return {};  // a trap: nothing to compare, replay makes only those at which something happens
   compared_stops_ = stops_;
   digest_ = digest_registers(regs, digest_);
-  return parts_.journal.stopped(digest_);
+  TRY(parts_.journal.stopped(digest_));
+  if (parts_.digest_every == 0 || stops_ % parts_.digest_every != 0) return {};
+  TRY_ASSIGN(const uint64_t machine, parts_.digest());
+  return parts_.journal.compared_machine(machine);
 }
 
 Status Vcpu::guest_error(const std::string& what) {

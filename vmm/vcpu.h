@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -47,6 +48,10 @@ struct VcpuParts {
   const KernelPatches* patches = nullptr;
   // Where page tables must lie, if the host does not show this vCPU what others write into them.
   std::optional<PrivateRange> own_tables;
+  // At every k-th stop, k being `digest_every`, the whole machine is compared by what this returns; 0: never. Needs takes_turns: who has the
+  // turn is the only one that changes memory and devices.
+  uint64_t digest_every = 0;
+  std::function<Result<uint64_t>()> digest;
 };
 
 // Token numbers, counted from VcpuParts::first_token.
@@ -66,6 +71,8 @@ struct VcpuStatistics {
   uint64_t times = 0;    // time-stamp counter reads
   uint64_t pauses = 0;
   uint64_t spins = 0;    // stops in loops
+  uint64_t modules = 0;  // of the kernel, that were loaded
+  uint64_t module_patches = 0;  // instructions that were replaced in them
   uint64_t interrupts = 0;
   uint64_t host_faults = 0;
   uint64_t decode_ns = 0;
@@ -152,6 +159,7 @@ class Vcpu {
   Status handle_patched(uint16_t port, std::span<uint8_t> data);
   Status answer_time_stamp(std::span<uint8_t> data, bool with_vcpu);
   Status answer_user_fault();
+  Status take_module();
   Status write_cr4();
   Status handle_fault(bool emulator_gave_up);
   Status take_missing(std::vector<ept::PageRight> needed, bool again);

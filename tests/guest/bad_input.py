@@ -75,6 +75,10 @@ def little_memory(bench):
     refused(bench, DAMAGED, "(memory|RAM|MiB)", "--memory", "2", bench.image("bank"))
 
 
+def crew_digests(bench):
+    refused(bench, USAGE, "--memory-digest-every.*--mode serial", "--memory-digest-every", "10", bench.image("bank"))
+
+
 def usage(bench):
     for words in (["record"], ["record", "--vcpus", "0", "-o", "x", "y"], ["record", "--vcpus", "33", "-o", "x", "y"],
                   ["record", "--memory", "many", "-o", "x", "y"], ["replay"], ["nonsense"], []):
@@ -139,5 +143,5 @@ def other_processor(bench):
 
 def tests(_options):
     return [Test(f"bad_input/{function.__name__}", function)
-            for function in (no_kvm, other_device, no_permission, not_bootable, no_safepoints, little_memory, usage,
+            for function in (no_kvm, other_device, no_permission, not_bootable, no_safepoints, little_memory, crew_digests, usage,
                              folder_exists, missing_recording, truncated, newer_format, other_processor)]

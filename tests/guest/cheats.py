@@ -3,7 +3,7 @@ import shutil
 
 from harness import DAMAGED, DIVERGED, FORGE, Failure, Skip, Test, compared, expect, one_sentence, record, report_of
 
-# (what forge changes, workload that has such events, arguments, vCPUs)
+# (what forge changes, workload that has such events, arguments, vCPUs, further options of record)
 CHEATS = [
     ("ticket", "lost_update", "n=100000", 2),
     ("ticket", "locks", "n=2", 3),
@@ -15,6 +15,7 @@ CHEATS = [
     ("value", "lost_update", "n=20000 verbose=1", 2),
     ("digest", "bank", "n=5000", 2),
     ("digest", "timer", "n=500000", 2),
+    ("machine-digest", "bank", "n=5000", 2, "--serial", "--memory-digest-every", 20),
     ("end", "lost_update", "n=20000", 2),
 ]
 SEEDS = 6
@@ -37,10 +38,10 @@ def forge(bench, folder, target, what, seed):
     return f"{what} seed {seed}: {done.out.decode().strip()}"
 
 
-def cheat(what, workload, arguments, vcpus):
+def cheat(what, workload, arguments, vcpus, *more):
     def run(bench):
         folder = bench.folder / "recording"
-        record(bench, folder, workload, arguments, vcpus=vcpus)
+        record(bench, folder, workload, arguments, vcpus=vcpus, extra=more)
         done = bench.reprise("replay", folder)
         expect(done.status == 0, "the recording itself does not replay", done)
         ways = []

@@ -2,7 +2,7 @@
 //
 //   forge FROM TO WHAT SEED
 //
-// WHAT: ticket, gain-position, loss-position, value, message-position, message-vector, digest, end (one event,
+// WHAT: ticket, gain-position, loss-position, value, message-position, message-vector, digest, machine-digest, end (one event,
 // chosen by SEED, so are vCPU and change), cpuid (the manifest asks for AVX-512). Prints
 // what it changed. Exit status: 0; 3 the recording has no such event; 1 any other failure.
 #include <fmt/format.h>
@@ -60,6 +60,8 @@ bool change(log::Event& event, std::string_view what, Random& random) {
     value->value ^= 1ull << (random() % 16);
   } else if (auto* digest = part<log::Digest>(event); what == "digest" && digest != nullptr) {
     digest->registers ^= 1ull << (random() % 64);
+  } else if (auto* machine = part<log::MachineDigest>(event); what == "machine-digest" && machine != nullptr) {
+    machine->machine ^= 1ull << (random() % 64);
   } else if (auto* end = part<log::End>(event); what == "end" && end != nullptr) {
     end->registers ^= 1ull << (random() % 64);
   } else {

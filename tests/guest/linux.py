@@ -1,4 +1,5 @@
 """Linux guests: Debian's kernel as it is, with the programs of guest-images/linux (tools/linux-guest makes both)."""
+import json
 import shutil
 import time
 
@@ -8,6 +9,8 @@ GUEST = BUILD / "guest-images" / "linux"
 # Guest seconds in one of the lab's: with more, most of its time would go into the kernel's timer tick.
 PACE = "0.1"
 SECONDS = 600
+# Stops of a vCPU from one digest of its memory to the next.
+COMPARED = 2000
 QUIET = "console=ttyS0 quiet mitigations=off panic=-1"
 
 
@@ -27,10 +30,16 @@ def words_for(bench, run, vcpus, *more):
     return ["--kernel", kernel, "--initrd", initrd, "--append", f"{QUIET} {run}", "--vcpus", vcpus, "--pace", PACE, *more]
 
 
+def machine_digests(bench, folder):
+    kinds = json.loads(bench.reprise("info", "--json", folder).out)["summary"]["kinds"]
+    return next(kind["events"] for kind in kinds if kind["kind"] == "machine")
+
+
 def mix(name, run, vcpus, replays):
     def test(bench):
         folder = bench.folder / "recording"
-        done = bench.reprise("record", "--json", *words_for(bench, run, vcpus, "-o", folder), timeout=SECONDS)
+        words = words_for(bench, run, vcpus, "--memory-digest-every", COMPARED, "-o", folder)
+        done = bench.reprise("record", "--json", *words, timeout=SECONDS)
         expect(done.status == OK, f"record ends with {done.status}", done)
         expect(b"guest: failed=0" in done.err, "the guest did not say that all went well", done)
         expect(f", {vcpus} CPUs, ".encode() in done.err, f"the kernel did not find {vcpus} CPUs", done)
@@ -40,9 +49,11 @@ def mix(name, run, vcpus, replays):
         for _ in range(replays):
             replay_alike(bench, folder, report, done.err, SECONDS)
         stops = sum(vcpu["stops"] for vcpu in report["vcpus"])
+        digests = machine_digests(bench, folder)
+        expect(digests == sum(vcpu["stops"] // COMPARED for vcpu in report["vcpus"]), f"{digests} digests of the machine are not one each {COMPARED} stops", done)
         spins = sum(vcpu["spins"] for vcpu in report["vcpus"])
         expect("spin" not in run and run != "run=all" or vcpus == 1 or spins > 0, "no spin-wait had to be stopped", done)
-        return f"{stops} stops, {spins} in spin-waits, {report['tickets']} turns, {report['log_bytes']} bytes of log, recorded in {report['wall_ns'] / 1e9:.1f} s"
+        return f"{stops} stops, {spins} in spin-waits, {digests} digests of the machine, {report['tickets']} turns, {report['log_bytes']} bytes of log, recorded in {report['wall_ns'] / 1e9:.1f} s"
 
     return Test(f"linux/{name}-{vcpus}", test)
 
@@ -101,6 +112,41 @@ def panics(bench):
     replay_alike(bench, folder, report_of(done), done.err, SECONDS)
 
 
+def module(bench):
+    """A module's rdtsc is answered from the journal: it prints how long things took, and the replay prints the same."""
+    folder = bench.folder / "recording"
+    done = bench.reprise("record", "--json", *words_for(bench, "run=module", 2, "-o", folder), timeout=SECONDS)
+    expect(done.status == OK, f"record ends with {done.status}", done)
+    report = report_of(done)
+    total = {name: sum(vcpu[name] for vcpu in report["vcpus"]) for name in ("modules", "module_patches", "times")}
+    # Twice, for busybox tries again when the module says that it does not stay. It has 12 rdtsc.
+    expect(report["patches_modules"] and total["modules"] >= 1, "no module was patched", done)
+    expect(total["module_patches"] == 12 * total["modules"], f"in {total['modules']} modules {total['module_patches']} instructions were replaced", done)
+    expect(done.err.count(b"cycles/operation") >= 8, "the module measured nothing", done)
+    for _ in range(3):
+        replay_alike(bench, folder, report, done.err, SECONDS)
+    return f"{total['module_patches']} instructions replaced, {total['times']} times read"
+
+
+def safepoints(vcpus):
+    """A program with safepoints is preempted in loops that never end by themselves, and replayed to the same round of each."""
+    def test(bench):
+        folder = bench.folder / "recording"
+        words = words_for(bench, "run=impatient", vcpus, "--memory-digest-every", COMPARED, "-o", folder)
+        done = bench.reprise("record", "--json", *words, timeout=SECONDS)
+        expect(done.status == OK and done.err.count(b"impatient") >= 3, f"record ends with {done.status}", done)
+        report = report_of(done)
+        traps = sum(vcpu["traps"] for vcpu in report["vcpus"])
+        expect(traps > 10, f"the program was stopped at {traps} safepoints", done)
+        verified = bench.reprise("verify", folder)
+        expect(verified.status == OK, "verify does not pass", verified)
+        for _ in range(3):
+            replay_alike(bench, folder, report, done.err, SECONDS)
+        return f"{traps} stops at safepoints"
+
+    return Test(f"linux/safepoints-{vcpus}", test)
+
+
 def refused(name, pattern, status, change):
     def run(bench):
         kernel, initrd = files(bench)
@@ -131,7 +177,7 @@ def damaged(bench, words):
 
 def tests(_options):
     """Those that take minutes are not in SHORT."""
-    return [mix("mix", "run=all", 2, 1), Test("linux/session", session),
+    return [mix("mix", "run=all", 2, 1), Test("linux/session", session), Test("linux/module", module), safepoints(1), safepoints(2),
             refused("text", "neither a bzImage", DAMAGED, lambda bench, words: words.update({"--kernel": file_of(bench, b"no kernel" * 100)})),
             refused("truncated", "truncated", DAMAGED, truncated),
             refused("damaged", "damaged|cannot be unpacked", DAMAGED, damaged),
@@ -144,4 +190,4 @@ def tests(_options):
             Test("linux/killed", killed), Test("linux/panics", panics)]
 
 
-SHORT = ("linux/mix-2", "linux/session", "linux/refused-")
+SHORT = ("linux/mix-2", "linux/session", "linux/module", "linux/safepoints-2", "linux/refused-")

@@ -20,6 +20,8 @@ KERNELS = {
     # The kernel for clouds, which is what Linux guests run. Bochs can only boot a packed one, and unpacks this (LZ4) ten times faster
     # than the other (XZ).
     "cloud": ("linux-image-cloud-amd64", "vmlinuz", ["kvm-intel"]),
+    # No lab: what tools/linux-guest takes for guests.
+    "guest-modules": ("linux-image-cloud-amd64", "vmlinuz", ["tcrypt"]),
 }
 BACKPORTS = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main\n"
 # The layout of a folder in the cache is part of its name, so that one of an older layout is not taken for a full one.

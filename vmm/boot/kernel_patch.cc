@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vmm/boot/elf_file.h"
+#include "vmm/boot/kallsyms.h"
 
 namespace reprise::vmm {
 namespace {
@@ -91,15 +92,18 @@ class Boundaries {
     return decoded ? instruction.length : 1;
   }
 
-  [[nodiscard]] bool is_boundary(size_t place) const {
-    for (size_t distance = 64;; distance *= 2) {
+  [[nodiscard]] bool is_boundary(size_t place) {
+    for (size_t distance = 64; !endless_ && distance <= kFarthest; distance *= 2) {
       const size_t first = place > distance ? place - distance : 0;
       if (const auto agreed = walk(first, place)) return *agreed;
     }
+    endless_ = true;
+    return is_boundary_from_start(place);
   }
 
  private:
   static constexpr size_t kLongest = 15;
+  static constexpr size_t kFarthest = 4096;  // bytes; code that is meant to confuse would have everything before it decoded again for each place
   enum : uint8_t { kUnknown, kComes, kPasses };
 
   // What all walks from [first, first + kLongest) say; from the first byte of the code, one walk is enough.
@@ -121,40 +125,32 @@ class Boundaries {
     return known[0] == kComes;
   }
 
+  // One walk through all code, done once.
+  [[nodiscard]] bool is_boundary_from_start(size_t place) {
+    if (from_start_.empty()) {
+      from_start_.resize(code_.size());
+      for (size_t at = 0; at < code_.size(); at += length_at(at)) from_start_[at] = true;
+    }
+    return from_start_[place];
+  }
+
   Bytes code_;
   ZydisDecoder decoder_;
+  bool endless_ = false;  // walks that did not meet
+  std::vector<bool> from_start_;
 };
 
 struct Replacement {
   std::vector<uint8_t> from;
   std::vector<uint8_t> to;
-  uint32_t KernelPatches::* count;
+  uint32_t CodePatches::* count;
 };
-
-void patch_section(std::span<uint8_t> code, KernelPatches& done) {
-  static const std::array<Replacement, 3> kReplacements = {{
-      {{0x0f, 0x31}, {0xe5, kRdtscPort}, &KernelPatches::rdtsc},
-      {{0x0f, 0x01, 0xf9}, {0xe5, kRdtscpPort, 0x90}, &KernelPatches::rdtscp},
-      {{0xf3, 0x90}, {0xe6, kPausePort}, &KernelPatches::pause},
-  }};
-  const Boundaries boundaries(code);
-  for (const auto& [from, to, count] : kReplacements) {
-    for (auto found = code.begin();; ++found) {
-      found = std::search(found, code.end(), from.begin(), from.end());
-      if (found == code.end()) break;
-      const auto at = static_cast<size_t>(found - code.begin());
-      if (!boundaries.is_boundary(at) || boundaries.length_at(at) != from.size()) continue;
-      std::ranges::copy(to, found);  // as long: the boundaries stay where they are
-      ++(done.*count);
-    }
-  }
-}
 
 // mov cr4, reg: the flag that makes rdtsc fault in user mode goes into every value that the kernel writes, unseen by its own copies.
 void patch_cr4(std::span<uint8_t> code, uint64_t physical, KernelPatches& done) {
   constexpr std::array<uint8_t, 2> kMoveToControl = {0x0f, 0x22};
   constexpr uint8_t kRexB = 0x41;
-  const Boundaries boundaries(code);
+  Boundaries boundaries(code);
   for (auto found = code.begin();; ++found) {
     found = std::search(found, code.end(), kMoveToControl.begin(), kMoveToControl.end());
     if (code.end() - found < 3) return;
@@ -198,12 +194,76 @@ bool hook_fault_handler(Kernel& kernel) {
   return hooked;
 }
 
+// The registers that the instructions at the start of `code` push, numbered 0 rax to 15 r15, until they are long enough to make room for an
+// out; none if other instructions are there. `bytes`: how long they are.
+std::vector<uint8_t> pushes_at(Bytes code, size_t& bytes) {
+  std::vector<uint8_t> pushes;
+  for (bytes = 0; bytes < 2;) {
+    const bool extended = get<uint8_t>(code, bytes) == 0x41;
+    const auto opcode = get<uint8_t>(code, bytes + (extended ? 1 : 0)).value_or(0);
+    if ((opcode & 0xf8) != 0x50) return {};
+    pushes.push_back(static_cast<uint8_t>((opcode & 7) | (extended ? 8 : 0)));
+    bytes += extended ? 2 : 1;
+  }
+  return pushes;
+}
+
+// module_finalize(hdr, sechdrs, module) is called for each module, when its sections lie where they stay and are relocated, before alternatives
+// are applied and anything is executed. Source: kernel/module/main.c (post_relocation), since Linux 2.6.
+void hook_modules(Kernel& kernel, KernelPatches& done) {
+  constexpr std::array<uint8_t, 4> kEndbr64 = {0xf3, 0x0f, 0x1e, 0xfa};
+  constexpr size_t kTracerCall = 5;  // call __fentry__, which the kernel itself replaces: what comes next is ours
+  constexpr size_t kEnough = 16;
+  std::optional<Gva> entry;
+  kernel.for_each(false, [&](const Elf64_Shdr&, std::span<uint8_t> data) {
+    if (entry.has_value()) return;
+    if (const auto symbols = Kallsyms::find(data)) entry = symbols->address_of("module_finalize");
+  });
+  if (!entry.has_value()) return;
+  std::span<uint8_t> code = kernel.at_address(entry->raw, kEnough);
+  if (code.size() != kEnough) return;
+  if (std::ranges::equal(code.first(kEndbr64.size()), kEndbr64)) code = code.subspan(kEndbr64.size());
+  if (code[0] == 0xe8 || code[0] == 0x0f) code = code.subspan(kTracerCall);
+  size_t bytes = 0;
+  done.module_pushes = pushes_at(code, bytes);
+  if (done.module_pushes.empty()) return;
+  std::ranges::fill(code.first(bytes), 0x90);
+  replace(code.data(), {0xe6, kModulePort});
+}
+
 }  // namespace
+
+CodePatches patch_code(std::span<uint8_t> code) {
+  static const std::array<Replacement, 3> kReplacements = {{
+      {{0x0f, 0x31}, {0xe5, kRdtscPort}, &CodePatches::rdtsc},
+      {{0x0f, 0x01, 0xf9}, {0xe5, kRdtscpPort, 0x90}, &CodePatches::rdtscp},
+      {{0xf3, 0x90}, {0xe6, kPausePort}, &CodePatches::pause},
+  }};
+  CodePatches done;
+  Boundaries boundaries(code);
+  for (const auto& [from, to, count] : kReplacements) {
+    for (auto found = code.begin();; ++found) {
+      found = std::search(found, code.end(), from.begin(), from.end());
+      if (found == code.end()) break;
+      const auto at = static_cast<size_t>(found - code.begin());
+      if (!boundaries.is_boundary(at) || boundaries.length_at(at) != from.size()) continue;
+      std::ranges::copy(to, found);  // as long: the boundaries stay where they are
+      ++(done.*count);
+    }
+  }
+  return done;
+}
 
 Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram) {
   TRY_ASSIGN(Kernel kernel, Kernel::read(elf, ram));
   KernelPatches done;
-  kernel.for_each(true, [&](const Elf64_Shdr&, std::span<uint8_t> code) { patch_section(code, done); });
+  kernel.for_each(true, [&](const Elf64_Shdr&, std::span<uint8_t> code) {
+    const CodePatches more = patch_code(code);
+    done.rdtsc += more.rdtsc;
+    done.rdtscp += more.rdtscp;
+    done.pause += more.pause;
+  });
+  hook_modules(kernel, done);
   done.fault_handler = hook_fault_handler(kernel);
   // Only together: without the handler, the kernel would kill programs that look at the time.
   if (!done.fault_handler) return done;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -18,16 +19,28 @@ enum PatchPort : uint16_t {
   kPausePort = 0xe2,   // out 0xe2, al (E6 E2) for pause (F3 90): the body of every spin-wait of the kernel
   kCr4Port = 0xe3,     // out 0xe3, al; nop (E6 E3 90) for mov cr4, reg (0F 22 E0 to E7, with REX.B one byte more)
   kUserFaultPort = 0xe4,  // out 0xe4, al; nop (E6 E4 90): the first bytes of the general-protection handler
+  kModulePort = 0xe5,     // out 0xe5, al and nops, for the first instructions of module_finalize()
 };
 
-// What was replaced, for people and tests.
-struct KernelPatches {
+// How many instructions of code were replaced.
+struct CodePatches {
   uint32_t rdtsc = 0;
   uint32_t rdtscp = 0;
   uint32_t pause = 0;
+  bool operator==(const CodePatches&) const = default;
+};
+
+// What was replaced in a kernel, for people, tests, and whoever answers the exits.
+struct KernelPatches : CodePatches {
   std::map<uint64_t, uint8_t> cr4;  // guest-physical address of each mov cr4, reg: which register, 0 rax to 15 r15
   bool fault_handler = false;       // the general-protection handler stops first, so that rdtsc in user mode can be answered (CR4.TSD)
+  // The kernel stops when a module has been loaded and nothing of it has run yet, at the entry of module_finalize(): what the instructions there
+  // pushed, that were replaced, numbered as above, in their order. Empty: this kernel could not be made to stop there.
+  std::vector<uint8_t> module_pushes;
 };
+
+// Looks through code for rdtsc, rdtscp and pause, for instructions and not for bytes, and replaces them. All else stays where it is.
+CodePatches patch_code(std::span<uint8_t> code);
 
 // `elf`: the kernel's file; `ram`: guest memory, into which its segments were loaded.
 // Looks through all executable sections, for instructions and not for bytes; the replacements of alternatives too, so that what the

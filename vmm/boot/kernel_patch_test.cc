@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "vmm/boot/kallsyms_fake.h"
+
 namespace reprise::vmm {
 namespace {
 
@@ -377,6 +379,57 @@ TEST(KernelPatch, HandlerThatEndsWithItsSegmentStays) {
 
 TEST(KernelPatch, GateInCodeIsNotOne) {
   EXPECT_FALSE(patch(FakeKernel({{kHandler}, {gate(13, kVirtual), kExecutable}})).done.fault_handler);
+}
+
+// A kernel with symbols whose module_finalize() begins with `entry`.
+FakeKernel kernel_with_modules(const Code& entry) {
+  std::vector<FakeSymbol> symbols;
+  for (uint32_t i = 0; i < 300; ++i) symbols.push_back({"Tother_" + std::to_string(i), kVirtual + 64 + i});
+  symbols[200] = {"Tmodule_finalize", kVirtual};
+  return FakeKernel({{joined({entry, Code(16, 0xcc)})}, {fake_kallsyms(symbols, KallsymsLayout::kOffsetsFirst), SHF_ALLOC}});
+}
+
+TEST(KernelPatch, EntryOfModuleFinalizeStopsInsteadOfItsPushes) {
+  struct Case {
+    Code entry, hooked;
+    std::vector<uint8_t> pushes;
+  };
+  const Code call = {0xe8, 1, 2, 3, 4};
+  const Code nop = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+  const Code endbr = {0xf3, 0x0f, 0x1e, 0xfa};
+  const Code rest = {0x49, 0x89, 0xf7};
+  const Code stop = {0xe6, kModulePort};
+  for (const auto& [entry, hooked, pushes] : std::vector<Case>{
+           {joined({call, {0x41, 0x57}, rest}), joined({call, stop, rest}), {15}},          // Debian's 6.1
+           {joined({endbr, call, {0x55, 0x53}, rest}), joined({endbr, call, stop, rest}), {5, 3}},
+           {joined({nop, {0x55, 0x41, 0x54}, rest}), joined({nop, stop, {0x90}, rest}), {5, 12}},
+           {joined({{0x41, 0x50}, rest}), joined({stop, rest}), {8}},
+       }) {
+    const auto [done, sections] = patch(kernel_with_modules(entry));
+    EXPECT_EQ(done.module_pushes, pushes);
+    EXPECT_EQ(sections[0], joined({hooked, Code(16, 0xcc)}));
+  }
+}
+
+TEST(KernelPatch, ModuleFinalizeThatBeginsOtherwiseStays) {
+  for (const Code& entry : {Code{0x55, 0x48, 0x89, 0xe5}, Code{0x48, 0x83, 0xec, 0x08}, Code{0x41, 0x89, 0xc0}, Code{0xc3}}) {
+    const auto [done, sections] = patch(kernel_with_modules(entry));
+    EXPECT_TRUE(done.module_pushes.empty());
+    EXPECT_EQ(sections[0], joined({entry, Code(16, 0xcc)}));
+  }
+}
+
+TEST(KernelPatch, KernelWithoutSymbolsIsNotStoppedAtModules) {
+  EXPECT_TRUE(patch(FakeKernel(joined({{0x41, 0x57}, Code(16, 0xcc)}))).done.module_pushes.empty());
+}
+
+// Walks that begin at an odd byte never meet those that begin at an even one.
+TEST(KernelPatch, CodeWhoseBoundariesDependOnItsStartIsDecodedFromThere) {
+  Code code = {0x90};
+  for (int i = 0; i < 200'000; ++i) code.insert(code.end(), {0x0f, 0x31});
+  const CodePatches done = patch_code(code);
+  EXPECT_EQ(done.rdtsc, 200'000u);
+  EXPECT_EQ(Code(code.begin() + 300'001, code.begin() + 300'003), (Code{0xe5, kRdtscPort}));
 }
 
 TEST(KernelPatch, OnlyTheFirstGateCounts) {

@@ -104,6 +104,13 @@ void write_seed(std::span<uint8_t> ram) {
   for (uint32_t i = 0; i < kSeedBytes; ++i) put(ram, kSetupData.raw + 16 + i, static_cast<uint8_t>(i * 7 + 3));
 }
 
+// As guest-images/linux/program_clock.cc expects it.
+void write_program_clock(std::span<uint8_t> ram) {
+  constexpr uint64_t kLimit = 8, kSignature = 24;
+  put(ram, kProgramClock.raw + kLimit, ~uint64_t{0});
+  put(ram, kProgramClock.raw + kSignature, std::array{'R', 'e', 'p', 'r', 'i', 's', 'e', '1'});
+}
+
 // As high as it can be: the kernel unpacks it from there and frees the pages. Page-aligned, below 3 GiB.
 Result<uint64_t> place_initrd(const LinuxGuest& guest, uint64_t kernel_end) {
   const uint64_t end = std::min(guest.memory_bytes, kLowRamEnd);
@@ -149,6 +156,7 @@ Result<LoadedLinux> load_linux(const LinuxGuest& guest, std::span<uint8_t> ram) 
   std::ranges::copy(guest.initrd, ram.subspan(initrd).begin());
   std::ranges::copy(line, ram.subspan(kCommandLine.raw).begin());
   write_seed(ram);
+  write_program_clock(ram);
   write_acpi_tables(ram, guest.vcpus);
   write_page_tables(ram);
   write_memory_map(ram, guest.memory_bytes);

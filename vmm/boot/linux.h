@@ -24,6 +24,12 @@ inline constexpr uint64_t kMinLinuxRamBytes = 64ull << 20;
 inline constexpr uint64_t kMaxLinuxRamBytes = 63ull << 30;  // with the hole, what 36 address bits reach
 inline constexpr size_t kMaxLinuxCommandLine = 2047;        // COMMAND_LINE_SIZE - 1
 
+// Where programs that were compiled with safepoints find their clock page, of which each vCPU has its own, and the page that stops the vCPU
+// (docs/guest-abi.md, "Programs of a Linux guest"). The first is RAM that the kernel's memory map leaves out, where a PC has the ROMs of
+// its cards: /dev/mem gives it to root, cached. The other is no RAM.
+inline constexpr Gpa kProgramClock{0xd0000};
+inline constexpr Gpa kProgramTrap{0xfed80000};
+
 // Bytes of guest-physical memory from 0 to the end of RAM, the hole included.
 constexpr uint64_t linux_ram_span(uint64_t memory_bytes) {
   return memory_bytes <= kLowRamEnd ? memory_bytes : memory_bytes + (kHighRamBegin - kLowRamEnd);

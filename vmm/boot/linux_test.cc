@@ -222,6 +222,17 @@ TEST(LinuxLoad, SeedIsThereAndAlwaysTheSame) {
   EXPECT_NE(seed(), std::string(32, '\0'));
 }
 
+TEST(LinuxLoad, ClockPageOfProgramsIsSignedAndNoMemoryOfTheKernels) {
+  const Bytes kernel = fake_kernel();
+  const Ram ram(64 * kMiB);
+  ASSERT_TRUE(load_linux({.kernel = kernel, .memory_bytes = 64 * kMiB}, ram.bytes()));
+  EXPECT_EQ(ram.get<uint64_t>(kProgramClock.raw), 0u);
+  EXPECT_EQ(ram.get<uint64_t>(kProgramClock.raw + 8), ~uint64_t{0});
+  EXPECT_EQ(ram.text(kProgramClock.raw + 24, 8), "Reprise1");
+  for (const auto& [address, size, type] : memory_map(5 * kGiB))
+    for (const Gpa page : {kProgramClock, kProgramTrap}) EXPECT_TRUE(page.raw + kPageSize <= address || page.raw >= address + size);
+}
+
 TEST(LinuxLoad, EntryMustBeInSomethingLoaded) {
   for (const uint64_t entry : {0x0ull, 0xfffffull, 0x100005ull, 0x200005ull, 0x208000ull, ~0ull}) {  // the last but one: bss
     const Error error = refusal([entry](FakeElfImage& fake) { fake.header.e_entry = entry; });

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "ept/mailbox.h"
+#include "vmm/clock/program_clock.h"
 #include "vmm/clock/safepoint_clock.h"
 
 namespace reprise::vmm {
@@ -56,6 +57,19 @@ TEST_F(SafepointClockTest, NeverMeansNever) {
 
 TEST_F(SafepointClockTest, IsExact) {
   EXPECT_EQ(clock_.kicked_stop(), KickedStop::kAtTick);
+}
+
+TEST(ProgramClockTest, StopsAtSafepointsAndPromisesOnlyStops) {
+  ClockPage page{};
+  ProgramClock clock(page);
+  EXPECT_EQ(clock.kicked_stop(), KickedStop::kAtStop);
+  clock.stop_at(Ticks(5));
+  run_until_stop(page);
+  EXPECT_EQ(clock.now(), Ticks(5));
+  clock.stop_at(Clock::kNever);
+  clock.kick();
+  run_until_stop(page);
+  EXPECT_EQ(clock.now(), Ticks(6));
 }
 
 // The vCPU arms its clock and then looks for a kick; the kicker does it the other way round. A kick that both

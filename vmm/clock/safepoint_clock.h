@@ -8,7 +8,7 @@
 
 namespace reprise::vmm {
 
-// The start of the clock page. `count` is written by the guest alone, `limit` by the VMM alone: no lock is needed, and the
+// The start of the clock page, as the image or, for the programs of a Linux guest, boot/linux.h lays it out. `count` is written by the guest alone, `limit` by the VMM alone: no lock is needed, and the
 // limit of one vCPU may be stored from any thread while that vCPU runs.
 struct ClockPage {
   std::atomic<uint64_t> count;
@@ -17,7 +17,7 @@ struct ClockPage {
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free && sizeof(ClockPage) == 24);
 
-class SafepointClock final : public Clock {
+class SafepointClock : public Clock {
  public:
   // `page`: this vCPU's own clock page, mapped in this process; outlives the clock.
   explicit SafepointClock(ClockPage& page) : page_(page) {}

@@ -1,0 +1,124 @@
+// What a vCPU does at the instructions that were patched into a Linux kernel (vmm/boot/kernel_patch.h).
+#include <algorithm>
+#include <array>
+
+#include "vmm/linear_memory.h"
+#include "vmm/module_patch.h"
+#include "vmm/vcpu.h"
+
+namespace reprise::vmm {
+namespace {
+
+constexpr uint64_t kUserCode64 = 0x30;  // Linux's __USER_CS without its privilege level (arch/x86/include/asm/segment.h)
+
+// As instructions number them.
+std::array<uint64_t, 16> general_registers(const kvm_regs& r) {
+  return {r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15};
+}
+
+}  // namespace
+
+Status Vcpu::handle_patched(uint16_t port, std::span<uint8_t> data) {
+  switch (port) {
+    case kRdtscPort: return answer_time_stamp(data, false);
+    case kRdtscpPort: return answer_time_stamp(data, true);
+    case kPausePort:
+      ++statistics_.pauses;
+      parts_.journal.yield();
+      return {};
+    case kCr4Port: return write_cr4();
+    case kModulePort: return take_module();
+    default: return answer_user_fault();
+  }
+}
+
+Status Vcpu::write_cr4() {
+  constexpr uint64_t kTimeStampDisable = 1 << 2;
+  TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
+  TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
+  const auto at = LinearMemory(sregs, parts_.memory).translate(Gva(regs.rip));
+  const auto site = at.has_value() ? parts_.patches->cr4.find(at->raw) : parts_.patches->cr4.end();
+  if (site == parts_.patches->cr4.end()) return guest_error("code writes CR4 that the kernel did not have when it was loaded");
+  sregs.cr4 = general_registers(regs)[site->second] | kTimeStampDisable;
+  if (const Status set = parts_.kvm.set_special_registers(sregs); !set)
+    return guest_error(fmt::format("CR4 cannot have the value {:#x}", sregs.cr4));
+  return {};
+}
+
+// edx:eax of rdtsc, one count a nanosecond. KVM puts `data` into eax.
+Status Vcpu::answer_time_stamp(std::span<uint8_t> data, bool with_vcpu) {
+  ++statistics_.times;
+  TRY_ASSIGN(const uint64_t now, parts_.journal.value(log::Source::kTime));
+  std::copy_n(reinterpret_cast<const uint8_t*>(&now), std::min<size_t>(data.size(), 4), data.begin());
+  TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
+  regs.rdx = now >> 32;
+  if (with_vcpu) regs.rcx = parts_.id.raw;
+  return parts_.kvm.change_registers(regs);
+}
+
+// The kernel's general-protection handler begins. If it was user code's rdtsc that faulted (CR4.TSD is set), the instruction is carried out
+// here and user code goes on; everything else is the kernel's own business.
+Status Vcpu::answer_user_fault() {
+  struct Frame {
+    uint64_t error, rip, cs, rflags, rsp, ss;
+  };
+  constexpr uint64_t kUser = 3;
+  TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
+  TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
+  const LinearMemory memory(sregs, parts_.memory);
+  Frame frame{};
+  if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame) return {};
+  if ((frame.cs & kUser) != kUser || frame.error != 0) return {};
+  std::array<uint8_t, 3> code{};  // zeros where memory ends: a rdtsc there has two bytes
+  (void)memory.read(Gva(frame.rip), code);
+  const bool rdtsc = code[0] == 0x0f && code[1] == 0x31;
+  const bool rdtscp = code[0] == 0x0f && code[1] == 0x01 && code[2] == 0xf9;
+  if (!rdtsc && !rdtscp) return {};
+  ++statistics_.times;
+  TRY_ASSIGN(const uint64_t now, parts_.journal.value(log::Source::kTime));
+  // As iretq would. Source: AMD APM vol. 2, 8.9.3.
+  const bool is_64_bit = (frame.cs & 0xfffc) == kUserCode64;
+  kvm_segment segment{};
+  segment.limit = 0xffffffff;
+  segment.type = 11;
+  segment.present = segment.s = segment.g = 1;
+  segment.dpl = 3;
+  segment.selector = static_cast<uint16_t>(frame.cs);
+  segment.l = is_64_bit ? 1 : 0;
+  segment.db = is_64_bit ? 0 : 1;
+  sregs.cs = segment;
+  segment.type = 3;
+  segment.selector = static_cast<uint16_t>(frame.ss);
+  segment.l = 0;
+  segment.db = 1;
+  sregs.ss = segment;
+  regs.rip = frame.rip + (rdtsc ? 2 : 3);
+  regs.rflags = frame.rflags;
+  regs.rsp = frame.rsp;
+  regs.rax = now & 0xffffffff;
+  regs.rdx = now >> 32;
+  if (rdtscp) regs.rcx = parts_.id.raw;
+  TRY(parts_.kvm.set_special_registers(sregs));
+  return parts_.kvm.change_registers(regs);
+}
+
+// A module has been loaded, and its code is where it stays. The instructions that made room for this stop pushed registers.
+Status Vcpu::take_module() {
+  TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
+  TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
+  const LinearMemory memory(sregs, parts_.memory);
+  const auto patched = patch_module(memory, parts_.memory, Gva(regs.rdi), Gva(regs.rsi));
+  if (!patched.has_value()) return guest_error("the kernel loads a module whose code is not in memory, or has no end");
+  ++statistics_.modules;
+  statistics_.module_patches += patched->rdtsc + patched->rdtscp + patched->pause;
+  for (const uint8_t pushed : parts_.patches->module_pushes) {
+    const uint64_t value = general_registers(regs)[pushed];
+    regs.rsp -= sizeof value;
+    const auto at = memory.translate(Gva(regs.rsp), {.write = true});
+    if (!at.has_value() || !parts_.memory.write(*at, {reinterpret_cast<const uint8_t*>(&value), sizeof value}))
+      return guest_error("the kernel loads a module without a stack");
+  }
+  return parts_.kvm.change_registers(regs);
+}
+
+}  // namespace reprise::vmm
