@@ -142,6 +142,7 @@ class Vcpu {
   bool halted_ = false;
   bool leaving_ = false;             // the machine stopped while this vCPU waited for a page
   bool interrupts_enabled_ = false;  // at the last position
+  bool faults_ = false;              // the instruction of this stop ends with an exception, which KVM will deliver
   std::optional<uint64_t> faulting_;  // digest of the registers at the last fault, if nothing retired since
   unsigned host_retries_ = 0;
   std::atomic<bool> abandoned_{false};
