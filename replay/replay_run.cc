@@ -10,6 +10,37 @@
 namespace reprise::replay {
 namespace {
 
+// Where the disk image is, if the guest has one. Errors: kNotFound, kUsage.
+Result<std::optional<std::filesystem::path>> disk_of(const log::pb::Manifest& manifest, const ReplayOptions& options) {
+  if (!manifest.has_disk()) {
+    if (options.disk.has_value()) return fail(ErrorCode::kUsage, "the recorded guest had no disk: --disk makes no sense here");
+    return std::optional<std::filesystem::path>();
+  }
+  const std::filesystem::path path = options.disk.value_or(manifest.disk().original_path());
+  std::error_code error;
+  if (std::filesystem::exists(path, error)) return std::optional(path);
+  return fail(ErrorCode::kNotFound, "the recorded guest's disk image {} is not there: name with --disk where it is now ({} bytes, hash {})",
+              path.string(), manifest.disk().size(), manifest.disk().xxh3_128());
+}
+
+// Errors: kDamaged; kHost.
+Status check_disk(const log::pb::Image& recorded, const vmm::DiskImage& disk) {
+  TRY_ASSIGN(const std::string found, disk.hash());
+  if (found == recorded.xxh3_128()) return {};
+  return fail(ErrorCode::kDamaged, "{} is not the disk image that was recorded: its hash is {}, recorded was {}; name the right one with --disk",
+              disk.path().string(), found, recorded.xxh3_128());
+}
+
+Status add_virtio(const log::pb::Manifest& manifest, vmm::MachineOptions::Linux& guest) {
+  guest.virtio_random = false;
+  for (const auto& name : manifest.virtio()) {
+    if (name == vmm::kVirtioRandomName) guest.virtio_random = true;
+    else if (name == vmm::kVirtioConsoleName) guest.virtio_console = true;
+    else return fail(ErrorCode::kDamaged, "the manifest says that the guest has a virtio device {}, which this program does not know", name);
+  }
+  return {};
+}
+
 Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vmm::Kvm& kvm, const ReplayOptions& options) {
   const auto& manifest = recording.manifest();
   vmm::MachineOptions machine;
@@ -23,6 +54,8 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   if (manifest.boot() == "linux") {
     auto& guest = machine.linux_guest.emplace();
     if (manifest.has_initrd()) guest.initrd = recording.initrd();
+    TRY(add_virtio(manifest, guest));
+    TRY_ASSIGN(guest.disk, disk_of(manifest, options));
   } else if (!manifest.boot().empty()) {
     return fail(ErrorCode::kDamaged, "the manifest says that the guest boots by {}, which this program does not know", manifest.boot());
   }
@@ -47,7 +80,7 @@ Status compare_end(const log::pb::Final& final, const std::string& console, cons
                 "replayed)",
                 recorded - console.begin(), console.size(), run.console.size());
   }
-  if (final.ram_digest() != run.memory_digest) return end_differs("memory", final.ram_digest(), run.memory_digest);
+  if (final.ram_digest() != run.memory_digest) return end_differs("memory, devices or disk", final.ram_digest(), run.memory_digest);
   for (int i = 0; i < final.register_digests_size() && i < static_cast<int>(run.register_digests.size()); ++i)
     if (final.register_digests(i) != run.register_digests[static_cast<size_t>(i)])
       return end_differs(fmt::format("registers of vCPU {}", i), final.register_digests(i),
@@ -72,6 +105,7 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
                outcome.run.console.push_back(static_cast<char>(byte));
                if (options.console) options.console(byte);
              }));
+  if (machine->disk() != nullptr) TRY(check_disk(recording.manifest().disk(), *machine->disk()));
   PageOrder order(machine->ownership_pages(), machine->vcpus());
   std::vector<std::unique_ptr<vmm::Journal>> journals;
   for (uint32_t i = 0; i < machine->vcpus(); ++i) {
@@ -99,6 +133,7 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
   }
   if (interrupted) return fail(ErrorCode::kUsage, "interrupted before the end of the recording");
   outcome.run.wall_ns = ept::monotonic_ns() - start;
+  if (machine->disk() != nullptr) TRY(machine->disk()->check_unchanged());
   TRY_ASSIGN(outcome.run.memory_digest, machine->memory_digest());
   if (options.memory_file.has_value()) TRY(machine->save_memory(*options.memory_file));
   bool log_ended = false;

@@ -19,6 +19,7 @@
 #include "vmm/device/hpet.h"
 #include "vmm/device/io_map.h"
 #include "vmm/device/uart16550.h"
+#include "vmm/disk_image.h"
 #include "vmm/guest_memory.h"
 #include "vmm/irq/local_apic.h"
 #include "vmm/kvm/kvm.h"
@@ -39,6 +40,9 @@ struct MachineOptions {
   // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC. Implies `serial`.
   struct Linux {
     std::vector<uint8_t> initrd;
+    std::optional<std::filesystem::path> disk;  // an image, which is not altered
+    bool virtio_random = true;
+    bool virtio_console = false;
   };
   std::optional<Linux> linux_guest;
   bool free_run = false;   // nothing is recorded: views are unprotected, any image will do
@@ -47,7 +51,7 @@ struct MachineOptions {
 // Threads: create and destroy on one thread; run() starts one thread a vCPU and joins them.
 class Machine {
  public:
-  // Errors: kBadImage, kHost, kUsage.
+  // Errors: kBadImage, kHost, kUsage; those of DiskImage::open().
   static Result<std::unique_ptr<Machine>> create(const Kvm& kvm, const MachineOptions& options, ConsoleSink console);
   ~Machine();
 
@@ -66,6 +70,9 @@ class Machine {
   // Interrupts vCPUs that have executed guest code without a stop since the last call, so that they see whether somebody wants them; does
   // nothing where a kick does that. Call some times a second, from one thread, while run() runs.
   void nudge();
+
+  // The guest's disk, if it has one.
+  [[nodiscard]] const DiskImage* disk() const { return disk_.get(); }
 
   // After run():
   // Digest of RAM and of every vCPU's private pages. Pages of zeros do not count, so memory never touched costs nothing.
@@ -102,13 +109,14 @@ class Machine {
   Status make_clock(Cpu& cpu, uint32_t vcpus);
 
   MachineOptions options_;
+  std::unique_ptr<GuestMemory> memory_;  // outlives the board, whose devices write to it
   PrivateRange private_;
   bool shared_tables_ = true;  // vCPUs may share page tables on this host
   std::optional<RepriseNote> note_;
-  std::unique_ptr<PcBoard> board_;  // of a Linux guest
+  std::unique_ptr<DiskImage> disk_;  // of a Linux guest, as the next two
+  std::unique_ptr<PcBoard> board_;
   KernelPatches patches_;           // in it
   BootState boot_;
-  std::unique_ptr<GuestMemory> memory_;
   Uart16550 uart_;
   Hpet hpet_;
   ExitPort exit_port_;

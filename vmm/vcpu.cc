@@ -173,7 +173,8 @@ Status Vcpu::take_async() {
     if (parts_.board != nullptr && PcBoard::is_for_board(message)) {
       TRY(take_turn());
       if (leaving_) return {};
-      TRY(perform(parts_.board->accept(message)));
+      TRY_ASSIGN(const Effects effects, parts_.board->accept(message, parts_.journal));
+      TRY(perform(effects));
       continue;
     }
     const auto accepted = parts_.apic.accept(message);

@@ -149,7 +149,7 @@ Result<LoadedLinux> load_linux(const LinuxGuest& guest, std::span<uint8_t> ram) 
   std::ranges::copy(guest.initrd, ram.subspan(initrd).begin());
   std::ranges::copy(line, ram.subspan(kCommandLine.raw).begin());
   write_seed(ram);
-  write_acpi_tables(ram, guest.vcpus);
+  write_acpi_tables(ram, guest.vcpus, guest.virtio);
   write_page_tables(ram);
   write_memory_map(ram, guest.memory_bytes);
   const uint64_t params = kBootParams.raw;
