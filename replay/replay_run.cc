@@ -5,6 +5,7 @@
 #include "replay/page_order.h"
 #include "replay/replay_journal.h"
 #include "vmm/cpu_model.h"
+#include "vmm/host_profile.h"
 #include "vmm/supervisor.h"
 
 namespace reprise::replay {
@@ -59,6 +60,7 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   } else if (!manifest.boot().empty()) {
     return fail(ErrorCode::kDamaged, "the manifest says that the guest boots by {}, which this program does not know", manifest.boot());
   }
+  if (!machine.serial) TRY(vmm::check_stops_alike(manifest.host(), vmm::describe_host(kvm, options.views)));
   machine.cpuid = vmm::from_message(manifest.cpuid());
   TRY_ASSIGN(const auto host, kvm.supported_cpuid());
   TRY(vmm::check_cpu_model(machine.cpuid, host));

@@ -2,11 +2,14 @@
 
 #include <sys/utsname.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
 namespace reprise::vmm {
 namespace {
+
+constexpr const char* kSoftwarePaging = "shadow paging (software)";  // which emulates all kernel code
 
 std::string kernel_release() {
   utsname name{};
@@ -29,7 +32,7 @@ std::string paging() {
   if (std::filesystem::exists("/sys/module/kvm_amd"))
     return parameter_is_on("/sys/module/kvm_amd/parameters/npt") ? "nested paging (AMD)"
                                                                  : "shadow paging (AMD)";
-  if (std::filesystem::exists("/sys/module/kvm_pvm")) return "shadow paging (software)";
+  if (std::filesystem::exists("/sys/module/kvm_pvm")) return kSoftwarePaging;
   return "unknown paging";
 }
 
@@ -90,6 +93,16 @@ ViewKind best_views() {
   if (!memory) return ViewKind::kMprotect;
   return ViewMemory::create(**memory, PrivateRange{}, ViewKind::kUserfault, 0) ? ViewKind::kUserfault
                                                                                : ViewKind::kMprotect;
+}
+
+Status check_stops_alike(const log::pb::HostProfile& recorded_on, const HostProfile& here) {
+  const auto fact = std::ranges::find(recorded_on.facts(), "paging", &log::pb::HostFact::name);
+  const std::string there = fact != recorded_on.facts().end() ? fact->value() : "unknown paging";
+  if ((there == kSoftwarePaging) == (here.paging == kSoftwarePaging)) return {};
+  return fail(ErrorCode::kHost,
+              "the recording was made with {}, and this host has {}: one runs the guest's kernel code on the processor, the other in an emulator, which "
+              "stops elsewhere; replay it on a host like the first (the lab, for one with nested paging: ./dev lab)",
+              there, here.paging);
 }
 
 log::pb::HostProfile to_message(const HostProfile& profile) {

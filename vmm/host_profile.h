@@ -86,6 +86,11 @@ ViewKind best_views();
 // Cost: nothing with nested paging, else that of a VM.
 bool sees_changed_tables(const Kvm& kvm);
 
+// Whether a recording of vCPUs in parallel that was made on such a host can be replayed on this one. Where KVM emulates kernel code, an access to a page
+// that the view does not grant shows once it is made, and alone; elsewhere before it, with all that its instruction needs: the stops are others.
+// Errors: kHost.
+Status check_stops_alike(const log::pb::HostProfile& recorded_on, const HostProfile& here);
+
 // Facts without timings: two profiles of like hosts are equal.
 log::pb::HostProfile to_message(const HostProfile& profile);
 

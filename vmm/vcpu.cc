@@ -325,8 +325,12 @@ Status Vcpu::handle_mmio() {
 Status Vcpu::ram_access(kvm_run& run) {
   ++statistics_.faults;
   const Gpa gpa(run.mmio.phys_addr);
-  TRY_ASSIGN(const bool granted, acquire(page_of(gpa), run.mmio.is_write != 0 ? Right::kWrite : Right::kRead));
-  if (!granted) return {};
+  // As often as an instruction that is entered again would fault: chaos grants reading before writing.
+  const ept::PageRight need{page_of(gpa), run.mmio.is_write != 0 ? Right::kWrite : Right::kRead};
+  for (bool again = false; !parts_.memory.view().allows(need.page, need.right); again = true) {
+    TRY_ASSIGN(const bool granted, acquire({&need, 1}, again));
+    if (!granted) return {};
+  }
   const std::span<uint8_t> data(run.mmio.data, std::min<size_t>(run.mmio.len, sizeof run.mmio.data));
   const bool done = run.mmio.is_write != 0 ? parts_.memory.write(gpa, data) : parts_.memory.read(gpa, data);
   if (!done) return guest_error(fmt::format("an access across pages at guest-physical address {:#x}", gpa.raw));

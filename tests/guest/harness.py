@@ -147,6 +147,19 @@ def record(bench, folder, image, arguments="", vcpus=2, chaos=None, serial=False
     return report, done.err
 
 
+def count_for(bench, image, least, seconds):
+    """A number n, `least` or more, such that this host is busy with `image -- n=N` for about `seconds`: what must meet, or be watched, takes time on fast
+    hosts too."""
+    count = least
+    while True:
+        start = time.monotonic()
+        done = bench.reprise("run", "--vcpus", 2, bench.image(image), "--", f"n={count}")
+        expect(done.status == OK, "run fails", done)
+        if time.monotonic() - start > seconds:
+            return count
+        count *= 4
+
+
 def replay_alike(bench, folder, report, console, timeout=None):
     """Replays a finished recording; all must agree with `report` and `console`."""
     done = bench.reprise("replay", "--json", folder, timeout=timeout)

@@ -5,9 +5,11 @@ Each test records with seeds 1, 2, ... until it has seen all it wants, at most M
 import re
 import shutil
 
-from harness import OK, Test, expect, record
+from harness import OK, Test, count_for, expect, record
 
 MOST = 60  # of the rarest, a seed in seven shows one; sixty seeds in a row without it come once in ten thousand
+
+MEETING_SECONDS = 0.5  # of an unrecorded run: in less, a fast host's first vCPU is through before the second has begun
 
 # Arguments, vCPUs, the outcome that no interleaving explains (registers r0 r1 ... as digits of a string), those that must show, and how many in all.
 # Of iriw's fifteen, six recordings have shown fourteen (docs/determinism.md); ten come in two or three.
@@ -36,7 +38,8 @@ def number(console, key):
 
 def lost_updates(bench):
     seen = []
-    for seed, console in consoles(bench, "lost_update", "n=400000", 2):
+    count = count_for(bench, "lost_update", 400000, MEETING_SECONDS)
+    for seed, console in consoles(bench, "lost_update", f"n={count}", 2):
         seen.append(number(console, "lost"))
         if len({lost for lost in seen if lost > 0}) >= 3:
             return f"lost {seen} with seeds 1 to {seed}"
@@ -45,7 +48,8 @@ def lost_updates(bench):
 
 def money(bench):
     seen = []
-    for seed, console in consoles(bench, "bank", "n=50000", 2):
+    count = count_for(bench, "bank", 50000, MEETING_SECONDS)
+    for seed, console in consoles(bench, "bank", f"n={count}", 2):
         seen.append(number(console, "appeared"))
         if min(seen) < 0 < max(seen):
             return f"appeared {seen} with seeds 1 to {seed}"

@@ -2,7 +2,7 @@
 import re
 import subprocess
 
-from harness import Terminal, Test, expect
+from harness import Terminal, Test, count_for, expect
 
 
 def at_a_terminal(bench, *words):
@@ -19,7 +19,8 @@ def shown(written):
 
 def progress(bench):
     folder = bench.folder / "recording"
-    for words, doing in ((["record", "--vcpus", "2", "-o", folder, bench.image("lost_update"), "--", "n=40000000"], "recording"),
+    count = count_for(bench, "lost_update", 1000000, 2)  # progress is shown after half a second
+    for words, doing in ((["record", "--vcpus", "2", "-o", folder, bench.image("lost_update"), "--", f"n={count}"], "recording"),
                          (["replay", folder], "replaying")):
         status, written = at_a_terminal(bench, *words)
         expect(status == 0, f"exit status {status}: {written}")
