@@ -147,6 +147,14 @@ def record(bench, folder, image, arguments="", vcpus=2, chaos=None, serial=False
     return report, done.err
 
 
+def shadows_tables(bench):
+    """Whether this host's KVM does not see it when a vCPU changes page tables that another one uses; guests that share theirs are refused then."""
+    done = bench.reprise("doctor", "--json")
+    expect(done.status == OK, "doctor fails", done)
+    facts = {fact["name"]: fact["value"] for fact in report_of(done)["facts"]}
+    return facts.get("page tables changed by another VM", "").startswith("not seen")
+
+
 def count_for(bench, image, least, seconds):
     """A number n, `least` or more, such that this host is busy with `image -- n=N` for about `seconds`: what must meet, or be watched, takes time on fast
     hosts too."""
