@@ -307,5 +307,5 @@ class Runner:
         lines = [f"\n  kept: {target}"]
         reprise = shlex.quote(str(BUILD / "cli" / "reprise"))
         for manifest in sorted(target.rglob("manifest"))[:3]:
-            lines.append(f"  again: {ROOT}/tools/kvm-run {reprise} replay {shlex.quote(str(manifest.parent))}")
+            lines.append(f"  again: {ROOT}/tools/kvm-run {'--linux ' if nested_paging() else ''}{reprise} replay {shlex.quote(str(manifest.parent))}")
         return "\n".join(lines)

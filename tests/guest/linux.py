@@ -11,6 +11,8 @@ from harness import (BUILD, DAMAGED, GUEST_FAILED, NOT_FOUND, OK, USAGE, Skip, T
 GUEST = BUILD / "guest-images" / "linux"
 # Guest seconds in one of the lab's: with more, most of its time would go into the kernel's timer tick.
 PACE = "0.1"
+# What the guest can do by run=.
+PARTS = ["race", "locks", "signals", "memory", "forks", "futex", "spin", "timers", "stamps", "files", "loopback", "script"]
 SECONDS = 600
 QUIET = "console=ttyS0 quiet mitigations=off panic=-1"
 
@@ -35,6 +37,18 @@ def files(bench, initrd="initrd"):
 def words_for(bench, run, vcpus, *more, initrd="initrd"):
     kernel, initrd = files(bench, initrd)
     return ["--kernel", kernel, "--initrd", initrd, "--append", f"{QUIET} {run}", "--vcpus", vcpus, "--pace", PACE, *more]
+
+
+def record_and_replay(bench, run, vcpus, pace, words, extra):
+    """Records one run of the guest, replays it, compares. Returns the recording's report. For tools/soak."""
+    kernel, initrd = files(bench)
+    folder = bench.folder / "recording"
+    done = bench.reprise("record", "--json", "--kernel", kernel, "--initrd", initrd, "--append", f"{QUIET} {words} run={run}", "--vcpus", vcpus,
+                         "--pace", pace, *extra, "-o", folder)
+    expect(done.status == OK and b"guest: failed=0" in done.err, f"record ends with {done.status}", done)
+    report = report_of(done)
+    replay_alike(bench, folder, report, done.err)
+    return report
 
 
 def mix(name, run, vcpus, replays, initrd="initrd", says=b"guest: failed=0"):

@@ -60,6 +60,7 @@ constexpr std::array kWords = {
     Word{"lpj=4000000", "delay loops are calibrated: 1000 turns a microsecond, as with that TSC"},
     Word{"vdso=0", "clocks are read by system calls, where rdtsc is patched, not in user mode"},
     Word{"random.trust_bootloader=on", "the seed counts, so that nobody waits for entropy"},
+    Word{"randomize_kstack_offset=off", "or each return to user mode reads the TSC for a few random bits: an exit for every system call"},
     Word{"noxsave", "the CPU model has SSE2 and no XSAVE"},
     Word{"nowatchdog", "a vCPU that others keep waiting is not locked up"},
     Word{"rcupdate.rcu_cpu_stall_suppress=1", "nor is it stalled"},
