@@ -51,10 +51,11 @@ def record_and_replay(bench, run, vcpus, pace, words, extra):
     return report
 
 
-def mix(name, run, vcpus, replays, initrd="initrd", says=b"guest: failed=0"):
+def mix(name, run, vcpus, replays, initrd="initrd", says=b"guest: failed=0", disk=False):
     def test(bench):
         folder = bench.folder / "recording"
-        done = bench.reprise("record", "--json", *words_for(bench, run, vcpus, "-o", folder, initrd=initrd), timeout=SECONDS)
+        more = ["--disk", file(bench, "root.img", "tools/debian-root")] if disk else []
+        done = bench.reprise("record", "--json", *words_for(bench, run, vcpus, *more, "-o", folder, initrd=initrd), timeout=SECONDS)
         expect(done.status == OK, f"record ends with {done.status}", done)
         expect(b"guest: failed=0" in done.err and says in done.err, "the guest did not say that all went well", done)
         expect(f", {vcpus} CPUs, ".encode() in done.err, f"the kernel did not find {vcpus} CPUs", done)
@@ -150,6 +151,22 @@ def random(bench):
     expect(len(set(seen)) == 2, f"not two different numbers: {seen}")
 
 
+def debian_session(bench):
+    """A person at the shell of a Debian system; the replay shows the same session."""
+    folder = bench.folder / "recording"
+    image = file(bench, "root.img", "tools/debian-root")
+    terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "root=/dev/vda run=shell", 2, "--disk", image, "-o", folder)])
+    terminal.read_until(b"guest:~# ", SECONDS)
+    terminal.type(b"dpkg -S /usr/bin/perl; echo $(dpkg -l | grep -c ^ii) packages\r")
+    terminal.read_until(b"perl-base: /usr/bin/perl", SECONDS)
+    terminal.read_until(b"guest:~# ", SECONDS)
+    terminal.type(b"exit\r")
+    status = terminal.end(SECONDS)
+    expect(status == OK, f"record ends with {status}: {terminal.seen[-300:]!r}")
+    done = bench.reprise("replay", folder, timeout=SECONDS)
+    expect(done.status == OK and done.out == (folder / "console").read_bytes(), "the replay shows another session", done)
+
+
 def escape(bench):
     """Ctrl-] ends the recording; what was recorded replays."""
     folder = bench.folder / "recording"
@@ -228,6 +245,7 @@ def tests(_options):
             refused("long-command-line", "command line has", USAGE, lambda bench, words: words.update({"--append": "x" * 3000})),
             mix("redis", "run=redis", 2, 2, "initrd-servers", b"redis ended: 1"),
             mix("memcached", "run=memcached", 2, 2, "initrd-servers", b"memcached ended"),
+            mix("debian", "root=/dev/vda run=debian", 2, 1, says=b"debian files=", disk=True), Test("linux/debian-session", debian_session),
             disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
             Test("linux/killed", killed), Test("linux/panics", panics)]
 
