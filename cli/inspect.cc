@@ -26,6 +26,8 @@ void print_info(const log::Recording& recording, const log::Summary& summary) {
              manifest.cpu_model(), manifest.mode());
   fmt::print("image       {} ({} bytes, xxh3 {})\n", manifest.image().original_path(), manifest.image().size(),
              manifest.image().xxh3_128());
+  if (manifest.has_disk())
+    fmt::print("disk        {} ({} bytes, xxh3 {})\n", manifest.disk().original_path(), manifest.disk().size(), manifest.disk().xxh3_128());
   fmt::print("arguments   {}\n", manifest.command_line().empty() ? "(none)" : manifest.command_line());
   const double seconds = static_cast<double>(summary.wall_nanoseconds) / 1e9;
   if (summary.finished) {

@@ -92,6 +92,12 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
   verb.add_option("--kernel", arguments.kernel, "Linux kernel (bzImage or vmlinux) to run instead of an image")->excludes("image");
   verb.add_option("--initrd", arguments.initrd, "its initial RAM disk")->needs("--kernel");
   verb.add_option("--append", arguments.append, "its command line")->needs("--kernel");
+  verb.add_option("--disk", arguments.disk, "raw image of its disk, which is not altered")->needs("--kernel");
+  const auto choose_console = [&arguments](const std::string& name) { arguments.virtio_console = name == "virtio"; };
+  verb.add_option_function<std::string>("--console", choose_console, "where keys go: serial (ttyS0) or virtio (hvc0)")
+      ->check(CLI::IsMember({"serial", "virtio"}))
+      ->default_str("serial")
+      ->needs("--kernel");
   verb.add_option("--save-memory", arguments.memory_file, "file to make with the guest's memory as it is in the end");
   verb.add_option("--pace", arguments.pace, "seconds that pass for the guest in one second of its work; less than 1 where its timers would keep it from working")
       ->check(CLI::Range(0.001, 1.0))
@@ -123,6 +129,8 @@ Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments
     if (!arguments.initrd.empty()) {
       TRY_ASSIGN(guest.initrd, read_file(arguments.initrd));
     }
+    if (!arguments.disk.empty()) guest.disk = arguments.disk;
+    guest.virtio_console = arguments.virtio_console;
     machine.command_line = arguments.append;
     machine.cpuid = vmm::linux_cpu_model();
     return machine;

@@ -16,6 +16,8 @@ struct MachineArguments {
   std::string kernel;  // of a Linux guest, instead of `image`
   std::string initrd;
   std::string append;
+  std::string disk;
+  bool virtio_console = false;
   double pace = 1;
   std::optional<std::string> memory_file;
   std::vector<std::string> guest_arguments;
@@ -28,7 +30,7 @@ struct MachineArguments {
 void add_views_option(CLI::App& verb, std::optional<vmm::ViewKind>& views);
 vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views);
 
-// --vcpus, --memory, --json; IMAGE and [-- ARGS], or --kernel, --initrd and --append.
+// --vcpus, --memory, --json; IMAGE and [-- ARGS], or --kernel with what a Linux guest can have.
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
 
 // Reads the image and fills in the machine. Errors: kNotFound.

@@ -15,6 +15,7 @@ struct ReplayArguments {
   std::optional<vmm::ViewKind> views;
   bool json = false;
   std::optional<std::string> memory_file;
+  std::optional<std::string> disk;
 };
 
 Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
@@ -23,6 +24,7 @@ Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   options.views = views_or_best(arguments.views);
   options.interrupt = &interrupt_flag();
   if (arguments.memory_file.has_value()) options.memory_file = *arguments.memory_file;
+  if (arguments.disk.has_value()) options.disk = *arguments.disk;
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   TRY_ASSIGN(const auto outcome, run_displayed("replaying", arguments.json, options,
                                                [&] { return replay::replay(*kvm, recording, options); }));
@@ -41,6 +43,7 @@ void add_replay(CLI::App& app, Action& action) {
   add_views_option(*verb, arguments->views);
   verb->add_flag("--json", arguments->json, "report as JSON on standard output; the guest's console goes to standard error");
   verb->add_option("--save-memory", arguments->memory_file, "file to make with the guest's memory as it is in the end");
+  verb->add_option("--disk", arguments->disk, "where the guest's disk image is, if it is not where it was recorded");
   verb->callback([arguments, &action] { action = [arguments] { return replay_recording(*arguments); }; });
 }
 

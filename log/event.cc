@@ -14,6 +14,8 @@ std::string_view name(Source source) {
       return "console-input";
     case Source::kConsoleStatus:
       return "console-status";
+    case Source::kRandom:
+      return "random";
   }
   return "unknown";
 }

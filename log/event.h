@@ -17,6 +17,7 @@ enum class Source : uint8_t {
   kTimerCount = 2,   // local APIC timer, current count
   kConsoleInput = 3, // no longer written: input arrives as messages of kind kConsole
   kConsoleStatus = 4,// no longer written
+  kRandom = 5,       // virtio-rng: eight random bytes
 };
 std::string_view name(Source source);
 

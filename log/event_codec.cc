@@ -144,7 +144,7 @@ class Decoder {
     uint8_t source = 0;
     uint64_t delta = 0;
     if (!sources_.take(source) || !values_.take(delta)) return false;
-    if (source < static_cast<uint8_t>(Source::kTime) || source > static_cast<uint8_t>(Source::kConsoleStatus))
+    if (source < static_cast<uint8_t>(Source::kTime) || source > static_cast<uint8_t>(Source::kRandom))
       return false;
     value = {static_cast<Source>(source), state_.value_of_source[source] += delta};
     return true;

@@ -40,7 +40,7 @@ Event any_event() {
       break;
     case 2:
       event.what = Value{*rc::gen::element(Source::kTime, Source::kTimerCount, Source::kConsoleInput,
-                                           Source::kConsoleStatus),
+                                           Source::kConsoleStatus, Source::kRandom),
                          *any_u64()};
       break;
     case 3:
@@ -178,7 +178,7 @@ TEST(EventCodec, UnknownRightIsDamage) {
 TEST(EventCodec, UnknownSourceIsDamage) {
   pb::Block block = one_event(pb::EVENT_KIND_VALUE);
   block.add_values(1);
-  for (const char source : {'\0', '\x05', '\xff'}) {
+  for (const char source : {'\0', '\x06', '\xff'}) {
     block.set_sources(std::string(1, source));
     expect_damaged(block, 1);
   }

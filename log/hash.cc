@@ -4,6 +4,13 @@
 #include <xxhash.h>
 
 namespace reprise::log {
+namespace {
+
+std::string hex_of(const XXH128_hash_t& hash) {
+  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+}  // namespace
 
 uint64_t xxh64(Bytes bytes, uint64_t seed) {
   return XXH64(bytes.data(), bytes.size(), seed);
@@ -14,8 +21,25 @@ uint64_t xxh3_64(Bytes bytes) {
 }
 
 std::string xxh3_128_hex(Bytes bytes) {
-  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
-  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+  return hex_of(XXH3_128bits(bytes.data(), bytes.size()));
+}
+
+struct ImageHash::State {
+  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> xxh3{XXH3_createState(), &XXH3_freeState};
+};
+
+ImageHash::ImageHash() : state_(std::make_unique<State>()) {
+  XXH3_128bits_reset(state_->xxh3.get());
+}
+
+ImageHash::~ImageHash() = default;
+
+void ImageHash::add(Bytes bytes) {
+  XXH3_128bits_update(state_->xxh3.get(), bytes.data(), bytes.size());
+}
+
+std::string ImageHash::hex() const {
+  return hex_of(XXH3_128bits_digest(state_->xxh3.get()));
 }
 
 }  // namespace reprise::log

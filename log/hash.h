@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,5 +17,20 @@ inline Bytes bytes_of(std::string_view text) {
 uint64_t xxh64(Bytes bytes, uint64_t seed = 0);  // block and envelope sums
 uint64_t xxh3_64(Bytes bytes);                   // console
 std::string xxh3_128_hex(Bytes bytes);           // images; 32 digits, the high half first
+
+// The same hash of an image that comes in pieces. Threads: confined to one.
+class ImageHash {
+ public:
+  ImageHash();
+  ~ImageHash();
+  ImageHash(const ImageHash&) = delete;
+  ImageHash& operator=(const ImageHash&) = delete;
+  void add(Bytes bytes);
+  [[nodiscard]] std::string hex() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace reprise::log

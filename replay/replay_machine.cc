@@ -3,12 +3,45 @@
 #include <algorithm>
 
 #include "vmm/cpu_model.h"
+#include "vmm/disk_image.h"
 #include "vmm/host_profile.h"
 
 namespace reprise::replay {
 namespace {
 
-Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vmm::Kvm& kvm, vmm::ViewKind views) {
+// Where the disk image is, if the guest has one. Errors: kNotFound, kUsage.
+Result<std::optional<std::filesystem::path>> disk_of(const log::pb::Manifest& manifest, const std::optional<std::filesystem::path>& disk) {
+  if (!manifest.has_disk()) {
+    if (disk.has_value()) return fail(ErrorCode::kUsage, "the recorded guest had no disk: --disk makes no sense here");
+    return std::optional<std::filesystem::path>();
+  }
+  const std::filesystem::path path = disk.value_or(manifest.disk().original_path());
+  std::error_code error;
+  if (std::filesystem::exists(path, error)) return std::optional(path);
+  return fail(ErrorCode::kNotFound, "the recorded guest's disk image {} is not there: name with --disk where it is now ({} bytes, hash {})",
+              path.string(), manifest.disk().size(), manifest.disk().xxh3_128());
+}
+
+// Errors: kDamaged; kHost.
+Status check_disk(const log::pb::Image& recorded, const vmm::DiskImage& disk) {
+  TRY_ASSIGN(const std::string found, disk.hash());
+  if (found == recorded.xxh3_128()) return {};
+  return fail(ErrorCode::kDamaged, "{} is not the disk image that was recorded: its hash is {}, recorded was {}; name the right one with --disk",
+              disk.path().string(), found, recorded.xxh3_128());
+}
+
+Status add_virtio(const log::pb::Manifest& manifest, vmm::MachineOptions::Linux& guest) {
+  guest.virtio_random = false;
+  for (const auto& name : manifest.virtio()) {
+    if (name == vmm::kVirtioRandomName) guest.virtio_random = true;
+    else if (name == vmm::kVirtioConsoleName) guest.virtio_console = true;
+    else return fail(ErrorCode::kDamaged, "the manifest says that the guest has a virtio device {}, which this program does not know", name);
+  }
+  return {};
+}
+
+Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vmm::Kvm& kvm, vmm::ViewKind views,
+                                      const std::optional<std::filesystem::path>& disk) {
   const auto& manifest = recording.manifest();
   vmm::MachineOptions machine;
   machine.vcpus = manifest.vcpus();
@@ -25,6 +58,8 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   if (manifest.boot() == "linux") {
     auto& guest = machine.linux_guest.emplace();
     if (manifest.has_initrd()) guest.initrd = recording.initrd();
+    TRY(add_virtio(manifest, guest));
+    TRY_ASSIGN(guest.disk, disk_of(manifest, disk));
   } else if (!manifest.boot().empty()) {
     return fail(ErrorCode::kDamaged, "the manifest says that the guest boots by {}, which this program does not know", manifest.boot());
   }
@@ -50,7 +85,7 @@ Status compare_end(const log::pb::Final& final, const std::string& console, cons
                 "replayed)",
                 recorded - console.begin(), console.size(), run.console.size());
   }
-  if (final.ram_digest() != run.memory_digest) return end_differs("memory", final.ram_digest(), run.memory_digest);
+  if (final.ram_digest() != run.memory_digest) return end_differs("memory, devices or disk", final.ram_digest(), run.memory_digest);
   for (int i = 0; i < final.register_digests_size() && i < static_cast<int>(run.register_digests.size()); ++i)
     if (final.register_digests(i) != run.register_digests[static_cast<size_t>(i)])
       return end_differs(fmt::format("registers of vCPU {}", i), final.register_digests(i),
@@ -64,8 +99,9 @@ Status compare_end(const log::pb::Final& final, const std::string& console, cons
 }  // namespace
 
 Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm, const log::Recording& recording, TotalOrder* total,
-                                                             vmm::ViewKind views, vmm::ConsoleSink console) {
-  TRY_ASSIGN(const auto options, machine_of(recording, kvm, views));
+                                                             vmm::ViewKind views, const std::optional<std::filesystem::path>& disk,
+                                                             vmm::ConsoleSink console) {
+  TRY_ASSIGN(const auto options, machine_of(recording, kvm, views, disk));
   // Read before anything runs: what is damaged is refused first.
   std::string recorded;
   if (recording.final().has_value()) {
@@ -77,6 +113,7 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
                if (console) console(byte);
              }));
   vmm::Machine& machine = *replay->machine_;
+  if (machine.disk() != nullptr) TRY(check_disk(recording.manifest().disk(), *machine.disk()));
   // Where vCPUs run one at a time, nobody can wait for anybody.
   replay->order_ = std::make_unique<PageOrder>(machine.ownership_pages(), total == nullptr ? machine.vcpus() : 1);
   for (uint32_t i = 0; i < machine.vcpus(); ++i) {
@@ -90,6 +127,7 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
 Result<ReplayOutcome> ReplayMachine::finish() {
   ReplayOutcome outcome;
   outcome.run.console = console_;
+  if (machine_->disk() != nullptr) TRY(machine_->disk()->check_unchanged());
   outcome.run.patches_modules = machine_->patches_modules();
   TRY_ASSIGN(outcome.run.memory_digest, machine_->memory_digest());
   bool log_ended = false;

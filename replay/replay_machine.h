@@ -17,10 +17,11 @@ namespace reprise::replay {
 // Threads: as Machine.
 class ReplayMachine {
  public:
-  // `total`: null for vCPUs that run in parallel. `recording` and `total` outlive it.
+  // `total`: null for vCPUs that run in parallel. `disk`: where the guest's disk image is, if not where it was recorded.
+  // `recording` and `total` outlive it.
   // Errors: kDamaged; kHost if this host cannot show the recording's machine.
   static Result<std::unique_ptr<ReplayMachine>> create(const vmm::Kvm& kvm, const log::Recording& recording, TotalOrder* total, vmm::ViewKind views,
-                                                       vmm::ConsoleSink console);
+                                                       const std::optional<std::filesystem::path>& disk, vmm::ConsoleSink console);
 
   [[nodiscard]] vmm::Machine& machine() { return *machine_; }
   [[nodiscard]] PageOrder& order() { return *order_; }

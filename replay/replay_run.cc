@@ -29,7 +29,7 @@ Result<bool> run_in_parallel(ReplayMachine& replay, uint64_t tickets, const Repl
 }  // namespace
 
 Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording, const ReplayOptions& options) {
-  TRY_ASSIGN(const auto replay, ReplayMachine::create(kvm, recording, nullptr, options.views, options.console));
+  TRY_ASSIGN(const auto replay, ReplayMachine::create(kvm, recording, nullptr, options.views, options.disk, options.console));
   const uint64_t start = ept::monotonic_ns();
   TRY_ASSIGN(const bool ended, run_in_parallel(*replay, recording.final().has_value() ? recording.final()->tickets() : 0, options));
   if (!ended) return fail(ErrorCode::kUsage, "interrupted before the end of the recording");

@@ -17,6 +17,7 @@ struct ReplayOptions {
   vmm::ProgressSink progress;  // may be empty
   const std::atomic<bool>* interrupt = nullptr;
   std::optional<std::filesystem::path> memory_file;  // guest RAM goes there at the end
+  std::optional<std::filesystem::path> disk;         // where the guest's disk image is now; else where it was
 };
 
 struct ReplayOutcome {
@@ -26,8 +27,8 @@ struct ReplayOutcome {
 };
 
 // Replays a recording to its end, or a prefix as far as it goes.
-// Errors: kDivergence, with a report of both sides; kDamaged; kHost if this host cannot show the recording's machine; kUsage
-// when interrupted.
+// Errors: kDivergence, with a report of both sides; kDamaged, also if the disk image is another; kNotFound if that is not there; kHost if this
+// host cannot show the recording's machine; kUsage when interrupted.
 Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording, const ReplayOptions& options);
 
 }  // namespace reprise::replay

@@ -16,7 +16,10 @@ Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log:
   TRY_ASSIGN(auto order, TotalOrder::read(recording));
   std::unique_ptr<Timeline> timeline(new Timeline(std::move(order), std::move(options)));
   Timeline& self = *timeline;
-  TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views, {}));
+  const auto& manifest = recording.manifest();
+  if (manifest.has_disk() || std::ranges::find(manifest.virtio(), vmm::kVirtioConsoleName) != manifest.virtio().end())
+    return fail(ErrorCode::kUsage, "a guest with a disk or a virtio console cannot be replayed backwards yet: its devices have no checkpoints");
+  TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views, self.options_.disk, {}));
   TRY(self.machine().assemble(self.replay_->journals()));
   self.machine().run_from_here();
   self.left_.resize(self.machine().vcpus());

@@ -16,6 +16,7 @@ namespace reprise::replay {
 
 struct TimelineOptions {
   vmm::ViewKind views = vmm::ViewKind::kUserfault;
+  std::optional<std::filesystem::path> disk;     // as ReplayOptions::disk
   vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
   const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
   uint64_t checkpoint_every_ns = 100'000'000;    // of executing; 0: no checkpoints but the first

@@ -10,7 +10,8 @@
 namespace reprise::vmm {
 namespace {
 
-log::pb::Manifest make_manifest(const LiveOptions& options) {
+// Reads the whole disk image, for its hash. Errors: kHost.
+Result<log::pb::Manifest> make_manifest(const LiveOptions& options, const DiskImage* disk) {
   log::pb::Manifest manifest;
   manifest.set_tool_version(REPRISE_VERSION);
   manifest.set_vcpus(options.machine.vcpus);
@@ -30,6 +31,14 @@ log::pb::Manifest make_manifest(const LiveOptions& options) {
   if (const auto& linux_guest = options.machine.linux_guest) {
     manifest.set_boot("linux");
     if (!linux_guest->initrd.empty()) manifest.mutable_initrd()->set_original_path(options.initrd_path);
+    if (linux_guest->virtio_random) manifest.add_virtio(std::string(kVirtioRandomName));
+    if (linux_guest->virtio_console) manifest.add_virtio(std::string(kVirtioConsoleName));
+  }
+  if (disk != nullptr) {
+    TRY_ASSIGN(const std::string hash, disk->hash());
+    manifest.mutable_disk()->set_original_path(std::filesystem::absolute(disk->path()).string());
+    manifest.mutable_disk()->set_size(disk->bytes());
+    manifest.mutable_disk()->set_xxh3_128(hash);
   }
   return manifest;
 }
@@ -84,7 +93,8 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
     };
     if (options.machine.linux_guest.has_value() && !options.machine.linux_guest->initrd.empty())
       writing.initrd = options.machine.linux_guest->initrd;
-    TRY_ASSIGN(writer, log::RecordingWriter::create(*options.folder, make_manifest(options), options.machine.image, writing));
+    TRY_ASSIGN(auto manifest, make_manifest(options, machine->disk()));
+    TRY_ASSIGN(writer, log::RecordingWriter::create(*options.folder, std::move(manifest), options.machine.image, writing));
   }
   std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
   for (uint32_t i = 0; i < machine->vcpus(); ++i)
@@ -113,6 +123,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
     });
   }
   TRY(ran);
+  if (machine->disk() != nullptr) TRY(machine->disk()->check_unchanged());
   if (options.memory_file.has_value()) TRY(machine->save_memory(*options.memory_file));
   TRY_ASSIGN(Outcome outcome, summarise(*machine, world, ownership, std::move(console)));
   for (const auto& journal : journals) outcome.crew.push_back(static_cast<RecordJournal&>(*journal).times());

@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -16,6 +17,10 @@
 #include "vmm/machine.h"
 
 namespace reprise::vmm {
+
+// What a manifest calls the virtio devices that are not the disk.
+inline constexpr std::string_view kVirtioRandomName = "rng";
+inline constexpr std::string_view kVirtioConsoleName = "console";
 
 // How far a run is, for people who wait for it.
 struct Progress {
@@ -62,8 +67,8 @@ struct Outcome {
 
 // Runs a guest to its end. If `folder` is given, everything that a replay needs is in it afterwards; after an error, what was
 // recorded until then (a prefix, which replays).
-// Errors: those of Machine::create() and RecordingWriter::create(); kOutput when the recording cannot be written on; kGuest when
-// the guest passes no safepoint.
+// Errors: those of Machine::create() and RecordingWriter::create(); kOutput when the recording, or what the guest writes to its disk, cannot be
+// written on; kHost when its disk image cannot be read, or is changed meanwhile; kGuest when the guest passes no safepoint.
 Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options);
 
 }  // namespace reprise::vmm

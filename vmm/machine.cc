@@ -77,19 +77,30 @@ Status Machine::load_kernel(ConsoleSink console) {
   if (options_.vcpus > kMaxLinuxVcpus)
     return fail(ErrorCode::kUsage, "{} vCPUs asked for, a Linux guest can have 1 to {}", options_.vcpus, kMaxLinuxVcpus);
   TRY_ASSIGN(const auto kernel, unpack_kernel(options_.image));
+  const auto& guest = *options_.linux_guest;
+  if (guest.disk.has_value()) {
+    TRY_ASSIGN(disk_, DiskImage::open(*guest.disk));
+  }
+  const VirtioOptions virtio{.random = guest.virtio_random, .console = guest.virtio_console, .disk = disk_.get()};
+  const auto slots = slots_of(virtio);
   TRY_ASSIGN(memory_, GuestMemory::create(linux_ram_span(options_.memory_bytes), is_unprotected()));
   TRY_ASSIGN(LoadedLinux loaded, load_linux({.kernel = kernel,
-                                             .initrd = options_.linux_guest->initrd,
+                                             .initrd = guest.initrd,
                                              .command_line = options_.command_line,
                                              .vcpus = options_.vcpus,
-                                             .memory_bytes = options_.memory_bytes},
+                                             .memory_bytes = options_.memory_bytes,
+                                             .virtio = slots},
                                             memory_->ram()));
   boot_ = loaded.boot;
   patches_ = std::move(loaded.patches);
   private_ = {kProgramClock, kProgramClock + kPageSize};
   clock_page_ = kProgramClock;
   trap_page_ = kProgramTrap;
-  board_ = std::make_unique<PcBoard>(options_.vcpus, options_.start_unix_seconds, std::move(console));
+  board_ = std::make_unique<PcBoard>(PcBoardOptions{.vcpus = options_.vcpus,
+                                                    .start_unix_seconds = options_.start_unix_seconds,
+                                                    .console = std::move(console),
+                                                    .memory = DmaMemory(memory_->ram(), Gpa(kLowRamEnd), Gpa(kHighRamBegin)),
+                                                    .virtio = virtio});
   return {};
 }
 

@@ -19,6 +19,7 @@
 #include "vmm/device/hpet.h"
 #include "vmm/device/io_map.h"
 #include "vmm/device/uart16550.h"
+#include "vmm/disk_image.h"
 #include "vmm/guest_memory.h"
 #include "vmm/irq/local_apic.h"
 #include "vmm/kvm/kvm.h"
@@ -43,6 +44,9 @@ struct MachineOptions {
   // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC. Implies `serial`.
   struct Linux {
     std::vector<uint8_t> initrd;
+    std::optional<std::filesystem::path> disk;  // an image, which is not altered
+    bool virtio_random = true;
+    bool virtio_console = false;
   };
   std::optional<Linux> linux_guest;
   uint64_t memory_digest_every = 0;  // k: the whole machine is compared at every k-th stop of each vCPU; 0: never. Needs `serial`
@@ -64,7 +68,7 @@ struct MachineState {
 // Threads: create and destroy on one thread; run() starts one thread a vCPU and joins them.
 class Machine {
  public:
-  // Errors: kBadImage, kHost, kUsage.
+  // Errors: kBadImage, kHost, kUsage; those of DiskImage::open().
   static Result<std::unique_ptr<Machine>> create(const Kvm& kvm, const MachineOptions& options, ConsoleSink console);
   ~Machine();
 
@@ -98,6 +102,8 @@ class Machine {
 
   // Whether modules that the guest's kernel loads are patched like itself; true also where there is no such kernel.
   [[nodiscard]] bool patches_modules() const { return board_ == nullptr || !patches_.module_pushes.empty(); }
+  // The guest's disk, if it has one.
+  [[nodiscard]] const DiskImage* disk() const { return disk_.get(); }
 
   // After run():
   // Digest of RAM and of every vCPU's private pages, and of a PC's devices and local APICs. Pages of zeros do not count.
@@ -139,15 +145,16 @@ class Machine {
   [[nodiscard]] Result<uint64_t> digest_at_stop(const Cpu& cpu) const;
 
   MachineOptions options_;
+  std::unique_ptr<GuestMemory> memory_;  // outlives the board, whose devices write to it
   PrivateRange private_;
   bool shared_tables_ = true;  // vCPUs may share page tables on this host
   std::optional<Gpa> clock_page_;  // in the private range; none: the guest has no safepoints
   std::optional<Gpa> trap_page_;
-  std::unique_ptr<PcBoard> board_;  // of a Linux guest
+  std::unique_ptr<DiskImage> disk_;  // of a Linux guest, as the next two
+  std::unique_ptr<PcBoard> board_;
   KernelPatches patches_;           // in it
   std::vector<uint32_t> msrs_;      // that checkpoints hold
   BootState boot_;
-  std::unique_ptr<GuestMemory> memory_;
   Uart16550 uart_;
   Hpet hpet_;
   ExitPort exit_port_;

@@ -4,8 +4,24 @@
 
 namespace reprise::vmm {
 
-PcBoard::PcBoard(uint32_t vcpus, int64_t start_unix_seconds, ConsoleSink console)
-    : uart_(std::move(console)), rtc_(start_unix_seconds), io_apic_(vcpus) {}
+std::vector<VirtioSlot> slots_of(const VirtioOptions& options) {
+  std::vector<VirtioSlot> slots;
+  if (options.disk != nullptr) slots.push_back(VirtioSlot::kDisk);
+  if (options.console) slots.push_back(VirtioSlot::kConsole);
+  if (options.random) slots.push_back(VirtioSlot::kRandom);
+  return slots;
+}
+
+PcBoard::PcBoard(const PcBoardOptions& options)
+    : memory_(options.memory),
+      disk_content_(options.virtio.disk),
+      uart_(options.console),
+      rtc_(options.start_unix_seconds),
+      io_apic_(options.vcpus) {
+  if (options.virtio.disk != nullptr) disk_.emplace(VirtioSlot::kDisk, memory_, *options.virtio.disk);
+  if (options.virtio.console) console_.emplace(VirtioSlot::kConsole, memory_, options.console);
+  if (options.virtio.random) random_.emplace(VirtioSlot::kRandom, memory_);
+}
 
 void PcBoard::claim(IoMap& io) {
   io.claim(IoSpace::kPort, kPicMasterPort, kPicPorts, master_);
@@ -19,15 +35,18 @@ void PcBoard::claim(IoMap& io) {
   io.claim(IoSpace::kPort, kAcpiPmEventPort, kAcpiPmPorts, power_);
   io.claim(IoSpace::kPort, kResetPort, 1, reset_);
   io.claim(IoSpace::kMemory, kIoApicBase, kIoApicBytes, io_apic_);
+  for_each_virtio(*this, [&](auto& virtio) { io.claim(IoSpace::kMemory, virtio_base(virtio.slot), kVirtioBytes, virtio.registers); });
 }
 
 bool PcBoard::is_for_board(const log::ApicMessage& message) {
   return message.kind == log::ApicMessageKind::kLine || message.kind == log::ApicMessageKind::kConsole;
 }
 
-Effects PcBoard::accept(const log::ApicMessage& message) {
-  if (message.kind == log::ApicMessageKind::kConsole) return uart_.receive(message.vector);
-  return {RaiseLine{message.vector}};
+Result<Effects> PcBoard::accept(const log::ApicMessage& message, ValueSource& values) {
+  if (message.kind != log::ApicMessageKind::kConsole) return Effects{RaiseLine{message.vector}};
+  if (!console_.has_value()) return uart_.receive(message.vector);
+  console_->device.receive(message.vector);
+  return console_->registers.serve(VirtioConsole::kReceiveQueue, values);
 }
 
 Effects PcBoard::route(const Effects& effects) {
@@ -42,15 +61,25 @@ Effects PcBoard::route(const Effects& effects) {
   return routed;
 }
 
-std::vector<IoHandler*> PcBoard::devices() { return {&uart_, &pit_, &rtc_, &power_, &master_, &slave_, &io_apic_}; }
+std::vector<IoHandler*> PcBoard::devices() {
+  std::vector<IoHandler*> all = {&uart_, &pit_, &rtc_, &power_, &master_, &slave_, &io_apic_};
+  for_each_virtio(*this, [&](auto& virtio) { all.push_back(&virtio.registers); });
+  return all;
+}
 
-uint64_t PcBoard::digest() {
+uint64_t PcBoard::digest() const {
   XXH3_state_t* state = XXH3_createState();
   XXH3_64bits_reset(state);
-  for (const IoHandler* device : devices()) {
+  for (const IoHandler* device : const_cast<PcBoard*>(this)->devices()) {  // read only
     const auto bytes = device->state_bytes();
     XXH3_64bits_update(state, bytes.data(), bytes.size());
   }
+  for_each_virtio(*this, [&](const auto& virtio) {
+    const auto bytes = virtio.device.state_bytes();
+    XXH3_64bits_update(state, bytes.data(), bytes.size());
+  });
+  const uint64_t written = disk_content_ != nullptr ? disk_content_->digest() : 0;
+  XXH3_64bits_update(state, &written, sizeof written);
   const uint64_t digest = XXH3_64bits_digest(state);
   XXH3_freeState(state);
   return digest;

@@ -1,8 +1,20 @@
 #include "vmm/record_journal.h"
 
+#include <sys/random.h>
+
 #include "vmm/clock/clock.h"
 
 namespace reprise::vmm {
+namespace {
+
+Result<uint64_t> random_value() {
+  uint64_t value = 0;
+  // So few bytes come whole or not at all. Source: getrandom(2).
+  if (::getrandom(&value, sizeof value, 0) != sizeof value) return fail_errno(ErrorCode::kHost, errno, "the host has no random numbers");
+  return value;
+}
+
+}  // namespace
 
 RecordJournal::RecordJournal(VcpuId vcpu, World& world, ept::Ownership& ownership,
                              std::span<const std::unique_ptr<ept::Mailbox>> mailboxes, ept::View& view,
@@ -92,6 +104,10 @@ Result<uint64_t> RecordJournal::value(log::Source source) {
   switch (source) {
     case log::Source::kTime: value = world_.now_ns(); break;
     case log::Source::kTimerCount: value = world_.timer_count(vcpu_); break;
+    case log::Source::kRandom: {
+      TRY_ASSIGN(value, random_value());
+      break;
+    }
     case log::Source::kConsoleInput:
     case log::Source::kConsoleStatus: break;  // no device asks for these any more
   }

@@ -211,7 +211,8 @@ Status Vcpu::tell_board() {
   if (!for_board_.has_value()) return {};
   TRY(take_turn());
   if (leaving_ || later_) return {};
-  return perform(parts_.board->accept(*std::exchange(for_board_, std::nullopt)));
+  TRY_ASSIGN(const Effects effects, parts_.board->accept(*std::exchange(for_board_, std::nullopt), parts_.journal));
+  return perform(effects);
 }
 
 bool Vcpu::must_wait() {
@@ -349,7 +350,9 @@ Status Vcpu::handle_mmio() {
     return {};
   }
   count_stop();
-  if (run.mmio.phys_addr < address_of(PageNumber(parts_.memory.view().ram_pages())).raw) return ram_access(run);
+  // No page of a PC's is ever missing, and its devices are in a hole of its RAM.
+  const bool in_ram = run.mmio.phys_addr < address_of(PageNumber(parts_.memory.view().ram_pages())).raw;
+  if (parts_.board == nullptr && in_ram) return ram_access(run);
   ++statistics_.mmio;
   return device_access(IoSpace::kMemory, run.mmio.phys_addr, run.mmio.len, run.mmio.is_write != 0, run.mmio.data);
 }
@@ -438,6 +441,7 @@ Status Vcpu::handle_msr(bool is_write) {
   ++statistics_.msrs;
   auto& msr = parts_.kvm.shared().msr;
   msr.error = msr.index == kTimeStampCounter ? 0 : 1;
+  faults_ = msr.error != 0;
   if (msr.error != 0 || is_write) return {};
   TRY_ASSIGN(msr.data, parts_.journal.value(log::Source::kTime));
   return {};
@@ -530,7 +534,9 @@ Status Vcpu::check_tables() {
 Status Vcpu::end_stop() {
   TRY(check_tables());
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
-  interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;
+  // An exception that waits goes first: KVM forgets an interrupt that is given to it as well, and it would stay in service for ever.
+  interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0 && !faults_;
+  faults_ = false;
   after_ = After::kPosition;
   faulting_.reset();
   if (stops_ == compared_stops_) return {};  // a trap: nothing to compare, replay makes only those at which something happens

@@ -193,6 +193,7 @@ class Vcpu {
   bool counted_ = false;  // the stop that is handled anew
   std::optional<log::ApicMessage> for_board_;
   bool interrupts_enabled_ = false;  // at the last position
+  bool faults_ = false;              // the instruction of this stop ends with an exception, which KVM will deliver
   std::optional<uint64_t> faulting_;  // digest of the registers at the last fault, if nothing retired since
   unsigned host_retries_ = 0;
   std::atomic<bool> abandoned_{false};

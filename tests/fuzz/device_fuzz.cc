@@ -1,6 +1,8 @@
 // A guest that does anything to its devices: random accesses and messages to two vCPUs' I/O maps, on a machine with few devices and on
 // one with those of a PC. Nothing may crash; the same stream must give the same answers and the same states twice, or no replay could
 // be exact.
+#include <xxhash.h>
+
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -8,12 +10,14 @@
 #include <utility>
 #include <vector>
 
+#include "vmm/device/disk_fake.h"
 #include "vmm/device/exit_port.h"
 #include "vmm/device/fw_cfg.h"
 #include "vmm/device/hpet.h"
 #include "vmm/device/io_map.h"
 #include "vmm/device/uart16550.h"
 #include "vmm/device/value_source_fake.h"
+#include "vmm/device/virtio_driver_fake.h"
 #include "vmm/irq/local_apic.h"
 #include "vmm/pc_board.h"
 
@@ -50,6 +54,9 @@ class Machine {
   // What the effects of an access come to.
   virtual Effects route(const Effects& effects) { return effects; }
   virtual Effects accept(Vcpu& vcpu, const log::ApicMessage& message) { return vcpu.local_apic.accept(message).effects; }
+  // Changes guest memory, or offers requests to a device that takes them from there. Nothing, if there is none.
+  virtual void poke(uint64_t /*offset*/, uint64_t /*value*/) {}
+  virtual Effects request(uint64_t /*offset*/, uint64_t /*value*/, FakeValueSource& /*values*/) { return {}; }
   // Adds what the devices remember.
   virtual void finish() = 0;
 
@@ -67,7 +74,10 @@ class Machine {
     std::memcpy(&value, &bytes[4], 8);
     const unsigned width = bytes[1] % 10;
     for (auto& [source, answer] : values_.answers) answer = value ^ static_cast<uint64_t>(source);
-    const auto [space, address] = place(bytes[0] >> 1 & 7, bytes[2] | bytes[3] << 8);
+    const uint64_t offset = bytes[2] | bytes[3] << 8;
+    if ((bytes[0] >> 6 & 3) == 1) return poke(offset, value);
+    if ((bytes[0] >> 6 & 3) == 2) return carry_out(route(request(offset, value, values_)));
+    const auto [space, address] = place(bytes[0] >> 1 & 7, offset);
     switch (bytes[0] >> 4 & 3) {
       case 0:
         check(vcpu.map.read(space, address, width, values_));
@@ -120,7 +130,7 @@ class Machine {
   std::vector<uint64_t> seen_;
   FakeValueSource values_ = [] {
     FakeValueSource values;
-    for (const auto source : {log::Source::kTime, log::Source::kTimerCount}) values.answers[source] = 0;
+    for (const auto source : {log::Source::kTime, log::Source::kTimerCount, log::Source::kRandom}) values.answers[source] = 0;
     return values;
   }();
 };
@@ -177,6 +187,14 @@ class PcMachine final : public Machine {
       (void)vcpus_[0].map.write(IoSpace::kMemory, kIoApicBase, 4, static_cast<uint64_t>(reg), nothing);
       (void)vcpus_[0].map.write(IoSpace::kMemory, kIoApicBase + 0x10, 4, value, nothing);
     }
+    // Up and running, for a fuzzer would hardly ever get there by itself.
+    for (const VirtioSlot slot : {VirtioSlot::kDisk, VirtioSlot::kConsole, VirtioSlot::kRandom}) {
+      const auto target = vcpus_[0].map.find(IoSpace::kMemory, virtio_base(slot), 4);
+      auto& driver = drivers_.emplace_back(*target->handler, ram_, values_of_drivers_, kQueues + static_cast<uint64_t>(slot) * 2 * FakeVirtioDriver::kQueueBytes);
+      driver.start(slot == VirtioSlot::kConsole ? 2 : 1, kFeatureVersion1 | kFeatureIndirect);
+      driver.put_chain(driver.descriptors(0), 0, {{kHeader, 16}, {kData, 1024, true}, {kHeader + 16, 1, true}});
+      driver.put_chain(driver.descriptors(0), 3, {{kHeader, 16}, {kData, 512}, {kHeader + 16, 1, true}});
+    }
   }
 
  private:
@@ -184,7 +202,7 @@ class PcMachine final : public Machine {
   std::pair<IoSpace, uint64_t> place(unsigned choice, uint64_t offset) override {
     switch (choice) {
       case 0: {
-        constexpr std::array<uint64_t, 6> kOthers = {kPicMasterPort, kPicSlavePort, kKeyboardPort, kExitPort, kResetPort, 0};
+        constexpr std::array<uint64_t, 6> kOthers = {kPicMasterPort, kPicSlavePort, kKeyboardPort, kExitPort, kResetPort, kSpeakerPort};
         return {IoSpace::kPort, kOthers[(offset >> 8) % kOthers.size()] + (offset & 3)};
       }
       case 1:
@@ -192,7 +210,7 @@ class PcMachine final : public Machine {
       case 2:
         return {IoSpace::kPort, kPitPort + (offset & 3)};
       case 3:
-        return {IoSpace::kPort, kSpeakerPort};
+        return {IoSpace::kMemory, kVirtioBase + (offset >> 9) % 3 * kVirtioBytes + (offset & 0x1ff)};
       case 4:
         return {IoSpace::kPort, kCmosPort + (offset & 1)};
       case 5:
@@ -205,9 +223,33 @@ class PcMachine final : public Machine {
   }
   Effects route(const Effects& effects) override { return only_routed(board_.route(effects)); }
   Effects accept(Vcpu& vcpu, const log::ApicMessage& message) override {
-    return PcBoard::is_for_board(message) ? route(board_.accept(message)) : Machine::accept(vcpu, message);
+    if (!PcBoard::is_for_board(message)) return Machine::accept(vcpu, message);
+    FakeValueSource nothing;
+    return route(board_.accept(message, nothing).value());
   }
-  void finish() override { keep(board_.digest()); }
+  // What a driver does that knows its device, but not what it offers; once in a while it starts anew.
+  Effects request(uint64_t offset, uint64_t value, FakeValueSource& values) override {
+    values_of_drivers_.answers = values.answers;
+    FakeVirtioDriver& driver = drivers_[offset % drivers_.size()];
+    const uint32_t queue = offset >> 8 & 1;
+    if ((offset >> 9 & 7) == 7) driver.start(2, kFeatureVersion1 | kFeatureIndirect);
+    for (unsigned i = 0; i <= (offset >> 12 & 3); ++i) driver.offer(queue, value >> (8 * i) & 0xf);
+    return driver.notify(queue);
+  }
+  // Most of memory means nothing to a device: a queue's descriptors, its driver area, and what the descriptors of the disk's first request,
+  // which is there from the start, lead to.
+  void poke(uint64_t offset, uint64_t value) override {
+    const uint64_t queue = kQueues + (offset >> 8) % kQueueCount * FakeVirtioDriver::kQueueBytes;
+    const uint64_t within = offset & 0xff;
+    uint64_t address = kHeader + (within & 0xf);
+    if (within < 0x80) address = queue + within;
+    else if (within < 0xc0) address = queue + 0x800 + (within & 0x1f);
+    std::memcpy(&ram_[address], &value, sizeof value);
+  }
+  void finish() override {
+    keep(board_.digest());
+    keep(XXH3_64bits(ram_.data(), ram_.size()));
+  }
 
   static Effects only_routed(Effects effects) {
     for (const Effect& effect : effects)
@@ -215,7 +257,22 @@ class PcMachine final : public Machine {
     return effects;
   }
 
-  PcBoard board_{kVcpus, 1'700'000'000, [this](uint8_t byte) { keep(byte); }};
+  static constexpr uint64_t kRamBytes = 0x8000;
+  static constexpr uint64_t kHeader = 0x100;
+  static constexpr uint64_t kData = 0x200;
+  static constexpr uint64_t kQueues = 0x1000;
+  static constexpr uint64_t kQueueCount = 6;  // two for each slot
+
+  std::vector<uint8_t> ram_ = std::vector<uint8_t>(kRamBytes);
+  FakeValueSource values_of_drivers_;
+  std::vector<FakeVirtioDriver> drivers_;
+  FakeDisk disk_{16};
+  // The last page is a hole.
+  PcBoard board_{{.vcpus = kVcpus,
+                  .start_unix_seconds = 1'700'000'000,
+                  .console = [this](uint8_t byte) { keep(byte); },
+                  .memory = DmaMemory(ram_, Gpa(kRamBytes - kPageSize), Gpa(kRamBytes)),
+                  .virtio = {.random = true, .console = true, .disk = &disk_}}};
 };
 
 template <typename Kind>

@@ -30,6 +30,15 @@ WORKLOADS = ["lost_update", "store_buffer", "message_passing", "iriw", "bank", "
              "migratory", "read_mostly", "remap", "kv", "radix", "lu", "fft", "stencil", "timer"]
 
 
+def nested_paging():
+    """Whether this host's KVM uses the processor's second level of page tables, as a Linux guest needs (vmm/host_profile.cc asks the same)."""
+    for parameter in ("kvm_intel/parameters/ept", "kvm_amd/parameters/npt"):
+        path = pathlib.Path("/sys/module") / parameter
+        if path.exists():
+            return path.read_text().strip() in ("Y", "1")
+    return False
+
+
 class Failure(Exception):
     pass
 
@@ -298,5 +307,5 @@ class Runner:
         lines = [f"\n  kept: {target}"]
         reprise = shlex.quote(str(BUILD / "cli" / "reprise"))
         for manifest in sorted(target.rglob("manifest"))[:3]:
-            lines.append(f"  again: {ROOT}/tools/kvm-run {reprise} replay {shlex.quote(str(manifest.parent))}")
+            lines.append(f"  again: {ROOT}/tools/kvm-run {'--linux ' if nested_paging() else ''}{reprise} replay {shlex.quote(str(manifest.parent))}")
         return "\n".join(lines)

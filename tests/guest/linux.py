@@ -1,32 +1,44 @@
 """Linux guests: Debian's kernel as it is, with the programs of guest-images/linux (tools/linux-guest makes both)."""
+import hashlib
 import json
+import re
 import shutil
+import subprocess
 import time
 
-from harness import BUILD, DAMAGED, GUEST_FAILED, OK, USAGE, Skip, Terminal, Test, expect, one_sentence, replay_alike, report_of
+from harness import (BUILD, DAMAGED, GUEST_FAILED, NOT_FOUND, OK, USAGE, Skip, Terminal, Test, expect, nested_paging, one_sentence, replay_alike,
+                     report_of)
 
 GUEST = BUILD / "guest-images" / "linux"
 # Guest seconds in one of the lab's: with more, most of its time would go into the kernel's timer tick.
 PACE = "0.1"
+# What the guest can do by run=.
+PARTS = ["race", "locks", "signals", "memory", "forks", "futex", "spin", "timers", "stamps", "files", "loopback", "script"]
 SECONDS = 600
 # Stops of a vCPU from one digest of its memory to the next.
 COMPARED = 2000
 QUIET = "console=ttyS0 quiet mitigations=off panic=-1"
 
 
-def files(bench):
+def file(bench, name, maker="tools/linux-guest"):
+    """The file `name` of the guest, on a fast disk."""
+    if not (GUEST / name).exists():
+        raise Skip(f"{GUEST / name} is not there; {maker} makes it")
+    with bench.installation.lock:
+        if not (bench.installation.folder / name).exists():
+            shutil.copy(GUEST / name, bench.installation.folder / name)
+    return bench.installation.folder / name
+
+
+def files(bench, initrd="initrd"):
     """(kernel, initrd), on a fast disk."""
-    if not (GUEST / "initrd").exists():
-        raise Skip(f"{GUEST} is not there; tools/linux-guest makes it")
-    for name in ("vmlinuz", "initrd"):
-        with bench.installation.lock:
-            if not (bench.installation.folder / name).exists():
-                shutil.copy(GUEST / name, bench.installation.folder / name)
-    return bench.installation.folder / "vmlinuz", bench.installation.folder / "initrd"
+    if not nested_paging():
+        raise Skip("KVM shadows page tables here, and a Linux guest is refused; ./dev lab linux/ has a host for it")
+    return file(bench, "vmlinuz"), file(bench, initrd)
 
 
-def words_for(bench, run, vcpus, *more):
-    kernel, initrd = files(bench)
+def words_for(bench, run, vcpus, *more, initrd="initrd"):
+    kernel, initrd = files(bench, initrd)
     return ["--kernel", kernel, "--initrd", initrd, "--append", f"{QUIET} {run}", "--vcpus", vcpus, "--pace", PACE, *more]
 
 
@@ -35,13 +47,26 @@ def machine_digests(bench, folder):
     return next(kind["events"] for kind in kinds if kind["kind"] == "machine")
 
 
-def mix(name, run, vcpus, replays):
+def record_and_replay(bench, run, vcpus, pace, words, extra):
+    """Records one run of the guest, replays it, compares. Returns the recording's report. For tools/soak."""
+    kernel, initrd = files(bench)
+    folder = bench.folder / "recording"
+    done = bench.reprise("record", "--json", "--kernel", kernel, "--initrd", initrd, "--append", f"{QUIET} {words} run={run}", "--vcpus", vcpus,
+                         "--pace", pace, "--memory-digest-every", COMPARED, *extra, "-o", folder)
+    expect(done.status == OK and b"guest: failed=0" in done.err, f"record ends with {done.status}", done)
+    report = report_of(done)
+    replay_alike(bench, folder, report, done.err)
+    return report
+
+
+def mix(name, run, vcpus, replays, initrd="initrd", says=b"guest: failed=0", disk=False):
     def test(bench):
         folder = bench.folder / "recording"
-        words = words_for(bench, run, vcpus, "--memory-digest-every", COMPARED, "-o", folder)
+        more = ["--disk", file(bench, "root.img", "tools/debian-root")] if disk else []
+        words = words_for(bench, run, vcpus, "--memory-digest-every", COMPARED, *more, "-o", folder, initrd=initrd)
         done = bench.reprise("record", "--json", *words, timeout=SECONDS)
         expect(done.status == OK, f"record ends with {done.status}", done)
-        expect(b"guest: failed=0" in done.err, "the guest did not say that all went well", done)
+        expect(b"guest: failed=0" in done.err and says in done.err, "the guest did not say that all went well", done)
         expect(f", {vcpus} CPUs, ".encode() in done.err, f"the kernel did not find {vcpus} CPUs", done)
         report = report_of(done)
         verified = bench.reprise("verify", folder)
@@ -58,24 +83,99 @@ def mix(name, run, vcpus, replays):
     return Test(f"linux/{name}-{vcpus}", test)
 
 
-def session(bench):
+def session(name, tty, *options):
     """A person types at the guest's shell while it is recorded, and the replay shows the same session."""
+
+    def test(bench):
+        folder = bench.folder / "recording"
+        terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "run=shell", 2, *options, "-o", folder)])
+        terminal.read_until(b"/ # ", SECONDS)
+        terminal.type(b"echo $((6 * 7)) on $(nproc) CPUs at $(tty)\r")
+        terminal.read_until(b"42 on 2 CPUs at " + tty, SECONDS)
+        terminal.type(b"sleep 100\r")
+        terminal.read_until(b"sleep 100", SECONDS)
+        time.sleep(1)
+        terminal.type(b"\x03")  # to the guest: its shell gets SIGINT
+        terminal.read_until(b"/ # ", SECONDS)
+        terminal.type(b"exit\r")
+        status = terminal.end(SECONDS)
+        expect(status == OK, f"record ends with {status}: {terminal.seen[-300:]!r}")
+        done = bench.reprise("replay", folder, timeout=SECONDS)
+        expect(done.status == OK, "the session does not replay", done)
+        expect(b"42 on 2 CPUs at " + tty in done.out and done.out == (folder / "console").read_bytes(), "the replay shows another session", done)
+
+    return Test(f"linux/{name}", test)
+
+
+def make_disk(bench):
+    """A small ext4 image with one file in it; (path, SHA-256)."""
+    mke2fs = shutil.which("mke2fs", path="/usr/sbin:/sbin")
+    if not mke2fs:
+        raise Skip("mke2fs is not there: e2fsprogs has it")
+    content, image = bench.folder / "content", bench.folder / "disk.img"
+    content.mkdir()
+    (content / "greeting").write_text("a greeting\n")
+    subprocess.run([mke2fs, "-q", "-F", "-t", "ext4", "-d", content, image, "16M"], check=True, capture_output=True)
+    return image, sha256(image)
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def disk(vcpus, replays):
+    """Files on an ext4 file system, with fsync; the image stays as it was, and a replay demands it."""
+
+    def test(bench):
+        folder = bench.folder / "recording"
+        image, before = make_disk(bench)
+        done = bench.reprise("record", "--json", *words_for(bench, "run=disk", vcpus, "--disk", image, "-o", folder), timeout=SECONDS)
+        expect(done.status == OK and b"guest: failed=0" in done.err, f"record ends with {done.status}", done)
+        expect(b"begins with a greeting" in done.err and done.err.count(b"/disk/copy") == 2, "the guest has not seen its files", done)
+        report = report_of(done)
+        for _ in range(replays):
+            replay_alike(bench, folder, report, done.err, SECONDS)
+        expect(sha256(image) == before, "the image was altered")
+        moved = bench.folder / "moved.img"
+        image.rename(moved)
+        one_sentence(bench.reprise("replay", folder), NOT_FOUND, r"disk\.img is not there: .*--disk.*hash [0-9a-f]{32}")
+        again = bench.reprise("replay", folder, "--disk", moved, timeout=SECONDS)
+        expect(again.status == OK and again.out == done.err, "the image is not accepted in another place", again)
+        with open(moved, "r+b") as file:
+            file.seek(5 << 20)
+            file.write(b"!")
+        one_sentence(bench.reprise("replay", folder, "--disk", moved), DAMAGED, r"is not the disk image .* its hash is [0-9a-f]{32}, recorded was [0-9a-f]{32}")
+        return f"{sum(vcpu['mmio'] for vcpu in report['vcpus'])} accesses to devices in memory, {report['log_bytes']} bytes of log, recorded in {report['wall_ns'] / 1e9:.1f} s"
+
+    return Test(f"linux/disk-{vcpus}", test)
+
+
+def random(bench):
+    """Bytes of /dev/hwrng: others in another recording, the same in a replay."""
+    seen = []
+    for name in ("first", "second"):
+        folder = bench.folder / name
+        done = bench.reprise("record", "--json", *words_for(bench, "run=random", 2, "-o", folder), timeout=SECONDS)
+        expect(done.status == OK and b"virtio_rng.0" in done.err, f"record ends with {done.status}", done)
+        seen += re.findall(rb"random: ([0-9a-f]{64})\r?\n", done.err)
+        replay_alike(bench, folder, report_of(done), done.err, SECONDS)
+    expect(len(set(seen)) == 2, f"not two different numbers: {seen}")
+
+
+def debian_session(bench):
+    """A person at the shell of a Debian system; the replay shows the same session."""
     folder = bench.folder / "recording"
-    terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "run=shell", 2, "-o", folder)])
-    terminal.read_until(b"/ # ", SECONDS)
-    terminal.type(b"echo $((6 * 7)) on $(nproc) CPUs\r")
-    terminal.read_until(b"42 on 2 CPUs", SECONDS)
-    terminal.type(b"sleep 100\r")
-    terminal.read_until(b"sleep 100", SECONDS)
-    time.sleep(1)
-    terminal.type(b"\x03")  # to the guest: its shell gets SIGINT
-    terminal.read_until(b"/ # ", SECONDS)
+    image = file(bench, "root.img", "tools/debian-root")
+    terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "root=/dev/vda run=shell", 2, "--disk", image, "-o", folder)])
+    terminal.read_until(b"guest:~# ", SECONDS)
+    terminal.type(b"dpkg -S /usr/bin/perl; echo $(dpkg -l | grep -c ^ii) packages\r")
+    terminal.read_until(b"perl-base: /usr/bin/perl", SECONDS)
+    terminal.read_until(b"guest:~# ", SECONDS)
     terminal.type(b"exit\r")
     status = terminal.end(SECONDS)
     expect(status == OK, f"record ends with {status}: {terminal.seen[-300:]!r}")
     done = bench.reprise("replay", folder, timeout=SECONDS)
-    expect(done.status == OK, "the session does not replay", done)
-    expect(b"42 on 2 CPUs" in done.out and done.out == (folder / "console").read_bytes(), "the replay shows another session", done)
+    expect(done.status == OK and done.out == (folder / "console").read_bytes(), "the replay shows another session", done)
 
 
 def escape(bench):
@@ -149,7 +249,7 @@ def safepoints(vcpus):
 
 def refused(name, pattern, status, change):
     def run(bench):
-        kernel, initrd = files(bench)
+        kernel, initrd = file(bench, "vmlinuz"), file(bench, "initrd")
         folder = bench.folder / "recording"
         words = {"--kernel": kernel, "--initrd": initrd, "--append": QUIET, "--vcpus": 1, "-o": folder}
         change(bench, words)
@@ -177,7 +277,10 @@ def damaged(bench, words):
 
 def tests(_options):
     """Those that take minutes are not in SHORT."""
-    return [mix("mix", "run=all", 2, 1), Test("linux/session", session), Test("linux/module", module), safepoints(1), safepoints(2),
+    return [mix("mix", "run=all", 2, 1), session("session", b"/dev/ttyS0"), disk(2, 3), Test("linux/random", random), Test("linux/module", module), safepoints(1), safepoints(2),
+            session("hvc0-session", b"/dev/hvc0", "--console", "virtio"),
+            refused("no-disk", "cannot open the disk image .*No such file", NOT_FOUND, lambda bench, words: words.update({"--disk": bench.folder / "none"})),
+            refused("odd-disk", "has 1000 bytes, needed is a multiple of 512", USAGE, lambda bench, words: words.update({"--disk": file_of(bench, bytes(1000))})),
             refused("text", "neither a bzImage", DAMAGED, lambda bench, words: words.update({"--kernel": file_of(bench, b"no kernel" * 100)})),
             refused("truncated", "truncated", DAMAGED, truncated),
             refused("damaged", "damaged|cannot be unpacked", DAMAGED, damaged),
@@ -186,8 +289,12 @@ def tests(_options):
             refused("many-vcpus", "can have 1 to 8", USAGE, lambda bench, words: words.update({"--vcpus": 9})),
             refused("crew", "has no safepoints.*--mode serial", USAGE, lambda bench, words: words.update({"--mode": "crew"})),
             refused("long-command-line", "command line has", USAGE, lambda bench, words: words.update({"--append": "x" * 3000})),
-            mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
+            mix("redis", "run=redis", 2, 2, "initrd-servers", b"redis ended: 1"),
+            mix("memcached", "run=memcached", 2, 2, "initrd-servers", b"memcached ended"),
+            mix("debian", "root=/dev/vda run=debian", 2, 1, says=b"debian files=", disk=True), Test("linux/debian-session", debian_session),
+            disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
             Test("linux/killed", killed), Test("linux/panics", panics)]
 
 
-SHORT = ("linux/mix-2", "linux/session", "linux/module", "linux/safepoints-2", "linux/refused-")
+REFUSED = "linux/refused-"  # what every host refuses
+SHORT = ("linux/mix-2", "linux/session", "linux/disk-2", "linux/module", "linux/safepoints-2", REFUSED)

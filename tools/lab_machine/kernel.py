@@ -11,7 +11,7 @@ import tempfile
 
 from lab_machine import CACHE, CANNOT, LabError, say
 
-# What each lab boots: the Debian package that depends on the newest kernel, the name of what is kept of its vmlinuz, and the modules that
+# What each lab, and a guest, boots: the Debian package that depends on the newest kernel, the name of what is kept of its vmlinuz, and the modules that
 # are loaded, in this order, after those that they need.
 QEMU_MODULES = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "kvm-amd"]
 KERNELS = {
@@ -20,12 +20,12 @@ KERNELS = {
     # The kernel for clouds, which is what Linux guests run. Bochs can only boot a packed one, and unpacks this (LZ4) ten times faster
     # than the other (XZ).
     "cloud": ("linux-image-cloud-amd64", "vmlinuz", ["kvm-intel"]),
-    # No lab: what tools/linux-guest takes for guests.
-    "guest-modules": ("linux-image-cloud-amd64", "vmlinuz", ["tcrypt"]),
+    # The same as a guest, with the modules of its devices, and one that looks at the time-stamp counter (tools/linux-guest). ext4 is built in.
+    "guest": ("linux-image-cloud-amd64", "vmlinuz", ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng", "tcrypt"]),
 }
 BACKPORTS = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main\n"
 # The layout of a folder in the cache is part of its name, so that one of an older layout is not taken for a full one.
-LAYOUT = 3
+LAYOUT = 5
 
 
 def fetch_kernel(lab):

@@ -1,6 +1,7 @@
 #include "vmm/boot/acpi.h"
 
 #include <cstring>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -56,9 +57,49 @@ class Table {
 constexpr std::string_view kSleep5("\x08_S5_\x12\x07\x04\x0a\x05\x00\x00\x00", 13);
 static_assert(kPowerOffType == 5);
 
-std::vector<uint8_t> differentiated_description() {
+using Aml = std::string;
+
+// What PkgLength counts is itself and `content`. Source: 20.2.4.
+Aml package(const Aml& content) {
+  constexpr size_t kOneByte = 0x3f, kTwoBytes = 0xfff;
+  const size_t length = content.size() + 1;
+  if (length <= kOneByte) return static_cast<char>(length) + content;
+  REPRISE_CHECK(length + 1 <= kTwoBytes);
+  return Aml{static_cast<char>(0x40 | ((length + 1) & 0xf)), static_cast<char>((length + 1) >> 4)} + content;
+}
+
+Aml little_endian(uint64_t value, unsigned bytes) {
+  Aml result;
+  for (unsigned i = 0; i < bytes; ++i) result += static_cast<char>(value >> (8 * i));
+  return result;
+}
+
+// Name(NAME, value). Source: 20.2.5.1.
+Aml named(std::string_view name, const Aml& value) { return "\x08" + Aml(name) + value; }
+
+// Device(VRTn) with _HID "LNRO0005", which Linux's virtio_mmio driver answers to, _UID n, and the registers and the interrupt in _CRS.
+// Source: 20.2.5.2 (DefDevice), 6.4.3.4 (32-bit fixed memory range), 6.4.3.6 (extended interrupt), 6.4.2.9 (end tag).
+Aml virtio_device(VirtioSlot slot) {
+  constexpr char kConsumerEdgeActiveHighExclusive = 0x03;
+  const char number = static_cast<char>(slot);
+  const Aml memory = Aml("\x86\x09\x00\x01", 4) + little_endian(virtio_base(slot), 4) + little_endian(kVirtioBytes, 4);
+  const Aml interrupt = Aml("\x89\x06\x00", 3) + kConsumerEdgeActiveHighExclusive + '\x01' + little_endian(virtio_line(slot), 4);
+  const Aml resources = memory + interrupt + Aml("\x79\x00", 2);
+  const Aml buffer = '\x11' + package(Aml("\x0a") + static_cast<char>(resources.size()) + resources);
+  const Aml content = Aml("VRT") + static_cast<char>('0' + number) + named("_HID", Aml("\x0dLNRO0005\x00", 10)) +
+                      named("_UID", Aml("\x0a") + number) + named("_CRS", buffer);
+  return "\x5b\x82" + package(content);
+}
+
+std::vector<uint8_t> differentiated_description(std::span<const VirtioSlot> virtio) {
   Table table("DSDT", 2);
   table.text(kSleep5, kSleep5.size());
+  if (virtio.empty()) return table.finish();
+  // Scope(\_SB). Source: 20.2.5.1.
+  Aml devices("\\_SB_");
+  for (const VirtioSlot slot : virtio) devices += virtio_device(slot);
+  const Aml scope = '\x10' + package(devices);
+  table.text(scope, scope.size());
   return table.finish();
 }
 
@@ -129,7 +170,7 @@ std::vector<uint8_t> interrupt_description(uint32_t vcpus) {
 
 }  // namespace
 
-void write_acpi_tables(std::span<uint8_t> ram, uint32_t vcpus) {
+void write_acpi_tables(std::span<uint8_t> ram, uint32_t vcpus, std::span<const VirtioSlot> virtio) {
   uint64_t next = kAcpiBegin.raw + 64;
   const auto put = [&](std::span<const uint8_t> bytes) {
     const uint64_t at = next;
@@ -141,7 +182,7 @@ void write_acpi_tables(std::span<uint8_t> ram, uint32_t vcpus) {
   std::vector<uint8_t> facs(64);
   std::memcpy(facs.data(), "FACS\x40", 5);
   const uint64_t facs_at = put(facs);
-  const uint64_t dsdt_at = put(differentiated_description());
+  const uint64_t dsdt_at = put(differentiated_description(virtio));
   const uint64_t fadt_at = put(fixed_description(dsdt_at, facs_at));
   const uint64_t madt_at = put(interrupt_description(vcpus));
   Table root("RSDT", 1);

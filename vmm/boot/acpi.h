@@ -6,13 +6,14 @@
 #include <span>
 
 #include "base/units.h"
+#include "vmm/device/virtio_mmio.h"
 
 namespace reprise::vmm {
 
 inline constexpr Gpa kAcpiBegin{0xe0000};  // the RSDP; the tables follow
 inline constexpr Gpa kAcpiEnd{0xe2000};
 
-// Writes all tables into [kAcpiBegin, kAcpiEnd) of RAM.
-void write_acpi_tables(std::span<uint8_t> ram, uint32_t vcpus);
+// Writes all tables into [kAcpiBegin, kAcpiEnd) of RAM. `virtio`: the places that have a device.
+void write_acpi_tables(std::span<uint8_t> ram, uint32_t vcpus, std::span<const VirtioSlot> virtio);
 
 }  // namespace reprise::vmm

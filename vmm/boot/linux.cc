@@ -60,6 +60,7 @@ constexpr std::array kWords = {
     Word{"lpj=4000000", "delay loops are calibrated: 1000 turns a microsecond, as with that TSC"},
     Word{"vdso=0", "clocks are read by system calls, where rdtsc is patched, not in user mode"},
     Word{"random.trust_bootloader=on", "the seed counts, so that nobody waits for entropy"},
+    Word{"randomize_kstack_offset=off", "or each return to user mode reads the TSC for a few random bits: an exit for every system call"},
     Word{"noxsave", "the CPU model has SSE2 and no XSAVE"},
     Word{"nowatchdog", "a vCPU that others keep waiting is not locked up"},
     Word{"rcupdate.rcu_cpu_stall_suppress=1", "nor is it stalled"},
@@ -157,7 +158,7 @@ Result<LoadedLinux> load_linux(const LinuxGuest& guest, std::span<uint8_t> ram) 
   std::ranges::copy(line, ram.subspan(kCommandLine.raw).begin());
   write_seed(ram);
   write_program_clock(ram);
-  write_acpi_tables(ram, guest.vcpus);
+  write_acpi_tables(ram, guest.vcpus, guest.virtio);
   write_page_tables(ram);
   write_memory_map(ram, guest.memory_bytes);
   const uint64_t params = kBootParams.raw;

@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "vmm/boot/boot_state.h"
 #include "vmm/boot/kernel_patch.h"
+#include "vmm/device/virtio_mmio.h"
 
 namespace reprise::vmm {
 
@@ -44,6 +45,7 @@ struct LinuxGuest {
   std::string_view command_line;    // the user's
   uint32_t vcpus = 1;
   uint64_t memory_bytes = 0;
+  std::span<const VirtioSlot> virtio = {};  // places that have a device
 };
 
 struct LoadedLinux {

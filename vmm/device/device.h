@@ -54,7 +54,7 @@ struct DisarmTimer {
 
 // A device's interrupt line goes up. The machine's I/O APIC decides what follows; who has no I/O APIC has no such devices.
 struct RaiseLine {
-  uint8_t line = 0;  // ISA IRQ, 0 to 15
+  uint8_t line = 0;  // an ISA IRQ, 0 to 15, or a pin of the I/O APIC from 16 on
   bool operator==(const RaiseLine&) const = default;
 };
 

@@ -1,0 +1,609 @@
+// Virtio: the transport's registers, queues in guest memory, a disk, random bytes, a console; and drivers that break the rules.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "vmm/device/disk_fake.h"
+#include "vmm/device/value_source_fake.h"
+#include "vmm/device/virtio_blk.h"
+#include "vmm/device/virtio_console.h"
+#include "vmm/device/virtio_driver_fake.h"
+#include "vmm/device/virtio_mmio.h"
+#include "vmm/device/virtio_registers.h"
+#include "vmm/device/virtio_rng.h"
+#include "vmm/pc_board.h"
+
+namespace reprise::vmm {
+namespace {
+
+using enum VirtioRegister;
+using Buffer = FakeVirtioDriver::Buffer;
+using Used = FakeVirtioDriver::Used;
+
+constexpr uint64_t kRamBytes = 1 << 20;
+constexpr uint64_t kHoleBegin = 0x80000;  // no RAM there
+constexpr uint64_t kHoleEnd = 0x90000;
+constexpr uint64_t kQueues = 0x1000;
+constexpr uint64_t kHeader = 0x10000;
+constexpr uint64_t kData = 0x20000;
+constexpr uint64_t kStatusByte = 0x11000;
+constexpr uint8_t kLine = 17;
+const Effects kInterrupt = {RaiseLine{kLine}};
+
+// A device behind its registers, and a driver for it.
+template <typename Device, typename... Args>
+class Rig {
+ public:
+  explicit Rig(Args&... args) : device(args...), registers(device, memory, kLine) {}
+
+  std::vector<uint8_t> ram = std::vector<uint8_t>(kRamBytes);
+  DmaMemory memory{ram, Gpa(kHoleBegin), Gpa(kHoleEnd)};
+  FakeValueSource values;
+  Device device;
+  VirtioMmio registers;
+  FakeVirtioDriver driver{registers, ram, values, kQueues};
+};
+
+class VirtioDiskTest : public ::testing::Test {
+ protected:
+  static constexpr uint64_t kSectors = 64;
+  enum Type : uint32_t { kRead = 0, kWrite = 1, kFlush = 4, kName = 8 };
+
+  // No two sectors are alike.
+  VirtioDiskTest() : rig_(disk_) {
+    for (size_t i = 0; i < disk_.content.size(); ++i) disk_.content[i] = static_cast<uint8_t>(i * 7 + i / kSectorBytes);
+  }
+
+  void put_header(uint32_t type, uint64_t sector) {
+    driver_.put(kHeader, type);
+    driver_.put(kHeader + 8, sector);
+    driver_.put(kStatusByte, uint8_t{0xee});
+  }
+  // One request with one buffer of data; the status that the device gives.
+  uint8_t request(uint32_t type, uint64_t sector, uint32_t bytes) {
+    put_header(type, sector);
+    effects_ = driver_.request(0, {{kHeader, 16}, {kData, bytes, type != kWrite}, {kStatusByte, 1, true}});
+    return driver_.get<uint8_t>(kStatusByte);
+  }
+  // Descriptors 0, 1, ... as given; whether the device refuses to go on.
+  bool is_refused(const std::vector<Buffer>& buffers) {
+    put_header(kRead, 0);
+    effects_ = driver_.request(0, buffers);
+    return driver_.needs_reset() && driver_.used(0).empty();
+  }
+  std::vector<uint8_t> sectors(uint64_t first, uint64_t count) {
+    const auto begin = disk_.content.begin() + static_cast<ptrdiff_t>(first * kSectorBytes);
+    return {begin, begin + static_cast<ptrdiff_t>(count * kSectorBytes)};
+  }
+  std::vector<uint8_t> memory(uint64_t address, uint64_t bytes) {
+    const auto part = std::span(rig_.ram).subspan(address, bytes);
+    return {part.begin(), part.end()};
+  }
+
+  FakeDisk disk_{kSectors};
+  Rig<VirtioBlk, Disk> rig_;
+  FakeVirtioDriver& driver_ = rig_.driver;
+  Effects effects_;
+};
+
+// --- the transport ---
+
+TEST_F(VirtioDiskTest, RegistersSayWhatTheDeviceIs) {
+  EXPECT_EQ(driver_.read(kMagic), 0x74726976u);
+  EXPECT_EQ(driver_.read(kVersion), 2u);
+  EXPECT_EQ(driver_.read(kDeviceId), 2u);
+  EXPECT_EQ(driver_.read(kQueueSizeMax), kMaxQueueSize);
+  driver_.write(kQueueSelect, 1);
+  EXPECT_EQ(driver_.read(kQueueSizeMax), 0u);  // no such queue
+  EXPECT_EQ(driver_.read(kSharedMemoryLengthLow), ~0u);
+  driver_.write(kDeviceFeaturesSelect, 1);
+  EXPECT_EQ(driver_.read(kDeviceFeatures), 1u);  // VIRTIO_F_VERSION_1
+  driver_.write(kDeviceFeaturesSelect, 2);
+  EXPECT_EQ(driver_.read(kDeviceFeatures), 0u);
+}
+
+TEST_F(VirtioDiskTest, ConfigurationHoldsTheCapacityInEveryWidth) {
+  FakeValueSource& values = rig_.values;
+  EXPECT_EQ(rig_.registers.read(kVirtioConfig, 8, values).value(), kSectors);
+  EXPECT_EQ(rig_.registers.read(kVirtioConfig, 1, values).value(), kSectors);
+  EXPECT_EQ(rig_.registers.read(kVirtioConfig + 12, 4, values).value(), kMaxDiskSegments);
+  EXPECT_EQ(rig_.registers.read(kVirtioConfig + 16, 4, values).value(), 0u);  // behind its end
+  EXPECT_EQ(rig_.registers.read(kVirtioBytes - 1, 1, values).value(), 0u);
+}
+
+TEST_F(VirtioDiskTest, RegistersAnswerOnlyWordAccesses) {
+  EXPECT_EQ(rig_.registers.read(0, 1, rig_.values).value(), 0u);
+  EXPECT_EQ(rig_.registers.read(0, 8, rig_.values).value(), 0u);
+  EXPECT_EQ(rig_.registers.read(2, 4, rig_.values).value(), 0u);
+  (void)rig_.registers.write(0x70, 1, kStatusAcknowledge, rig_.values);
+  EXPECT_EQ(driver_.read(kStatus), 0u);
+}
+
+TEST_F(VirtioDiskTest, FeaturesThatWereNotOfferedAreNotAgreedUpon) {
+  driver_.negotiate(kFeatureVersion1 | 1ull << 24);
+  EXPECT_EQ(driver_.read(kStatus) & kStatusFeaturesOk, 0u);
+}
+
+TEST_F(VirtioDiskTest, LegacyDriverIsNotAgreedWith) {
+  driver_.negotiate(0);
+  EXPECT_EQ(driver_.read(kStatus) & kStatusFeaturesOk, 0u);
+  driver_.set_up(0);
+  driver_.write(kStatus, kStatusDriverOk);
+  EXPECT_EQ(request(kRead, 0, 512), 0xee);  // nothing is done
+}
+
+TEST_F(VirtioDiskTest, FeaturesStayOnceTheyAreAgreedUpon) {
+  driver_.negotiate(kFeatureVersion1);
+  const VirtioMmioState before = [&] {
+    VirtioMmioState state;
+    std::memcpy(&state, rig_.registers.state_bytes().data(), sizeof state);
+    return state;
+  }();
+  driver_.write(kDriverFeatures, 0);
+  EXPECT_EQ(std::memcmp(&before, rig_.registers.state_bytes().data(), sizeof before), 0);
+}
+
+TEST_F(VirtioDiskTest, StatusBitsStayUntilReset) {
+  driver_.start(1);
+  driver_.write(kStatus, kStatusAcknowledge);
+  EXPECT_EQ(driver_.read(kStatus), kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
+  driver_.write(kStatus, 0);
+  EXPECT_EQ(driver_.read(kStatus), 0u);
+  EXPECT_EQ(driver_.read(kQueueReady), 0u);
+}
+
+TEST_F(VirtioDiskTest, BuffersAreNotTakenBeforeTheDriverIsReady) {
+  driver_.negotiate(kFeatureVersion1);
+  driver_.set_up(0);
+  EXPECT_EQ(request(kRead, 0, 512), 0xee);
+  EXPECT_TRUE(effects_.empty());
+}
+
+TEST_F(VirtioDiskTest, QueueInUseDoesNotChange) {
+  driver_.start(1);
+  driver_.write(kDescriptorsHigh, 0x7fff);
+  driver_.write(kQueueSize, 3);
+  EXPECT_EQ(request(kRead, 0, 512), 0);
+}
+
+TEST_F(VirtioDiskTest, InterruptStatusIsKeptUntilAcknowledgedAndEveryCompletionIsAnEdge) {
+  driver_.start(1);
+  request(kRead, 0, 512);
+  EXPECT_EQ(effects_, kInterrupt);
+  request(kRead, 0, 512);
+  EXPECT_EQ(effects_, kInterrupt);
+  EXPECT_EQ(driver_.read(kInterruptStatus), kInterruptUsedBuffer);
+  driver_.write(kInterruptAcknowledge, kInterruptUsedBuffer);
+  EXPECT_EQ(driver_.read(kInterruptStatus), 0u);
+}
+
+TEST_F(VirtioDiskTest, DriverThatAsksForNoInterruptsGetsNone) {
+  driver_.start(1);
+  driver_.put(driver_.driver_area(0), uint16_t{1});
+  EXPECT_EQ(request(kRead, 0, 512), 0);
+  EXPECT_TRUE(effects_.empty());
+}
+
+TEST_F(VirtioDiskTest, NotificationOfAQueueThatIsNotThereIsIgnored) {
+  driver_.start(1);
+  EXPECT_TRUE(driver_.notify(1).empty());
+  EXPECT_TRUE(driver_.notify(~0u).empty());
+  EXPECT_FALSE(driver_.needs_reset());
+}
+
+TEST_F(VirtioDiskTest, NotificationWithNothingToDoDoesNothing) {
+  driver_.start(1);
+  EXPECT_TRUE(driver_.notify(0).empty());
+  EXPECT_TRUE(driver_.used(0).empty());
+}
+
+// --- the disk ---
+
+TEST_F(VirtioDiskTest, ReadBringsSectorsIntoMemory) {
+  driver_.start(1);
+  EXPECT_EQ(request(kRead, 3, 1024), 0);
+  EXPECT_EQ(memory(kData, 1024), sectors(3, 2));
+  EXPECT_EQ(driver_.used(0), std::vector({Used{0, 1025}}));
+}
+
+TEST_F(VirtioDiskTest, WriteBringsMemoryToTheDisk) {
+  driver_.start(1);
+  std::fill_n(rig_.ram.begin() + kData, 512, uint8_t{0x5a});
+  const auto around = std::pair(sectors(4, 1), sectors(6, 1));
+  EXPECT_EQ(request(kWrite, 5, 512), 0);
+  EXPECT_EQ(sectors(5, 1), std::vector<uint8_t>(512, 0x5a));
+  EXPECT_EQ(std::pair(sectors(4, 1), sectors(6, 1)), around);
+  EXPECT_EQ(driver_.used(0), std::vector({Used{0, 1}}));
+}
+
+TEST_F(VirtioDiskTest, RequestMayBeCutAnyhow) {
+  driver_.start(1);
+  put_header(kRead, 7);
+  rig_.ram[kData + 4096 + 412] = 0xee;
+  driver_.request(0, {{kHeader, 9}, {kHeader + 9, 7}, {kData, 100, true}, {kData + 4096, 413, true}});
+  auto found = memory(kData, 100);
+  const auto rest = memory(kData + 4096, 412);
+  found.insert(found.end(), rest.begin(), rest.end());
+  EXPECT_EQ(found, sectors(7, 1));
+  EXPECT_EQ(rig_.ram[kData + 4096 + 412], 0);  // the status is the last byte that can be written
+  EXPECT_EQ(driver_.used(0), std::vector({Used{0, 513}}));
+}
+
+TEST_F(VirtioDiskTest, SeveralRequestsAreDoneInOrder) {
+  driver_.start(1);
+  put_header(kRead, 1);
+  driver_.put_chain(driver_.descriptors(0), 0, {{kHeader, 16}, {kData, 512, true}, {kStatusByte, 1, true}});
+  driver_.put_chain(driver_.descriptors(0), 4, {{kHeader, 16}, {kData + 512, 512, true}, {kStatusByte, 1, true}});
+  driver_.offer(0, 4);
+  driver_.offer(0, 0);
+  EXPECT_EQ(driver_.notify(0), kInterrupt);
+  EXPECT_EQ(driver_.used(0), (std::vector{Used{4, 513}, Used{0, 513}}));
+}
+
+TEST_F(VirtioDiskTest, RingsGoRoundForEver) {
+  driver_.start(1);
+  for (unsigned i = 0; i < 70'000; ++i) ASSERT_EQ(request(kRead, i % kSectors, 512), 0) << i;
+}
+
+TEST_F(VirtioDiskTest, FlushAndNameAreAnsweredAndTheUnknownIsUnsupported) {
+  driver_.start(1);
+  EXPECT_EQ(request(kFlush, 0, 0), 0);
+  EXPECT_EQ(request(kName, 0, 20), 0);
+  EXPECT_STREQ(reinterpret_cast<const char*>(&rig_.ram[kData]), "reprise");
+  EXPECT_EQ(request(11, 0, 512), 2);
+  EXPECT_FALSE(driver_.needs_reset());
+}
+
+TEST_F(VirtioDiskTest, SectorsBeyondTheEndAreAnErrorOfTheRequest) {
+  driver_.start(1);
+  const auto before = disk_.content;
+  for (const uint64_t sector : {kSectors, kSectors - 1, UINT64_MAX, UINT64_MAX / 512}) {
+    EXPECT_EQ(request(kRead, sector, 1024), 1) << sector;
+    EXPECT_EQ(request(kWrite, sector, 1024), 1) << sector;
+  }
+  EXPECT_EQ(driver_.used(0).back().written, 1u);  // of the write: its status
+  EXPECT_EQ(disk_.content, before);
+  EXPECT_FALSE(driver_.needs_reset());
+  EXPECT_EQ(request(kRead, kSectors - 1, 512), 0);
+}
+
+TEST_F(VirtioDiskTest, PartOfASectorIsAnErrorOfTheRequest) {
+  driver_.start(1);
+  EXPECT_EQ(request(kRead, 0, 511), 1);
+  EXPECT_EQ(driver_.used(0), std::vector({Used{0, 0}}));
+  EXPECT_EQ(request(kWrite, 0, 513), 1);
+}
+
+TEST_F(VirtioDiskTest, FailureOfTheHostEndsTheRunAndIsNotTheGuestsToSee) {
+  driver_.start(1);
+  disk_.fails = true;
+  put_header(kRead, 0);
+  driver_.put_chain(driver_.descriptors(0), 0, {{kHeader, 16}, {kData, 512, true}, {kStatusByte, 1, true}});
+  driver_.offer(0, 0);
+  const auto result = rig_.registers.write(static_cast<uint64_t>(kQueueNotify), 4, 0, rig_.values);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::kHost);
+  EXPECT_EQ(driver_.get<uint8_t>(kStatusByte), 0xee);
+}
+
+TEST_F(VirtioDiskTest, IndirectTableHoldsARequest) {
+  driver_.start(1, kFeatureVersion1 | kFeatureIndirect);
+  put_header(kRead, 2);
+  driver_.put_chain(0x30000, 0, {{kHeader, 16}, {kData, 512, true}, {kStatusByte, 1, true}});
+  driver_.put_descriptor(driver_.descriptors(0), 5, {0x30000, 48}, 4, 0);
+  driver_.offer(0, 5);
+  EXPECT_EQ(driver_.notify(0), kInterrupt);
+  EXPECT_EQ(memory(kData, 512), sectors(2, 1));
+  EXPECT_EQ(driver_.used(0), std::vector({Used{5, 513}}));
+}
+
+// --- drivers that break the rules ---
+
+TEST_F(VirtioDiskTest, ChainThatBitesItsTailNeedsReset) {
+  driver_.start(1);
+  put_header(kRead, 0);
+  driver_.put_descriptor(driver_.descriptors(0), 0, {kHeader, 16}, 1, 1);
+  driver_.put_descriptor(driver_.descriptors(0), 1, {kHeader, 16}, 1, 0);
+  driver_.offer(0, 0);
+  EXPECT_EQ(driver_.notify(0), kInterrupt);
+  EXPECT_EQ(driver_.read(kInterruptStatus), kInterruptConfigChange);
+  EXPECT_TRUE(driver_.needs_reset());
+  EXPECT_TRUE(driver_.used(0).empty());
+}
+
+TEST_F(VirtioDiskTest, NumbersBeyondTheTableNeedReset) {
+  driver_.start(1);
+  driver_.offer(0, FakeVirtioDriver::kQueueSize);
+  driver_.notify(0);
+  EXPECT_TRUE(driver_.needs_reset());
+  driver_.start(1);
+  driver_.put_descriptor(driver_.descriptors(0), 0, {kHeader, 16}, 1, 0xffff);
+  driver_.offer(0, 0);
+  driver_.notify(0);
+  EXPECT_TRUE(driver_.needs_reset());
+}
+
+TEST_F(VirtioDiskTest, BuffersOutsideOfMemoryNeedReset) {
+  for (const uint64_t address : {kRamBytes, kRamBytes - 511, kHoleBegin, kHoleBegin - 1, kHoleEnd - 1, UINT64_MAX, UINT64_MAX - 511}) {
+    driver_.start(1);
+    EXPECT_TRUE(is_refused({{kHeader, 16}, {address, 512, true}, {kStatusByte, 1, true}})) << std::hex << address;
+  }
+}
+
+TEST_F(VirtioDiskTest, BuffersAtTheEdgesOfMemoryAreUsed) {
+  for (const uint64_t address : {kRamBytes - 512, kHoleBegin - 512, kHoleEnd, uint64_t{0}}) {
+    driver_.start(1);
+    EXPECT_FALSE(is_refused({{kHeader, 16}, {address, 512, true}, {kStatusByte, 1, true}})) << std::hex << address;
+  }
+}
+
+TEST_F(VirtioDiskTest, WritableBeforeReadableNeedsReset) {
+  driver_.start(1);
+  EXPECT_TRUE(is_refused({{kData, 512, true}, {kHeader, 16}, {kStatusByte, 1, true}}));
+}
+
+TEST_F(VirtioDiskTest, RequestWithoutHeaderOrStatusNeedsReset) {
+  driver_.start(1);
+  EXPECT_TRUE(is_refused({{kHeader, 15}, {kStatusByte, 1, true}}));
+  driver_.start(1);
+  EXPECT_TRUE(is_refused({{kHeader, 16}, {kData, 512}}));
+  driver_.start(1);
+  EXPECT_TRUE(is_refused({{kHeader, 16}, {kStatusByte, 0, true}}));
+}
+
+TEST_F(VirtioDiskTest, HugeRequestIsAnErrorAndMovesNothing) {
+  FakeDisk large(2 * kMaxDiskRequestBytes / kSectorBytes);  // it would have so much
+  Rig<VirtioBlk, Disk> rig(large);
+  constexpr uint64_t kTable = 0x30000;
+  constexpr uint64_t kBufferBytes = kRamBytes - kHoleEnd;
+  std::vector<Buffer> buffers = {{kHeader, 16}};
+  while (buffers.size() * kBufferBytes <= kMaxDiskRequestBytes + kBufferBytes) buffers.push_back({kHoleEnd, kBufferBytes, true});
+  buffers.push_back({kStatusByte, 1, true});
+  rig.driver.start(1, kFeatureVersion1 | kFeatureIndirect);
+  rig.driver.put_chain(kTable, 0, buffers);
+  rig.driver.put_descriptor(rig.driver.descriptors(0), 0, {kTable, static_cast<uint32_t>(16 * buffers.size())}, 4, 0);
+  rig.driver.offer(0, 0);
+  EXPECT_EQ(rig.driver.notify(0), kInterrupt);
+  EXPECT_EQ(rig.ram[kStatusByte], 1);
+  EXPECT_EQ(rig.driver.used(0), std::vector({Used{0, 0}}));
+}
+
+TEST_F(VirtioDiskTest, IndexThatRunsAwayNeedsReset) {
+  driver_.start(1);
+  put_header(kRead, 0);
+  driver_.put_chain(driver_.descriptors(0), 0, {{kHeader, 16}, {kData, 512, true}, {kStatusByte, 1, true}});
+  driver_.put(driver_.driver_area(0) + 2, static_cast<uint16_t>(FakeVirtioDriver::kQueueSize + 1));
+  driver_.notify(0);
+  EXPECT_TRUE(driver_.needs_reset());
+  EXPECT_TRUE(driver_.used(0).empty());
+}
+
+TEST_F(VirtioDiskTest, IndirectTablesThatBreakTheRulesNeedReset) {
+  struct Case {
+    const char* what;
+    uint64_t features;
+    uint64_t table;
+    uint32_t bytes;
+    uint16_t inner_flags;
+    uint16_t outer_flags;
+  };
+  constexpr uint64_t kBoth = kFeatureVersion1 | kFeatureIndirect;
+  for (const Case& test : {Case{"not negotiated", kFeatureVersion1, 0x30000, 16, 0, 4}, Case{"in a table", kBoth, 0x30000, 16, 4, 4},
+                           Case{"empty", kBoth, 0x30000, 0, 0, 4}, Case{"not whole", kBoth, 0x30000, 17, 0, 4},
+                           Case{"too long", kBoth, 0x30000, 16 * (kMaxQueueSize + 1), 0, 4}, Case{"huge", kBoth, 0, 0xfffffff0, 0, 4},
+                           Case{"outside of memory", kBoth, kRamBytes, 16, 0, 4}, Case{"with a next one", kBoth, 0x30000, 16, 0, 5}}) {
+    driver_.start(1, test.features);
+    put_header(kFlush, 0);
+    driver_.put_descriptor(0x30000, 0, {kHeader, 16}, test.inner_flags, 0);
+    driver_.put_descriptor(driver_.descriptors(0), 0, {test.table, test.bytes}, test.outer_flags, 1);
+    driver_.put_descriptor(driver_.descriptors(0), 1, {kStatusByte, 1, true}, 0, 0);
+    driver_.offer(0, 0);
+    driver_.notify(0);
+    EXPECT_TRUE(driver_.needs_reset()) << test.what;
+  }
+}
+
+TEST_F(VirtioDiskTest, QueuesThatCannotBeNeedReset) {
+  struct Case {
+    const char* what;
+    VirtioRegister reg;
+    uint32_t value;
+  };
+  for (const Case& test : {Case{"no entries", kQueueSize, 0}, Case{"no power of two", kQueueSize, 6}, Case{"too large", kQueueSize, 256},
+                           Case{"huge", kQueueSize, 0x10008}, Case{"outside", kDescriptorsLow, 0xfffffff0}, Case{"far outside", kDeviceAreaHigh, 1},
+                           Case{"in the hole", kDriverAreaLow, kHoleBegin}, Case{"unaligned table", kDescriptorsLow, kQueues + 8},
+                           Case{"unaligned driver area", kDriverAreaLow, kQueues + 0x801}, Case{"unaligned device area", kDeviceAreaLow, kQueues + 0xa02}}) {
+    driver_.negotiate(kFeatureVersion1);
+    driver_.set_up(0);
+    driver_.write(kQueueReady, 0);
+    // As set_up() does, but for one thing.
+    for (const auto& [reg, value] : {std::pair{kQueueSize, uint32_t{8}}, {kDescriptorsLow, uint32_t{kQueues}},
+                                     {kDriverAreaLow, uint32_t{kQueues + 0x800}}, {kDeviceAreaLow, uint32_t{kQueues + 0xa00}}, {test.reg, test.value}})
+      driver_.write(reg, value);
+    driver_.write(kQueueReady, 1);
+    EXPECT_TRUE(driver_.needs_reset()) << test.what;
+    EXPECT_EQ(driver_.read(kQueueReady), 0u) << test.what;
+  }
+}
+
+TEST_F(VirtioDiskTest, DeviceThatNeedsResetDoesNothingUntilIt) {
+  driver_.start(1);
+  EXPECT_TRUE(is_refused({{kHeader, 15}, {kStatusByte, 1, true}}));
+  EXPECT_EQ(request(kRead, 0, 512), 0xee);
+  driver_.start(1);
+  EXPECT_EQ(request(kRead, 0, 512), 0);
+}
+
+TEST_F(VirtioDiskTest, DataOverTheRingsEndsInBoundedWork) {
+  driver_.start(1);
+  // The disk's bytes become rings and descriptors while the request is being done.
+  EXPECT_FALSE(is_refused({{kHeader, 16}, {kQueues, 0xe00, true}, {kStatusByte, 1, true}}));
+  driver_.notify(0);
+  driver_.notify(0);
+}
+
+// --- random bytes ---
+
+TEST(VirtioRngTest, BytesAreTheJournals) {
+  Rig<VirtioRng> rig;
+  rig.values.answers[log::Source::kRandom] = 0x1122334455667788;
+  rig.driver.start(1);
+  EXPECT_EQ(rig.driver.request(0, {{kData, 5, true}, {kData + 100, 6, true}}), kInterrupt);
+  EXPECT_EQ(rig.values.asked, std::vector(2, log::Source::kRandom));
+  EXPECT_EQ(rig.driver.used(0), std::vector({Used{0, 11}}));
+  EXPECT_EQ(rig.driver.get<uint32_t>(kData), 0x55667788u);
+  EXPECT_EQ(rig.driver.get<uint32_t>(kData + 100), 0x88112233u);
+}
+
+TEST(VirtioRngTest, OneBufferCostsTheLogLittleHoweverLongItIs) {
+  Rig<VirtioRng> rig;
+  rig.values.answers[log::Source::kRandom] = 1;
+  rig.driver.start(1);
+  rig.driver.request(0, {{kData, 0x10000, true}});
+  EXPECT_EQ(rig.values.asked.size(), 8u);
+  EXPECT_EQ(rig.driver.used(0), std::vector({Used{0, 64}}));
+}
+
+TEST(VirtioRngTest, BufferWithoutRoomGetsNothing) {
+  Rig<VirtioRng> rig;
+  rig.driver.start(1);
+  rig.driver.request(0, {{kData, 16, false}});
+  EXPECT_TRUE(rig.values.asked.empty());
+  EXPECT_EQ(rig.driver.used(0), std::vector({Used{0, 0}}));
+}
+
+TEST(VirtioRngTest, AnswerThatIsNotInTheLogIsTheJournalsError) {
+  Rig<VirtioRng> rig;
+  rig.driver.start(1);
+  rig.driver.put_chain(rig.driver.descriptors(0), 0, {{kData, 8, true}});
+  rig.driver.offer(0, 0);
+  const auto result = rig.registers.write(static_cast<uint64_t>(kQueueNotify), 4, 0, rig.values);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::kDivergence);
+}
+
+// --- the console, on a PC board: typed bytes come as messages ---
+
+class VirtioConsoleTest : public ::testing::Test {
+ protected:
+  VirtioConsoleTest() { board_.claim(io_); }
+
+  static constexpr uint32_t kReceive = VirtioConsole::kReceiveQueue;
+  static constexpr uint32_t kTransmit = VirtioConsole::kTransmitQueue;
+
+  // The registers as the guest reaches them.
+  class OnTheBus final : public IoHandler {
+   public:
+    explicit OnTheBus(const IoMap& io) : io_(io) {}
+    Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override {
+      return io_.read(IoSpace::kMemory, virtio_base(VirtioSlot::kConsole) + offset, bytes, values);
+    }
+    Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override {
+      return io_.write(IoSpace::kMemory, virtio_base(VirtioSlot::kConsole) + offset, bytes, value, values);
+    }
+
+   private:
+    const IoMap& io_;
+  };
+
+  Effects type(const std::string& text) {
+    Effects last;
+    for (const char byte : text) last = board_.accept({log::ApicMessageKind::kConsole, static_cast<uint8_t>(byte)}, values_).value();
+    return last;
+  }
+  std::string text_at(uint64_t address, size_t bytes) { return {ram_.begin() + static_cast<ptrdiff_t>(address), ram_.begin() + static_cast<ptrdiff_t>(address + bytes)}; }
+
+  std::vector<uint8_t> ram_ = std::vector<uint8_t>(kRamBytes);
+  std::string sent_;
+  FakeValueSource values_;
+  PcBoard board_{{.vcpus = 2,
+                  .console = [this](uint8_t byte) { sent_ += static_cast<char>(byte); },
+                  .memory = DmaMemory(ram_, Gpa(0), Gpa(0)),
+                  .virtio = {.console = true}}};
+  IoMap io_;
+  OnTheBus bus_{io_};
+  FakeVirtioDriver driver_{bus_, ram_, values_, kQueues};
+  const Effects interrupt_ = {RaiseLine{virtio_line(VirtioSlot::kConsole)}};
+};
+
+TEST_F(VirtioConsoleTest, WhatIsSentGoesToTheSink) {
+  driver_.start(2);
+  std::copy_n("hello, world", 12, ram_.begin() + kData);
+  EXPECT_EQ(driver_.request(kTransmit, {{kData, 5}, {kData + 7, 5}}), interrupt_);
+  EXPECT_EQ(sent_, "helloworld");
+  EXPECT_EQ(driver_.used(kTransmit), std::vector({Used{0, 0}}));
+}
+
+TEST_F(VirtioConsoleTest, OneRequestSendsSoMuchAndNotMore) {
+  driver_.start(2);
+  driver_.request(kTransmit, {{kData, 0x10000}, {kData, 0x10000}});
+  EXPECT_EQ(sent_.size(), VirtioConsole::kMaxSent);
+}
+
+TEST_F(VirtioConsoleTest, TypedByteGoesIntoTheBufferThatWaits) {
+  driver_.start(2);
+  driver_.request(kReceive, {{kData, 64, true}});
+  EXPECT_TRUE(driver_.used(kReceive).empty());
+  EXPECT_EQ(type("x"), interrupt_);
+  EXPECT_EQ(driver_.used(kReceive), std::vector({Used{0, 1}}));
+  EXPECT_EQ(text_at(kData, 1), "x");
+}
+
+TEST_F(VirtioConsoleTest, TypedBytesWaitForABuffer) {
+  driver_.start(2);
+  EXPECT_TRUE(type("typed before").empty());
+  EXPECT_EQ(driver_.request(kReceive, {{kData, 5, true}}), interrupt_);
+  EXPECT_EQ(text_at(kData, 5), "typed");
+  driver_.request(kReceive, {{kData, 64, true}});
+  EXPECT_EQ(driver_.used(kReceive).back(), (Used{0, 7}));
+  EXPECT_EQ(text_at(kData, 7), " before");
+}
+
+TEST_F(VirtioConsoleTest, TooManyTypedBytesAreLost) {
+  type(std::string(5000, 'a'));
+  driver_.negotiate(kFeatureVersion1);  // a reset forgets what was typed
+  driver_.start(2);
+  type(std::string(5000, 'b'));
+  driver_.request(kReceive, {{kData, 0x10000, true}});
+  EXPECT_EQ(driver_.used(kReceive), std::vector({Used{0, 1024}}));
+  EXPECT_EQ(text_at(kData, 1024), std::string(1024, 'b'));
+}
+
+TEST_F(VirtioConsoleTest, BuffersWithoutRoomAreGivenBack) {
+  driver_.start(2);
+  driver_.request(kReceive, {{kData, 16, false}});
+  type("x");
+  EXPECT_EQ(driver_.used(kReceive), std::vector({Used{0, 0}}));
+}
+
+TEST_F(VirtioConsoleTest, OnlyDevicesThatAreThereAnswer) {
+  EXPECT_EQ(io_.read(IoSpace::kMemory, virtio_base(VirtioSlot::kConsole), 4, values_).value(), kVirtioMagic);
+  for (const VirtioSlot slot : {VirtioSlot::kDisk, VirtioSlot::kRandom, VirtioSlot::kNetwork})
+    EXPECT_EQ(io_.read(IoSpace::kMemory, virtio_base(slot), 4, values_).value(), 0xffffffffu);
+}
+
+TEST_F(VirtioConsoleTest, DigestSeesQueuesAndTypedBytes) {
+  const uint64_t before = board_.digest();
+  type("x");
+  const uint64_t typed = board_.digest();
+  EXPECT_NE(typed, before);
+  driver_.start(2);
+  EXPECT_NE(board_.digest(), before);
+  driver_.write(kStatus, 0);
+  EXPECT_EQ(board_.digest(), before);
+}
+
+TEST(PcBoardTest, DigestSeesWhatWasWrittenToTheDisk) {
+  std::vector<uint8_t> ram(kRamBytes);
+  FakeDisk disk(8);
+  const PcBoard board({.vcpus = 1, .memory = DmaMemory(ram, Gpa(0), Gpa(0)), .virtio = {.disk = &disk}});
+  const uint64_t before = board.digest();
+  disk.content[7] = 1;
+  EXPECT_NE(board.digest(), before);
+}
+
+}  // namespace
+}  // namespace reprise::vmm
