@@ -148,7 +148,9 @@ class DebugTarget {
   virtual Result<StopEvent> step(VcpuId vcpu, Direction direction, RunListener& listener) = 0;
 
   // Both may come in any order and number; inserting one that is there, or removing one that is not, is no
-  // error. Errors: kHost if this one cannot be had here.
+  // error. GDB removes all at each stop and inserts them again before it goes on: nothing should be planted
+  // before the machine runs.
+  // Errors: kHost if this one cannot be had here.
   virtual Status insert(const Breakpoint& breakpoint) = 0;
   virtual Status remove(const Breakpoint& breakpoint) = 0;
 
