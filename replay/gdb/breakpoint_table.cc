@@ -84,7 +84,7 @@ class StopContext final : public ExpressionContext {
 
 size_t BreakpointTable::size_of(const Conditions& conditions) {
   size_t bytes = 0;
-  for (const auto& condition : conditions) bytes += condition.size() + sizeof condition;
+  for (const auto& condition : conditions) bytes += condition.size() + sizeof(Conditions::value_type);
   return bytes;
 }
 

@@ -40,7 +40,7 @@ Result<uint64_t> parse_number(std::string_view text, uint64_t most) {
 }  // namespace
 
 const std::vector<Monitor::Command>& Monitor::commands() {
-  static const std::vector<Command> kCommands = {
+  static const std::vector<Command> commands = {
       {"help", "", 0, 0, "these lines", &Monitor::help},
       {"when", "", 0, 0, "the mark of this moment, and the first and the last one", &Monitor::when},
       {"seek", "MARK", 1, 1, "go to a mark; also 'begin', 'end', 'cN' for checkpoint N", &Monitor::seek},
@@ -57,7 +57,7 @@ const std::vector<Monitor::Command>& Monitor::commands() {
       {"diversion", "begin|end", 1, 1, "a throw-away copy of the machine that may be changed",
        &Monitor::diversion},
   };
-  return kCommands;
+  return commands;
 }
 
 std::string Monitor::run(std::string_view line, VcpuId vcpu) {
@@ -140,10 +140,10 @@ Result<std::string> Monitor::vcpus(const Words& /*words*/) {
 }
 
 Result<Gpa> Monitor::find_address(const std::string& text) const {
-  constexpr std::string_view kPhysical = "phys:";
-  const bool is_physical = text.starts_with(kPhysical);
+  constexpr std::string_view physical = "phys:";
+  const bool is_physical = text.starts_with(physical);
   TRY_ASSIGN(const uint64_t address,
-             parse_number(std::string_view(text).substr(is_physical ? kPhysical.size() : 0)));
+             parse_number(std::string_view(text).substr(is_physical ? physical.size() : 0)));
   if (is_physical) return Gpa(address);
   if (const auto gpa = target_.translate(vcpu_, Gva(address))) return *gpa;
   return fail(ErrorCode::kNotFound, "{:#x} is not mapped in the page tables of vCPU {}", address, vcpu_.raw);

@@ -26,6 +26,7 @@ class ServerTest : public Test {
     std::vector<PacketReader::Item> items;
     PacketReader().feed({reinterpret_cast<const uint8_t*>(stream.sent.data()), stream.sent.size()}, items);
     std::vector<std::string> answers;
+    answers.reserve(items.size());
     for (const auto& item : items) answers.push_back(item.text);
     return answers;
   }
@@ -336,6 +337,7 @@ TEST_F(ServerTest, DivergenceIsToldAndTheSessionGoesOn) {
 
 TEST_F(ServerTest, TenThousandBreakpointsComeAndGo) {
   std::vector<std::string> packets;
+  packets.reserve(20'002);
   for (int i = 0; i < 10'000; ++i)
     packets.push_back(fmt::format("Z{},{:x},1;X3,220027", i % 5, 0x500000 + i));
   packets.emplace_back("vCont;c");
@@ -348,6 +350,7 @@ TEST_F(ServerTest, TenThousandBreakpointsComeAndGo) {
 
 TEST_F(ServerTest, BreakpointsAreBounded) {
   std::vector<std::string> packets;
+  packets.reserve(kMaxBreakpoints + 1);
   for (size_t i = 0; i <= kMaxBreakpoints; ++i) packets.push_back(fmt::format("Z0,{:x},1", i));
   EXPECT_TRUE(is_error(last(packets)));
   packets.clear();
@@ -359,6 +362,7 @@ TEST_F(ServerTest, BreakpointsAreBounded) {
 
 TEST_F(ServerTest, ConditionsAreReplacedAndGoWithTheirBreakpoint) {
   std::vector<std::string> packets;
+  packets.reserve(6000);
   for (int i = 0; i < 3000; ++i)
     packets.push_back(fmt::format("Z0,400010,1;X{:x},{}", 4000, std::string(8000, '2')));
   for (int i = 0; i < 3000; ++i) packets.push_back(i % 2 == 0 ? "z0,400010,1" : packets[0]);

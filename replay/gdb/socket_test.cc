@@ -25,7 +25,7 @@ class SocketTest : public ::testing::Test {
   UniqueFd connect() {
     UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
     sockaddr_un address = {.sun_family = AF_UNIX};
-    std::strcpy(address.sun_path, path_.c_str());
+    std::memcpy(address.sun_path, path_.c_str(), path_.native().size() + 1);
     return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0
                ? std::move(fd)
                : UniqueFd();
@@ -65,7 +65,7 @@ TEST_F(SocketTest, SocketOfSomebodyWhoWasKilledIsReplaced) {
   {
     const UniqueFd killed(::socket(AF_UNIX, SOCK_STREAM, 0));
     sockaddr_un address = {.sun_family = AF_UNIX};
-    std::strcpy(address.sun_path, path_.c_str());
+    std::memcpy(address.sun_path, path_.c_str(), path_.native().size() + 1);
     ASSERT_EQ(::bind(killed.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
   }
   const auto listener = listen();

@@ -38,7 +38,7 @@ ToyMachine::ToyMachine() {
   for (uint32_t i = 0; i < kToyVcpus; ++i) {
     Registers& registers = registers_[i];
     registers.general.rip = kToyLoop.raw;
-    registers.general.rsp = kToyStackEnd.raw - i * kToyStackBytes;
+    registers.general.rsp = kToyStackEnd.raw - uint64_t{i} * kToyStackBytes;
     registers.general.rcx = kToyRounds;
     registers.general.rflags = 2;
     registers.special.cs.selector = 0x8;
@@ -46,7 +46,7 @@ ToyMachine::ToyMachine() {
     registers.special.cr0 = 0x80000011;
     registers.special.cr3 = 0x5000;
     registers.special.efer = 0x500;
-    registers.special.gs.base = 0x1000 * (i + 1);
+    registers.special.gs.base = 0x1000ull * (i + 1);
     registers.fxsave[0] = 0x7f;  // FCW 0x37f
     registers.fxsave[1] = 0x03;
     registers.ymm_high.emplace();
@@ -137,7 +137,7 @@ Result<std::optional<ToyAccess>> ToyMachine::step(VcpuId vcpu) {
 }
 
 const ToyHistory& toy_history() {
-  static const ToyHistory kHistory = [] {
+  static const ToyHistory made = [] {
     ToyHistory history;
     ToyMachine machine;
     history.states.push_back(machine);
@@ -151,7 +151,7 @@ const ToyHistory& toy_history() {
     }
     return history;
   }();
-  return kHistory;
+  return made;
 }
 
 }  // namespace reprise::replay::gdb
