@@ -1,0 +1,187 @@
+// What the GDB stub asks of a replay: the seam between the meaning of packets (server.h) and the timeline
+// behind them.
+//
+// The machine is always at one Mark: a point in the recorded total order, in which one vCPU executes at a
+// time. "Forward" and "backward" move along that order; what is asked of one vCPU moves all the others with
+// it, as they were recorded.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+
+namespace reprise::replay::gdb {
+
+// A point in the recorded total order, exact to the instruction. Two are ordered whatever their vCPUs. What
+// the parts count is the timeline's business; the stub compares, prints and reads them.
+struct Mark {
+  uint64_t event = 0;
+  uint64_t ticks = 0;
+  uint64_t steps = 0;
+  auto operator<=>(const Mark&) const = default;
+};
+
+// "EVENT", "EVENT.TICKS" or "EVENT.TICKS.STEPS", decimal; parts that are zero to the end are left out.
+[[nodiscard]] std::string to_text(const Mark& mark);
+// Errors: kUsage if `text` is none of the above.
+[[nodiscard]] Result<Mark> parse_mark(std::string_view text);
+
+// What a debugger sees of one vCPU, as KVM gives it.
+struct Registers {
+  using Wide = std::array<uint8_t, 16>;
+  kvm_regs general = {};
+  kvm_sregs special = {};
+  uint64_t kernel_gs_base = 0;  // MSR_KERNEL_GS_BASE
+  // x87 and SSE as FXSAVE64 stores them: the first 512 bytes of kvm_xsave. Source: Intel SDM vol. 1, 10.5.1.
+  std::array<uint8_t, 512> fxsave = {};
+  // Upper halves of ymm0 to ymm15 (256 bytes from 576 on in kvm_xsave); nothing if the recorded machine has
+  // no AVX. The same for all vCPUs, all the time.
+  std::optional<std::array<Wide, 16>> ymm_high;
+};
+
+enum class Direction : uint8_t { kForward, kBackward };
+
+enum class BreakpointKind : uint8_t {
+  kSoftware,
+  kHardware,
+  kWrite,
+  kRead,
+  kAccess
+};  // the last three are watchpoints
+
+// Two with equal members are the same. A place to stop at has length 0.
+struct Breakpoint {
+  BreakpointKind kind = BreakpointKind::kSoftware;
+  Gva address;
+  uint64_t length = 0;  // watched bytes; at least 1, and address + length does not wrap
+  auto operator<=>(const Breakpoint&) const = default;
+  [[nodiscard]] bool is_watchpoint() const { return kind >= BreakpointKind::kWrite; }
+};
+
+enum class StopReason : uint8_t {
+  kBreakpoint,   // `vcpu` is about to execute the instruction at `hit`
+  kWatchpoint,   // forward: `vcpu` has just made the access to `hit`; backward: it is about to make it
+  kStep,         // the step that was asked for is done
+  kBegin,        // nothing was recorded before
+  kEnd,          // nothing was recorded after
+  kInterrupted,  // RunListener::interrupted() said yes
+};
+
+// Why and where the machine stands after it has run.
+struct StopEvent {
+  StopReason reason = StopReason::kStep;
+  VcpuId vcpu;
+  Breakpoint hit;  // of kBreakpoint and kWatchpoint: which one
+  Gva accessed;    // of kWatchpoint: the first byte in the watched range that was accessed
+};
+
+// Who waits for something long. Threads: called on the thread that called the target.
+class Interruption {
+ public:
+  virtual ~Interruption() = default;
+  // Whether to come to an end now. Cost: a system call; asking every 10 to 100 ms is often enough.
+  [[nodiscard]] virtual bool interrupted() = 0;
+};
+
+class RunListener : public Interruption {
+ public:
+  // Whether the machine is to stop for this kBreakpoint. Called with the machine as it would be seen after
+  // the stop: registers() and read() answer for that point. No: it runs on, over the instruction.
+  [[nodiscard]] virtual bool wants(const StopEvent& stop) = 0;
+};
+
+struct Checkpoint {
+  uint32_t number = 0;
+  Mark mark;
+};
+
+// Threads: confined to the thread that serves GDB.
+class DebugTarget {
+ public:
+  virtual ~DebugTarget() = default;
+
+  // --- the machine at this moment ---
+
+  [[nodiscard]] virtual uint32_t vcpu_count() const = 0;  // 1 to kMaxVcpus
+  // "running", "halted", "waiting for page 0x216": a few words.
+  [[nodiscard]] virtual std::string vcpu_state(VcpuId vcpu) const = 0;
+  [[nodiscard]] virtual Result<Registers> registers(VcpuId vcpu) const = 0;
+  // Copies what there is from `address` on, up to the first byte that is not mapped; returns how many bytes.
+  // Whether the guest could read them at its privilege level does not matter. Leaves no trace, accessed bits
+  // neither.
+  [[nodiscard]] virtual size_t read(VcpuId vcpu, Gva address, std::span<uint8_t> out) const = 0;
+  [[nodiscard]] virtual size_t read_physical(Gpa address, std::span<uint8_t> out) const = 0;
+  // Through the page tables of `vcpu`; nothing if it is not mapped.
+  [[nodiscard]] virtual std::optional<Gpa> translate(VcpuId vcpu, Gva address) const = 0;
+
+  // --- the recorded order ---
+
+  [[nodiscard]] virtual Mark now() const = 0;
+  [[nodiscard]] virtual Mark begin() const = 0;
+  [[nodiscard]] virtual Mark end() const = 0;
+  // Errors: kUsage if the mark is not in the recording, or in a diversion, and then nothing has moved; kUsage
+  // also if interrupted; kDivergence and others as the replay's.
+  virtual Status seek(const Mark& mark, Interruption& interruption) = 0;
+
+  // Runs until something stops it. Breakpoints:
+  // - Forward, one stops the vCPU that is about to execute its address, also where it has been standing all
+  // the time: GDB takes it
+  //   away while it steps from there. Backward, one stops the vCPU that comes to stand at its address; not
+  //   where it started.
+  // - A watchpoint looks at accesses by guest instructions and by devices; to kRead a read-modify-write is a
+  // read as well. Errors: as seek(); after one the target is at some mark and can be asked on.
+  virtual Result<StopEvent> resume(Direction direction, RunListener& listener) = 0;
+  // Runs until `vcpu` has executed one instruction; backward, until it has yet to execute the last one that
+  // it executed before now. Others are not held: what they were recorded to do in between, they do (or undo),
+  // and their breakpoints and all watchpoints stop the machine. A breakpoint where `vcpu` stands now does
+  // not. An interrupt or exception that is delivered is no instruction of its own.
+  virtual Result<StopEvent> step(VcpuId vcpu, Direction direction, RunListener& listener) = 0;
+
+  // Both may come in any order and number; inserting one that is there, or removing one that is not, is no
+  // error. GDB removes all at each stop and inserts them again before it goes on: nothing should be planted
+  // before the machine runs.
+  // Errors: kHost if this one cannot be had here.
+  virtual Status insert(const Breakpoint& breakpoint) = 0;
+  virtual Status remove(const Breakpoint& breakpoint) = 0;
+
+  // --- diversions: a throw-away fork of the machine, that may be changed, and runs forward only ---
+
+  // Errors: kUsage if there is one already, or if this target has none.
+  virtual Status begin_diversion() = 0;
+  // Throws it away; the machine is where it was. Nothing if there is none.
+  virtual void end_diversion() = 0;
+  [[nodiscard]] virtual bool in_diversion() const = 0;
+  // Errors: kUsage outside of a diversion; kNotFound if not all of the range is RAM, and then nothing is
+  // written.
+  virtual Status set_registers(VcpuId vcpu, const Registers& registers) = 0;
+  virtual Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) = 0;
+  virtual Status write_physical(Gpa address, std::span<const uint8_t> bytes) = 0;
+
+  // --- what only a recording can answer; the texts are lines for a person, each with its end of line ---
+
+  // Keeps the machine's state at now(), and gives it the next number from 1 on.
+  virtual Result<Checkpoint> make_checkpoint() = 0;
+  [[nodiscard]] virtual std::vector<Checkpoint> checkpoints() const = 0;
+  // Who may read or write the page now.
+  virtual Result<std::string> owners(PageNumber page) = 0;
+  // Who held the page when, up to now.
+  virtual Result<std::string> history(PageNumber page) = 0;
+  // The last write to the byte before now.
+  virtual Result<std::string> who_wrote(Gpa address, Interruption& interruption) = 0;
+  // The events around now, `count` of them at most.
+  virtual Result<std::string> log(uint32_t count) = 0;
+  // Of registers, memory and devices now.
+  virtual Result<std::string> digest() = 0;
+};
+
+}  // namespace reprise::replay::gdb
