@@ -138,6 +138,13 @@ void ReplayJournal::took(Ticket ticket) {
   note_async(ticket.raw);
 }
 
+// In a prefix. A whole log has its End here or behind.
+bool ReplayJournal::is_over() {
+  const auto event = reader_.peek();
+  if (event.has_value() && *event == nullptr) log_ended_ = true;
+  return log_ended_;
+}
+
 bool ReplayJournal::others_first() const { return total_ != nullptr && !total_->is_turn_of(vcpu_); }
 
 Result<bool> ReplayJournal::wait_for(std::span<const log::PageStep> steps) {

@@ -40,6 +40,7 @@ class ReplayJournal final : public vmm::Journal {
   Status stopped_spin(const log::Spin& spin) override;
   Result<vmm::Acquired> acquire(std::span<const ept::PageRight> needed, bool again) override;
   [[nodiscard]] bool others_first() const override;
+  bool is_over() override;
   Status stopped(uint64_t registers) override;
   Status compared_machine(uint64_t digest) override;
   Status ended(uint64_t registers) override;

@@ -72,5 +72,16 @@ TEST(CpuModelTest, VcpusDifferInTheirApicIdOnly) {
   }
 }
 
+// The TSC is shown, for its reads are answered; nothing else whose result differs from run to run.
+TEST(CpuModelTest, LinuxIsShownTheTscAndNoOtherSourceOfChance) {
+  auto model = linux_cpu_model();
+  EXPECT_EQ(leaf(model, 1).edx, 0x0789a379u) << "recordings and new runs show the same";
+  EXPECT_EQ(leaf(model, 1).ecx, 1u << 13 | 1u << 31);
+  EXPECT_EQ(leaf(model, 0).eax, 1u) << "no leaf 7";
+  EXPECT_EQ(leaf(model, 0x80000001).ecx, 1u);
+  EXPECT_EQ(leaf(model, 0x80000001).edx, 1u << 11 | 1u << 20 | 1u << 29);
+  EXPECT_EQ(leaf(model, 0x80000007).edx, 1u << 8);
+}
+
 }  // namespace
 }  // namespace reprise::vmm

@@ -68,7 +68,10 @@ class Journal : public ValueSource {
   // This vCPU needs `needed` (sorted, each page once, none granted yet): grants them in its view.
   // `again`: the same instruction has asked before and has not retired.
   virtual Result<Acquired> acquire(std::span<const ept::PageRight> needed, bool again) = 0;
-  // The vCPU is about to execute: whether others are to come first, so that it stands still here. Asked again before it goes on.
+  // The vCPU is about to execute: whether nothing is known of what comes after this position, so that it leaves here. One that makes no stop any more
+  // would else execute for ever.
+  virtual bool is_over() { return false; }
+  // The same: whether others are to come first, so that it stands still here. Asked again before it goes on.
   [[nodiscard]] virtual bool others_first() const { return false; }
 
   // --- checks ---

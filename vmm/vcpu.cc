@@ -238,6 +238,8 @@ Status Vcpu::take_turn() {
 }
 
 Status Vcpu::enter() {
+  leaving_ = parts_.journal.is_over();
+  if (leaving_) return {};
   // An interrupt that waits for IF makes every safepoint a stop until it is in. Both journals do this, so replay agrees.
   // Without safepoints KVM has to say when the guest can take it.
   const bool waiting = parts_.apic.pending_vector().has_value() || parts_.apic.nmi_pending();

@@ -297,4 +297,4 @@ def tests(_options):
 
 
 REFUSED = "linux/refused-"  # what every host refuses
-SHORT = ("linux/mix-2", "linux/session", "linux/disk-2", "linux/module", "linux/safepoints-2", REFUSED)
+SHORT = ("linux/mix-2", "linux/hostile-", "linux/session", "linux/disk-2", "linux/module", "linux/safepoints-2", REFUSED)

@@ -116,8 +116,14 @@ Status KvmVm::answer_msrs() {
   cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
   cap.args[0] = KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER;
   TRY(call(fd_.get(), KVM_ENABLE_CAP, &cap, "KVM_CAP_X86_USER_SPACE_MSR"));
-  // A zero bit denies. TSC, TSC_ADJUST, MPERF and APERF, TSC_DEADLINE.
-  constexpr std::array<std::pair<uint32_t, uint32_t>, 4> kDenied = {{{0x10, 1}, {0x3b, 1}, {0xe7, 2}, {0x6e0, 1}}};
+  // What KVM does not know makes an exit, and faults as on a processor that lacks it. Of what it knows, these do too (a zero bit denies); all
+  // others hold what the guest writes, and nothing of the host's.
+  constexpr std::array<std::pair<uint32_t, uint32_t>, 4> kDenied = {{
+      {0x10, 1},   // TIME_STAMP_COUNTER: answered with virtual time
+      {0x3b, 1},   // TSC_ADJUST: would shift a counter that the guest must not see
+      {0xe7, 2},   // MPERF, APERF: count what the host does
+      {0x6e0, 1},  // TSC_DEADLINE: a timer that compares with the host's counter; not in CPUID either
+  }};
   std::array<uint8_t, 8> zeros{};
   kvm_msr_filter filter{};
   filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
