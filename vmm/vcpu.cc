@@ -274,7 +274,7 @@ Status Vcpu::interrupted() {
                 "makes no system call; the recording ends before that",
                 parts_.id.raw);
   switch (parts_.clock.kicked_stop()) {
-    case KickedStop::kAtTick: return {};
+    case KickedStop::kAtTick: after_ = After::kNowhere; return {};  // somewhere behind its last position
     case KickedStop::kAnywhere: {
       after_ = After::kPosition;
       TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
