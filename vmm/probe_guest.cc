@@ -14,8 +14,9 @@
 namespace reprise::vmm {
 namespace {
 
-// A run of a probe takes microseconds, or 20 ms where kernel code is emulated. Ten times that.
-constexpr uint64_t kPatienceNs = 200'000'000;
+// A run of a probe takes microseconds, or 20 ms where kernel code is emulated. Fifty times that: on a machine with ten busy processes, 200 ms were
+// too short.
+constexpr uint64_t kPatienceNs = 1'000'000'000;
 constexpr auto kPoll = std::chrono::milliseconds(20);
 
 constexpr uint32_t kExitMemoryFault = 39;  // KVM_EXIT_MEMORY_FAULT, Linux 6.8; Debian 12's headers are of 6.1
