@@ -1,11 +1,11 @@
 // reprise replay: run a recording again, exactly.
-#include "replay/replay_run.h"
-
 #include <memory>
 
+#include "cli/gdb_session.h"
 #include "cli/machine_options.h"
 #include "cli/run_display.h"
 #include "cli/verbs.h"
+#include "replay/replay_run.h"
 
 namespace reprise::cli {
 namespace {
@@ -16,9 +16,21 @@ struct ReplayArguments {
   bool json = false;
   std::optional<std::string> memory_file;
   std::optional<std::string> disk;
+  std::optional<std::string> gdb;  // where GDB can attach
 };
 
+Result<ExitCode> replay_for_gdb(const ReplayArguments& arguments) {
+  if (arguments.memory_file.has_value() || arguments.disk.has_value())
+    return fail(ErrorCode::kUsage, "--gdb goes with neither --save-memory nor --disk");
+  TRY_ASSIGN(const auto listener, replay::gdb::Listener::create(*arguments.gdb));
+  const auto tell = [&] {
+    fmt::print(stderr, "reprise: GDB can attach: target remote {}\n", listener->address());
+  };
+  return serve_gdb({arguments.folder, arguments.views, arguments.json}, *listener, tell, {});
+}
+
 Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
+  if (arguments.gdb.has_value()) return replay_for_gdb(arguments);
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
   replay::ReplayOptions options;
   options.views = views_or_best(arguments.views);
@@ -29,7 +41,8 @@ Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   TRY_ASSIGN(const auto outcome, run_displayed("replaying", arguments.json, options,
                                                [&] { return replay::replay(*kvm, recording, options); }));
   // The guest's own failure was recorded and replayed as it should be: that is a success of the replay.
-  (void)report_outcome(outcome.run, outcome.complete ? "replayed, identical" : "replayed as far as it was recorded",
+  (void)report_outcome(outcome.run,
+                       outcome.complete ? "replayed, identical" : "replayed as far as it was recorded",
                        arguments.json);
   return kOk;
 }
@@ -41,9 +54,15 @@ void add_replay(CLI::App& app, Action& action) {
   auto* verb = app.add_subcommand("replay", "run a recording again, and compare on the way and at the end");
   verb->add_option("recording", arguments->folder, "folder that `reprise record` made")->required();
   add_views_option(*verb, arguments->views);
-  verb->add_flag("--json", arguments->json, "report as JSON on standard output; the guest's console goes to standard error");
-  verb->add_option("--save-memory", arguments->memory_file, "file to make with the guest's memory as it is in the end");
-  verb->add_option("--disk", arguments->disk, "where the guest's disk image is, if it is not where it was recorded");
+  verb->add_flag("--json", arguments->json,
+                 "report as JSON on standard output; the guest's console goes to standard error");
+  verb->add_option("--save-memory", arguments->memory_file,
+                   "file to make with the guest's memory as it is in the end");
+  verb->add_option("--disk", arguments->disk,
+                   "where the guest's disk image is, if it is not where it was recorded");
+  verb->add_option("--gdb", arguments->gdb,
+                   "wait for GDB at HOST:PORT (default: any free port of 127.0.0.1) or unix:PATH")
+      ->expected(0, 1);
   verb->callback([arguments, &action] { action = [arguments] { return replay_recording(*arguments); }; });
 }
 

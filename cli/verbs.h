@@ -15,6 +15,7 @@ using Action = std::function<Result<ExitCode>()>;
 void add_record(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
 void add_replay(CLI::App& app, Action& action);
+void add_gdb(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 void add_dump(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);

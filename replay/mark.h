@@ -1,30 +1,33 @@
-// A moment of a replay whose vCPUs run one at a time.
+// A moment of a replay whose vCPUs run one at a time (replay/total_order.h), exact to the instruction.
 #pragma once
 
 #include <compare>
+#include <cstdint>
 #include <string>
+#include <string_view>
 
-#include "base/units.h"
+#include "base/result.h"
 
 namespace reprise::replay {
 
-// The first moment at which `next` is the ticket that is taken next and `vcpu`, whose turn it is then, has come to `position`. Marks of one recording
-// are ordered as the moments are, whoever made them: before the last ticket `vcpu` follows from `next`.
+// Marks of one recording are ordered as the moments are, whoever made them. Whose turn it is follows from
+// `event`.
 struct Mark {
-  Ticket next;
-  VcpuId vcpu;
-  Position position;
-
-  bool operator==(const Mark&) const = default;
-  std::strong_ordering operator<=>(const Mark& other) const {
-    if (const auto order = next.raw <=> other.next.raw; order != 0) return order;
-    if (const auto order = vcpu.raw <=> other.vcpu.raw; order != 0) return order;
-    if (const auto order = position.stops <=> other.position.stops; order != 0) return order;
-    return position.ticks.raw <=> other.position.ticks.raw;
-  }
+  // The ticket that is taken next; after the last one the vCPUs execute to their ends one after the other,
+  // each as an event of its own.
+  uint64_t event = 0;
+  // The position of the vCPU whose turn it is (base/units.h).
+  uint64_t stops = 0;
+  uint64_t ticks = 0;
+  // Instructions that it has executed since, one by one, with its clock set to stop it at the next tick.
+  uint64_t steps = 0;
+  auto operator<=>(const Mark&) const = default;
+  [[nodiscard]] Mark without_steps() const { return {event, stops, ticks, 0}; }
 };
 
-// "ticket 17, vCPU 1 at 205:88123"
-std::string to_text(const Mark& mark);
+// "EVENT.STOPS.TICKS.STEPS", decimal; parts that are zero to the end are left out.
+[[nodiscard]] std::string to_text(const Mark& mark);
+// Errors: kUsage if `text` is none of the above.
+[[nodiscard]] Result<Mark> parse_mark(std::string_view text);
 
 }  // namespace reprise::replay

@@ -8,18 +8,25 @@
 
 namespace reprise::replay {
 
-std::string to_text(const Mark& mark) {
-  return fmt::format("ticket {}, vCPU {} at {}:{}", mark.next.raw, mark.vcpu.raw, mark.position.stops, mark.position.ticks.raw);
-}
+namespace {
 
-Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log::Recording& recording, TimelineOptions options) {
+constexpr uint64_t kAskEveryNs = 50'000'000;
+
+}  // namespace
+
+Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log::Recording& recording,
+                                                 TimelineOptions options) {
   TRY_ASSIGN(auto order, TotalOrder::read(recording));
   std::unique_ptr<Timeline> timeline(new Timeline(std::move(order), std::move(options)));
   Timeline& self = *timeline;
   const auto& manifest = recording.manifest();
-  if (manifest.has_disk() || std::ranges::find(manifest.virtio(), vmm::kVirtioConsoleName) != manifest.virtio().end())
-    return fail(ErrorCode::kUsage, "a guest with a disk or a virtio console cannot be replayed backwards yet: its devices have no checkpoints");
-  TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views, self.options_.disk, {}));
+  if (manifest.has_disk() ||
+      std::ranges::find(manifest.virtio(), vmm::kVirtioConsoleName) != manifest.virtio().end())
+    return fail(ErrorCode::kUsage,
+                "a guest with a disk or a virtio console cannot be replayed backwards yet: its devices have "
+                "no checkpoints");
+  TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views,
+                                                 self.options_.disk, {}));
   TRY(self.machine().assemble(self.replay_->journals()));
   self.machine().run_from_here();
   self.left_.resize(self.machine().vcpus());
@@ -35,72 +42,172 @@ std::optional<VcpuId> Timeline::turn() const {
   return VcpuId(static_cast<uint32_t>(first - left_.begin()));
 }
 
-Mark Timeline::now() {
+std::optional<VcpuId> Timeline::owner_of(uint64_t event) const {
+  if (event == 0) return std::nullopt;
+  if (event <= order_.last().raw) return order_.owner_of(Ticket(event));
+  const uint64_t vcpu = event - order_.last().raw - 1;
+  return vcpu < left_.size() ? std::optional(VcpuId(static_cast<uint32_t>(vcpu))) : std::nullopt;
+}
+
+uint64_t Timeline::event() const {
+  if (!order_.all_taken()) return order_.next().raw;
   const auto vcpu = turn();
-  if (!vcpu.has_value()) return {order_.next(), VcpuId(machine().vcpus()), {}};
-  return {order_.next(), *vcpu, machine().vcpu(*vcpu).position()};
+  return order_.last().raw + 1 + (vcpu.has_value() ? vcpu->raw : left_.size());
+}
+
+Mark Timeline::now() {
+  if (steps_ != 0) return {base_.event, base_.stops, base_.ticks, steps_};
+  const auto vcpu = turn();
+  if (!vcpu.has_value()) return {event(), 0, 0, 0};
+  const Position position = machine().vcpu(*vcpu).position();
+  return {event(), position.stops, position.ticks.raw, 0};
+}
+
+// A vCPU that was interrupted by the host has not come anywhere, and its clock may be ahead of its position.
+void Timeline::note_move(const Mark& before) {
+  if (steps_ == 0) return;
+  const auto vcpu = turn();
+  if (event() != before.event || !vcpu.has_value() ||
+      machine().vcpu(*vcpu).position().stops != before.stops || machine().vcpu(*vcpu).at_position())
+    steps_ = 0;
+}
+
+Status Timeline::advanced(VcpuId vcpu, vmm::Vcpu::Advance how) {
+  if (how == vmm::Vcpu::Advance::kLater || how == vmm::Vcpu::Advance::kLeft) {
+    // Nobody else is due: the log of a prefix ends in the middle of what this vCPU waits for. In a whole
+    // recording, finish() finds that.
+    if (!order_.all_taken() && order_.owner() == vcpu)
+      return fail(ErrorCode::kDivergence,
+                  "the replay differs from the recording: vCPU {} {} before it takes ticket {}", vcpu.raw,
+                  how == vmm::Vcpu::Advance::kLeft ? "leaves" : "waits for others", order_.next().raw);
+    if (order_.all_taken()) left_[vcpu.raw] = true;
+  }
+  caught_ = how == vmm::Vcpu::Advance::kCaught;
+  return {};
 }
 
 Status Timeline::advance(const std::optional<Mark>& until) {
   const VcpuId vcpu = *turn();
-  ReplayJournal& journal = replay_->journal(vcpu);
-  const bool this_turn = until.has_value() && until->next == order_.next() && until->vcpu == vcpu;
-  journal.pause_at(this_turn ? std::optional(until->position) : std::nullopt);
+  const Mark before = now();
+  const bool this_turn = until.has_value() && until->event == before.event;
+  replay_->journal(vcpu).pause_at(this_turn ? std::optional(Position{until->stops, Ticks(until->ticks)})
+                                            : std::nullopt);
   const uint64_t start = ept::monotonic_ns();
-  TRY_ASSIGN(const auto advanced, machine().vcpu(vcpu).advance());
+  TRY_ASSIGN(const auto how, machine().vcpu(vcpu).advance());
   executed_ns_ += ept::monotonic_ns() - start;
-  if (advanced != vmm::Vcpu::Advance::kOn) {
-    // Nobody else is due: the log of a prefix ends in the middle of what this vCPU waits for. In a whole recording, finish() finds that.
-    if (!order_.all_taken() && order_.owner() == vcpu)
-      return fail(ErrorCode::kDivergence, "the replay differs from the recording: vCPU {} {} before it takes ticket {}", vcpu.raw,
-                  advanced == vmm::Vcpu::Advance::kLeft ? "leaves" : "waits for others", order_.next().raw);
-    if (order_.all_taken()) left_[vcpu.raw] = true;
-  }
+  TRY(advanced(vcpu, how));
+  note_move(before);
+  if (dirty_) return {};
   const std::string& console = replay_->console();
   for (size_t i = shown_.size(); i < console.size(); ++i)
     if (options_.console) options_.console(static_cast<uint8_t>(console[i]));
   if (console.size() > shown_.size()) shown_ = console;
-  if (options_.checkpoint_every_ns != 0 && executed_ns_ - checkpoints_.back()->executed_ns >= options_.checkpoint_every_ns && !at_end())
+  if (options_.checkpoint_every_ns != 0 &&
+      executed_ns_ - checkpoints_.back()->executed_ns >= options_.checkpoint_every_ns && !at_end())
     TRY(checkpoint());
   return {};
 }
 
+Result<bool> Timeline::step() {
+  const VcpuId vcpu = *turn();
+  const Mark base = now().without_steps();
+  const Mark next{base.event, base.stops, base.ticks + 1, 0};
+  replay_->journal(vcpu).pause_at(Position{next.stops, Ticks(next.ticks)});
+  const uint64_t completed = machine().vcpu(vcpu).completed_stops();
+  TRY_ASSIGN(const auto how, machine().vcpu(vcpu).step(Ticks(next.ticks)));
+  if (machine().vcpu(vcpu).stepped()) {
+    base_ = base;
+    ++steps_;
+    return true;
+  }
+  const Mark before = now();
+  TRY(advanced(vcpu, how));
+  note_move(before);
+  // An instruction that stopped where a page was missing, or that waits for others, has not been completed.
+  while (!at_end() && now() == before) TRY(advance(next));
+  return machine().vcpu(vcpu).at_position() && machine().vcpu(vcpu).completed_stops() != completed;
+}
+
+Status Timeline::check_interruption() {
+  if (!interrupted_ || ept::monotonic_ns() - asked_ns_ < kAskEveryNs) return {};
+  asked_ns_ = ept::monotonic_ns();
+  return interrupted_() ? fail(ErrorCode::kUsage, "interrupted at {}", to_text(now())) : Status();
+}
+
 Status Timeline::run_to(const Mark& mark) {
   std::atomic<bool> stopping{false};
-  const vmm::Supervisor supervisor(machine(), options_.interrupt,
-                                   {.stopping = [&] { return stopping.load(std::memory_order_relaxed); },
-                                    .interrupt = [&] { stopping.store(true, std::memory_order_relaxed); },
-                                    .look = [] {}});
-  while (!at_end() && now() < mark) {
-    TRY(advance(mark));
-    if (stopping.load(std::memory_order_relaxed)) return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
+  std::optional<vmm::Supervisor> supervisor;
+  const Mark coarse = mark.without_steps();
+  while (!at_end() && !caught_ && now() < coarse) {
+    if (!supervisor.has_value())
+      supervisor.emplace(
+          machine(), options_.interrupt,
+          vmm::Supervisor::Hooks{.stopping = [&] { return stopping.load(std::memory_order_relaxed); },
+                                 .interrupt = [&] { stopping.store(true, std::memory_order_relaxed); },
+                                 .look = [] {}});
+    TRY(advance(coarse));
+    if (stopping.load(std::memory_order_relaxed))
+      return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
+    TRY(check_interruption());
+  }
+  while (!at_end() && !caught_ && now() < mark && now().without_steps() == coarse) {
+    TRY(step());
+    TRY(check_interruption());
   }
   return {};
 }
 
-Status Timeline::run_to_end() { return run_to({order_.last() + 2, VcpuId(machine().vcpus()), {}}); }
+Status Timeline::run_to_end() {
+  return run_to({end_event(), 0, 0, 0});
+}
 
 Status Timeline::seek(const Mark& mark) {
-  const auto after = std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
+  const auto after =
+      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
   const Checkpoint& before = after == checkpoints_.begin() ? **after : **(after - 1);
   // From here, if that is nearer.
-  if (now() > mark || now() < before.mark) TRY(go_back(before));
+  if (dirty_ || now() > mark || now() < before.mark) TRY(go_back(before));
   return run_to(mark);
 }
 
-Result<ReplayOutcome> Timeline::finish() { return replay_->finish(); }
+Result<std::optional<Timeline::Sighting>> Timeline::look_for(const std::set<Gva>& addresses,
+                                                             const Mark& end) {
+  TRY_ASSIGN(const auto planted, vmm::PlantedStops::plant(machine(), addresses));
+  std::optional<Gva> seen;
+  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
+    machine().vcpu(vcpu).filter_exits([&, vcpu](vmm::ExitKind exit) -> Result<bool> {
+      TRY_ASSIGN(seen, planted->find(vcpu, exit));
+      return seen.has_value();
+    });
+  dirty_ = true;
+  const Status ran = run_to(end.without_steps());
+  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) machine().vcpu(vcpu).filter_exits({});
+  TRY(ran);
+  std::optional<Sighting> none;
+  if (!caught_) return none;
+  const Position position = machine().vcpu(*turn()).position();
+  return std::optional(Sighting{{event(), position.stops, position.ticks.raw, 0}, *seen});
+}
+
+Result<ReplayOutcome> Timeline::finish() {
+  return replay_->finish();
+}
 
 Result<bool> Timeline::checkpoint() {
-  if (!machine().can_be_saved()) return false;
+  if (dirty_ || steps_ != 0 || !machine().can_be_saved()) return false;
   const Mark mark = now();
-  const auto place = std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });
+  const auto place =
+      std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });
   if (place != checkpoints_.end() && (*place)->mark == mark) return true;
   auto made = std::make_unique<Checkpoint>();
   made->mark = mark;
   made->executed_ns = executed_ns_;
-  TRY_ASSIGN(made->memory, MemorySnapshot::take(machine().memory(), place == checkpoints_.begin() ? nullptr : &(*(place - 1))->memory));
+  TRY_ASSIGN(made->memory,
+             MemorySnapshot::take(machine().memory(),
+                                  place == checkpoints_.begin() ? nullptr : &(*(place - 1))->memory));
   TRY_ASSIGN(made->machine, machine().save());
-  for (uint32_t i = 0; i < machine().vcpus(); ++i) made->journals.push_back(replay_->journal(VcpuId(i)).save());
+  for (uint32_t i = 0; i < machine().vcpus(); ++i)
+    made->journals.push_back(replay_->journal(VcpuId(i)).save());
   made->order = replay_->order().save();
   made->left = left_;
   made->console_bytes = replay_->console().size();
@@ -109,14 +216,16 @@ Result<bool> Timeline::checkpoint() {
   return true;
 }
 
-// Drops the checkpoint that is missed least: whose neighbours are nearest to each other, for how far they are from here.
+// Drops the checkpoint that is missed least: whose neighbours are nearest to each other, for how far they are
+// from here.
 void Timeline::thin_out() {
   if (checkpoints_.size() <= std::max<size_t>(options_.most_checkpoints, 2)) return;
   size_t least = 1;
   double smallest = 0;
   for (size_t i = 1; i + 1 < checkpoints_.size(); ++i) {
     const auto gap = static_cast<double>(checkpoints_[i + 1]->executed_ns - checkpoints_[i - 1]->executed_ns);
-    const auto distance = static_cast<double>(std::max(executed_ns_, checkpoints_[i]->executed_ns) - std::min(executed_ns_, checkpoints_[i]->executed_ns));
+    const auto distance = static_cast<double>(std::max(executed_ns_, checkpoints_[i]->executed_ns) -
+                                              std::min(executed_ns_, checkpoints_[i]->executed_ns));
     const double loss = gap / (distance + static_cast<double>(options_.checkpoint_every_ns) + 1);
     if (i > 1 && loss >= smallest) continue;
     least = i;
@@ -128,9 +237,12 @@ void Timeline::thin_out() {
 Status Timeline::go_back(const Checkpoint& checkpoint) {
   TRY(checkpoint.memory.put_back(machine().memory()));
   TRY(machine().restore(checkpoint.machine));
-  for (uint32_t i = 0; i < machine().vcpus(); ++i) TRY(replay_->journal(VcpuId(i)).restore(checkpoint.journals[i]));
+  for (uint32_t i = 0; i < machine().vcpus(); ++i)
+    TRY(replay_->journal(VcpuId(i)).restore(checkpoint.journals[i]));
   replay_->order().restore(checkpoint.order);
-  order_.go_to(checkpoint.mark.next);
+  order_.go_to(Ticket(std::min(checkpoint.mark.event, order_.last().raw + 1)));
+  steps_ = 0;
+  dirty_ = caught_ = false;
   left_ = checkpoint.left;
   replay_->console() = shown_.substr(0, checkpoint.console_bytes);
   executed_ns_ = checkpoint.executed_ns;
@@ -165,7 +277,8 @@ Result<uint64_t> Timeline::digest() {
 
 std::vector<CheckpointInfo> Timeline::checkpoints() const {
   std::vector<CheckpointInfo> infos;
-  for (const auto& checkpoint : checkpoints_) infos.push_back({checkpoint->mark, checkpoint->memory.own_pages()});
+  for (const auto& checkpoint : checkpoints_)
+    infos.push_back({checkpoint->mark, checkpoint->memory.own_pages()});
   return infos;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "replay/replay_machine.h"
 #include "replay/replay_run.h"
 #include "replay/total_order.h"
+#include "vmm/debug/planted_stops.h"
 
 namespace reprise::replay {
 
@@ -20,7 +22,7 @@ struct TimelineOptions {
   vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
   const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
   uint64_t checkpoint_every_ns = 100'000'000;    // of executing; 0: no checkpoints but the first
-  size_t most_checkpoints = 64;                  // thinned exponentially: dense near the end, sparse far from it
+  size_t most_checkpoints = 64;  // thinned exponentially: dense near the end, sparse far from it
 };
 
 struct CheckpointInfo {
@@ -28,27 +30,52 @@ struct CheckpointInfo {
   uint64_t own_pages = 0;  // kept for it alone when it was made
 };
 
-// Going back is going forward again from the last checkpoint before. A checkpoint holds all of the machine: RAM (pages shared with the checkpoint
-// before), vCPUs, devices, views, and where each journal is in its log.
+// Going back is going forward again from the last checkpoint before. A checkpoint holds all of the machine:
+// RAM (pages shared with the checkpoint before), vCPUs, devices, views, and where each journal is in its log.
 // Threads: confined to the thread that creates it, which runs all vCPUs.
 class Timeline {
  public:
   // At the beginning. `kvm` and `recording` outlive it. Errors: as ReplayMachine::create().
-  static Result<std::unique_ptr<Timeline>> open(const vmm::Kvm& kvm, const log::Recording& recording, TimelineOptions options);
+  static Result<std::unique_ptr<Timeline>> open(const vmm::Kvm& kvm, const log::Recording& recording,
+                                                TimelineOptions options);
 
   [[nodiscard]] Mark now();
   [[nodiscard]] bool at_end() { return !turn().has_value(); }
+  // Where the last vCPU has left.
+  [[nodiscard]] uint64_t end_event() { return order_.last().raw + 1 + machine().vcpus(); }
+  // Whose turn it is now, and at an event; nobody's at the end.
+  [[nodiscard]] std::optional<VcpuId> turn() const;
+  [[nodiscard]] std::optional<VcpuId> owner_of(uint64_t event) const;
 
-  // Up to the vCPU's next stop, or its tick `until.position.ticks`; makes checkpoints on the way. Requires: !at_end().
+  // Up to the vCPU's next stop, or to `until`; makes checkpoints on the way. Requires: !at_end().
   // Errors: kDivergence, kDamaged, kHost.
   Status advance(const std::optional<Mark>& until);
-  // To the first moment that is not before `mark`, from here on; at most to the end. Errors: as advance(); kUsage when interrupted.
+  // One instruction of the vCPU whose turn it is, if it can be stepped over by itself; else on to the next
+  // stop or tick of that vCPU, or until it is another one's turn. True: instructions have been completed.
+  // Requires: !at_end(). Errors: as advance().
+  Result<bool> step();
+  // To the first moment that is not before `mark`, from here on; at most to the end. Errors: as advance();
+  // kUsage when interrupted.
   Status run_to(const Mark& mark);
   Status run_to_end();
   // The same, from wherever it is. Errors: the same.
   Status seek(const Mark& mark);
   // At the end: compares it with the recorded one. Errors: kDivergence.
   Result<ReplayOutcome> finish();
+
+  struct Sighting {
+    // The clock may be one ahead of the last position, in the middle of a safepoint.
+    Mark mark;
+    Gva address;
+  };
+  // From here to before `end`: the first time that a vCPU is about to execute one of these addresses. Bytes
+  // are planted for it, so it leaves the machine where only seek() leads on, with now() undefined: *detect
+  // dirtily, arrive cleanly*. Errors: as run_to().
+  Result<std::optional<Sighting>> look_for(const std::set<Gva>& addresses, const Mark& end);
+  // Whether only seek() leads on.
+  [[nodiscard]] bool is_astray() const { return dirty_; }
+  // Asked every now and then while it runs: true interrupts.
+  void set_interruption(std::function<bool()> interrupted) { interrupted_ = std::move(interrupted); }
 
   // Of all that makes up this moment. Equal moments, equal digests. Errors: kHost.
   [[nodiscard]] Result<uint64_t> digest();
@@ -69,16 +96,27 @@ class Timeline {
     size_t console_bytes = 0;
   };
 
-  Timeline(TotalOrder order, TimelineOptions options) : order_(std::move(order)), options_(std::move(options)) {}
-  [[nodiscard]] std::optional<VcpuId> turn() const;
+  Timeline(TotalOrder order, TimelineOptions options)
+      : order_(std::move(order)), options_(std::move(options)) {}
+  [[nodiscard]] uint64_t event() const;
+  Status advanced(VcpuId vcpu, vmm::Vcpu::Advance how);
+  void note_move(const Mark& before);
+  Status check_interruption();
   Status go_back(const Checkpoint& checkpoint);
   void thin_out();
 
   TotalOrder order_;
   TimelineOptions options_;
   std::unique_ptr<ReplayMachine> replay_;
-  std::vector<bool> left_;  // vCPUs that execute nothing any more
+  std::vector<bool> left_;                                // vCPUs that execute nothing any more
   std::vector<std::unique_ptr<Checkpoint>> checkpoints_;  // by mark
+  // The moment is this many instructions after `base_`.
+  uint64_t steps_ = 0;
+  Mark base_;
+  bool dirty_ = false;  // by look_for()
+  bool caught_ = false;
+  std::function<bool()> interrupted_;
+  uint64_t asked_ns_ = 0;     // when it was asked last
   uint64_t executed_ns_ = 0;  // from the beginning to here
   std::string shown_;         // the console up to the furthest moment so far
 };

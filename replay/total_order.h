@@ -26,6 +26,8 @@ class TotalOrder {
   [[nodiscard]] bool all_taken() const { return next_ > owners_.size(); }
   // Requires: !all_taken().
   [[nodiscard]] VcpuId owner() const { return owners_[next_ - 1]; }
+  // Of any ticket. Requires: 1 <= ticket <= last().
+  [[nodiscard]] VcpuId owner_of(Ticket ticket) const { return owners_[ticket.raw - 1]; }
   void take() { ++next_; }
   // Back (or on) to where `next` is taken next.
   void go_to(Ticket next) { next_ = next.raw; }

@@ -279,6 +279,19 @@ Status Machine::restore(const MachineState& state) {
   return {};
 }
 
+uint8_t* Machine::byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) {
+  if (bytes == 0 || gpa.raw >= memory_->bytes() || (gpa.raw & (kPageSize - 1)) + bytes > kPageSize) return nullptr;
+  if (private_.contains(gpa)) return cpus_[vcpu.raw]->memory->private_bytes().data() + (gpa - private_.start);
+  return memory_->ram().data() + gpa.raw;
+}
+
+bool WholeMemory::read(Gpa gpa, std::span<uint8_t> out) const {
+  const uint8_t* const from = at(gpa, out.size());
+  if (from == nullptr) return false;
+  std::ranges::copy_n(from, static_cast<ptrdiff_t>(out.size()), out.begin());
+  return true;
+}
+
 Status Machine::save_memory(const std::filesystem::path& path) const {
   const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!fd.valid()) return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));

@@ -37,11 +37,13 @@ struct MachineOptions {
   std::string command_line;
   std::vector<kvm_cpuid_entry2> cpuid;
   ViewKind views = ViewKind::kUserfault;
-  bool serial = false;     // one vCPU executes at a time; views are unprotected then
-  // Digests of registers hold MXCSR. Without, in recordings from when they were taken from KVM_GET_FPU, which gives zero for it.
+  bool serial = false;  // one vCPU executes at a time; views are unprotected then
+  // Digests of registers hold MXCSR. Without, in recordings from when they were taken from KVM_GET_FPU, which
+  // gives zero for it.
   bool compare_mxcsr = true;
   int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
-  // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC. Implies `serial`.
+  // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC.
+  // Implies `serial`.
   struct Linux {
     std::vector<uint8_t> initrd;
     std::optional<std::filesystem::path> disk;  // an image, which is not altered
@@ -49,8 +51,9 @@ struct MachineOptions {
     bool virtio_console = false;
   };
   std::optional<Linux> linux_guest;
-  uint64_t memory_digest_every = 0;  // k: the whole machine is compared at every k-th stop of each vCPU; 0: never. Needs `serial`
-  bool free_run = false;   // nothing is recorded: views are unprotected, any image will do
+  uint64_t memory_digest_every =
+      0;  // k: the whole machine is compared at every k-th stop of each vCPU; 0: never. Needs `serial`
+  bool free_run = false;  // nothing is recorded: views are unprotected, any image will do
 };
 
 // A machine between two stops of each of its vCPUs, without its RAM and its journals.
@@ -69,7 +72,8 @@ struct MachineState {
 class Machine {
  public:
   // Errors: kBadImage, kHost, kUsage; those of DiskImage::open().
-  static Result<std::unique_ptr<Machine>> create(const Kvm& kvm, const MachineOptions& options, ConsoleSink console);
+  static Result<std::unique_ptr<Machine>> create(const Kvm& kvm, const MachineOptions& options,
+                                                 ConsoleSink console);
   ~Machine();
 
   [[nodiscard]] uint32_t vcpus() const { return static_cast<uint32_t>(cpus_.size()); }
@@ -79,11 +83,13 @@ class Machine {
   [[nodiscard]] ept::View& view(VcpuId vcpu) { return cpus_[vcpu.raw]->memory->view(); }
   [[nodiscard]] Clock& clock(VcpuId vcpu) { return *cpus_[vcpu.raw]->clock; }
 
-  // Runs all vCPUs, journals[i] being vCPU i's, until each has left. `failed` is called on a vCPU's thread when that vCPU
-  // ends with an error; it must make the others stop. Returns the first error. Call once.
-  Status run(std::span<const std::unique_ptr<Journal>> journals, const std::function<void(const Error&)>& failed);
+  // Runs all vCPUs, journals[i] being vCPU i's, until each has left. `failed` is called on a vCPU's thread
+  // when that vCPU ends with an error; it must make the others stop. Returns the first error. Call once.
+  Status run(std::span<const std::unique_ptr<Journal>> journals,
+             const std::function<void(const Error&)>& failed);
 
-  // Instead of run(), for who runs the vCPUs one at a time on one thread: makes them, as they are when the machine starts. Call once.
+  // Instead of run(), for who runs the vCPUs one at a time on one thread: makes them, as they are when the
+  // machine starts. Call once.
   Status assemble(std::span<const std::unique_ptr<Journal>> journals);
   // The calling thread runs all vCPUs from now on; nudge() interrupts it.
   void run_from_here();
@@ -94,19 +100,27 @@ class Machine {
   // RAM is to be put back by the caller, before. Errors: kHost.
   Status restore(const MachineState& state);
   [[nodiscard]] GuestMemory& memory() { return *memory_; }
+  [[nodiscard]] KvmVcpu& kvm(VcpuId vcpu) { return *cpus_[vcpu.raw]->kvm; }
+  // The byte at `gpa` as this vCPU sees it, with `bytes - 1` more behind it, whatever its view grants; null
+  // if that is not all RAM on one page.
+  [[nodiscard]] uint8_t* byte_at(VcpuId vcpu, Gpa gpa, size_t bytes);
+  [[nodiscard]] bool has_board() const { return board_ != nullptr; }
   // Makes vCPUs that pass no safepoint fail. Threads: any, while run() runs.
   void abandon();
-  // Interrupts vCPUs that have executed guest code without a stop since the last call, so that they see whether somebody wants them; does
-  // nothing where a kick does that. Call some times a second, from one thread, while run() runs.
+  // Interrupts vCPUs that have executed guest code without a stop since the last call, so that they see
+  // whether somebody wants them; does nothing where a kick does that. Call some times a second, from one
+  // thread, while run() runs.
   void nudge();
 
-  // Whether modules that the guest's kernel loads are patched like itself; true also where there is no such kernel.
+  // Whether modules that the guest's kernel loads are patched like itself; true also where there is no such
+  // kernel.
   [[nodiscard]] bool patches_modules() const { return board_ == nullptr || !patches_.module_pushes.empty(); }
   // The guest's disk, if it has one.
   [[nodiscard]] const DiskImage* disk() const { return disk_.get(); }
 
   // After run():
-  // Digest of RAM and of every vCPU's private pages, and of a PC's devices and local APICs. Pages of zeros do not count.
+  // Digest of RAM and of every vCPU's private pages, and of a PC's devices and local APICs. Pages of zeros do
+  // not count.
   [[nodiscard]] Result<uint64_t> memory_digest() const;
   // Writes RAM into a new file, sparse: byte n is guest-physical address n. Errors: kOutput.
   Status save_memory(const std::filesystem::path& path) const;
@@ -141,24 +155,39 @@ class Machine {
   [[nodiscard]] bool is_unprotected() const { return options_.free_run || options_.serial; }
   Status make_clock(Cpu& cpu, uint32_t vcpus);
   Status add_memory(XXH3_state_s& digest) const;
-  // At a stop of a vCPU that has the turn: memory, devices, its own local APIC. Those of the others take messages at moments of their own.
+  // At a stop of a vCPU that has the turn: memory, devices, its own local APIC. Those of the others take
+  // messages at moments of their own.
   [[nodiscard]] Result<uint64_t> digest_at_stop(const Cpu& cpu) const;
 
   MachineOptions options_;
   std::unique_ptr<GuestMemory> memory_;  // outlives the board, whose devices write to it
   PrivateRange private_;
-  bool shared_tables_ = true;  // vCPUs may share page tables on this host
+  bool shared_tables_ = true;      // vCPUs may share page tables on this host
   std::optional<Gpa> clock_page_;  // in the private range; none: the guest has no safepoints
   std::optional<Gpa> trap_page_;
   std::unique_ptr<DiskImage> disk_;  // of a Linux guest, as the next two
   std::unique_ptr<PcBoard> board_;
-  KernelPatches patches_;           // in it
-  std::vector<uint32_t> msrs_;      // that checkpoints hold
+  KernelPatches patches_;       // in it
+  std::vector<uint32_t> msrs_;  // that checkpoints hold
   BootState boot_;
   Uart16550 uart_;
   Hpet hpet_;
   ExitPort exit_port_;
   std::vector<std::unique_ptr<Cpu>> cpus_;
+};
+
+// A vCPU's RAM whatever its view grants, for who looks at a machine that stands still. Threads: as the
+// machine's.
+class WholeMemory final : public ept::PhysicalReader {
+ public:
+  // `machine` outlives this.
+  WholeMemory(Machine& machine, VcpuId vcpu) : machine_(machine), vcpu_(vcpu) {}
+  [[nodiscard]] uint8_t* at(Gpa gpa, size_t bytes) const { return machine_.byte_at(vcpu_, gpa, bytes); }
+  [[nodiscard]] bool read(Gpa gpa, std::span<uint8_t> out) const override;
+
+ private:
+  Machine& machine_;
+  VcpuId vcpu_;
 };
 
 }  // namespace reprise::vmm

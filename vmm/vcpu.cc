@@ -144,6 +144,7 @@ Result<Vcpu::Advance> Vcpu::advance() {
     else TRY(go_on());
   }
   if (later_) return Advance::kLater;
+  if (caught_) return Advance::kCaught;
   if (!leaving_) return Advance::kOn;
   if (!left_) TRY(leave());
   left_ = true;
@@ -156,17 +157,30 @@ Status Vcpu::finish_exit() {
 }
 
 Status Vcpu::go_on() {
-  if (after_ == After::kPosition) {
-    TRY(take_async());
-    if (leaving_ || later_) return {};
-    if (must_wait()) return parts_.journal.wait();
-    TRY(take_turn());
-    if (leaving_ || later_) return {};
-    later_ = parts_.journal.others_first();
-    if (later_) return {};
-    TRY(inject());
+  TRY_ASSIGN(const bool ready, get_ready());
+  if (!ready) return {};
+  if (step_until_.has_value()) {
+    TRY_ASSIGN(stepped_, step_over());
+    if (stepped_) return {};
   }
   return enter();
+}
+
+// False: it does not execute now.
+Result<bool> Vcpu::get_ready() {
+  if (after_ != After::kPosition) return true;
+  TRY(take_async());
+  if (leaving_ || later_) return false;
+  if (must_wait()) {
+    TRY(parts_.journal.wait());
+    return false;
+  }
+  TRY(take_turn());
+  if (leaving_ || later_) return false;
+  later_ = parts_.journal.others_first();
+  if (later_) return false;
+  TRY(inject());
+  return true;
 }
 
 // False: not granted; the vCPU leaves, or stands still.
@@ -251,6 +265,10 @@ Status Vcpu::enter() {
   auto ran = parts_.kvm.run();
   in_guest_.store(false, std::memory_order_relaxed);
   TRY_ASSIGN(const ExitKind exit, std::move(ran));
+  if (exit_filter_) {
+    TRY_ASSIGN(caught_, exit_filter_(exit));
+    if (caught_) return {};
+  }
   if (exit == ExitKind::kInterrupted) return interrupted();
   return carry_out(exit);
 }
@@ -540,6 +558,7 @@ Status Vcpu::end_stop() {
   interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0 && !faults_;
   faults_ = false;
   after_ = After::kPosition;
+  ++completed_stops_;
   faulting_.reset();
   if (stops_ == compared_stops_) return {};  // a trap: nothing to compare, replay makes only those at which something happens
   compared_stops_ = stops_;
@@ -606,7 +625,7 @@ Status Vcpu::restore(const VcpuState& state) {
   for_board_ = state.for_board;
   statistics_ = state.statistics;
   host_retries_ = 0;
-  counted_ = leaving_ = left_ = later_ = false;
+  counted_ = leaving_ = left_ = later_ = caught_ = false;
   return {};
 }
 

@@ -1,4 +1,5 @@
-// One vCPU: runs guest code until it stops, and deals with the stop. Data walks one way: guest -> stop -> handler -> journal.
+// One vCPU: runs guest code until it stops, and deals with the stop. Data walks one way: guest -> stop ->
+// handler -> journal.
 #pragma once
 
 #include <linux/kvm.h>
@@ -36,20 +37,20 @@ struct VcpuParts {
   Journal& journal;
   LocalApic& apic;
   const IoMap& io;
-  std::optional<Gpa> trap;             // the page that a safepoint touches to stop
-  PageNumber first_token;              // tokens follow RAM: the turn, then the shared devices
-  bool takes_turns = false;            // serial mode: executes only while it owns the turn
+  std::optional<Gpa> trap;   // the page that a safepoint touches to stop
+  PageNumber first_token;    // tokens follow RAM: the turn, then the shared devices
+  bool takes_turns = false;  // serial mode: executes only while it owns the turn
   ept::AccessOptions access;
-  bool compare_mxcsr = true;           // as MachineOptions says
-  // The devices of a PC, with their interrupts; none: lines that devices raise lead nowhere. Needs takes_turns: who has the turn has
-  // all devices.
+  bool compare_mxcsr = true;  // as MachineOptions says
+  // The devices of a PC, with their interrupts; none: lines that devices raise lead nowhere. Needs
+  // takes_turns: who has the turn has all devices.
   PcBoard* board = nullptr;
   // What was patched in the guest, if it is a Linux kernel (vmm/boot/kernel_patch.h).
   const KernelPatches* patches = nullptr;
   // Where page tables must lie, if the host does not show this vCPU what others write into them.
   std::optional<PrivateRange> own_tables;
-  // At every k-th stop, k being `digest_every`, the whole machine is compared by what this returns; 0: never. Needs takes_turns: who has the
-  // turn is the only one that changes memory and devices.
+  // At every k-th stop, k being `digest_every`, the whole machine is compared by what this returns; 0: never.
+  // Needs takes_turns: who has the turn is the only one that changes memory and devices.
   uint64_t digest_every = 0;
   std::function<Result<uint64_t>()> digest;
 };
@@ -68,10 +69,10 @@ struct VcpuStatistics {
   uint64_t halts = 0;
   uint64_t windows = 0;  // interrupt windows
   uint64_t msrs = 0;
-  uint64_t times = 0;    // time-stamp counter reads
+  uint64_t times = 0;  // time-stamp counter reads
   uint64_t pauses = 0;
-  uint64_t spins = 0;    // stops in loops
-  uint64_t modules = 0;  // of the kernel, that were loaded
+  uint64_t spins = 0;           // stops in loops
+  uint64_t modules = 0;         // of the kernel, that were loaded
   uint64_t module_patches = 0;  // instructions that were replaced in them
   uint64_t interrupts = 0;
   uint64_t host_faults = 0;
@@ -107,19 +108,33 @@ class Vcpu {
   Status run();
   // One part of run(), for who runs several vCPUs in turns: up to the next stop, or less. Errors: as run().
   enum class Advance {
-    kOn,     // it went on, and can go on
-    kLater,  // it stands still until other vCPUs have done something
-    kLeft,   // it has left the machine
+    kOn,      // it went on, and can go on
+    kLater,   // it stands still until other vCPUs have done something
+    kLeft,    // it has left the machine
+    kCaught,  // the exit filter caught it; only restore() leads on
   };
   Result<Advance> advance();
+  // As advance(), but if one instruction can be stepped over exactly (vmm/debug/single_step.h), no more than
+  // that is executed: then stepped(). The clock stops the vCPU at tick `next`.
+  Result<Advance> step(Ticks next);
+  [[nodiscard]] bool stepped() const { return stepped_; }
+  // Whether it stands at the end of a stop, where something may happen to it; not so at a fault, and after a
+  // step.
+  [[nodiscard]] bool is_halted() const { return halted_; }
+  [[nodiscard]] bool at_position() const { return after_ == After::kPosition; }
+  // How many stops it has completed, at faults those before the instruction; for comparing with before.
+  [[nodiscard]] uint64_t completed_stops() const { return completed_stops_; }
+  // Asked about each exit before it is handled: true catches the vCPU. For debugging; empty: none.
+  using ExitFilter = std::function<Result<bool>(ExitKind)>;
+  void filter_exits(ExitFilter filter) { exit_filter_ = std::move(filter); }
   // Whether save() is possible: not in the middle of an exit, where KVM holds what nobody can read.
   [[nodiscard]] bool can_be_saved() const { return !unfinished_.has_value() && !left_; }
   // Requires: can_be_saved(). Errors: kHost.
   [[nodiscard]] Result<VcpuState> save(std::span<const uint32_t> msrs);
   // Of this vCPU, or of an equal one of another machine. Also undoes leaving. Errors: kHost.
   Status restore(const VcpuState& state);
-  // Makes run() fail soon although the guest passes no safepoint; followed by kKickSignal to the vCPU's thread.
-  // Threads: any.
+  // Makes run() fail soon although the guest passes no safepoint; followed by kKickSignal to the vCPU's
+  // thread. Threads: any.
   void abandon();
 
   // How many stops it has made, as seen from another thread; whether it executes guest code. Threads: any.
@@ -135,10 +150,13 @@ class Vcpu {
   [[nodiscard]] Result<uint64_t> digest();
 
  private:
-  // Where the vCPU stands: at a position; at a fault whose page it has got; or somewhere that has no name, interrupted by the host.
+  // Where the vCPU stands: at a position; at a fault whose page it has got, or at an instruction that others
+  // were stepped up to; or somewhere that has no name, interrupted by the host.
   enum class After { kPosition, kFault, kNowhere };
 
   Status go_on();
+  Result<bool> get_ready();
+  Result<bool> step_over();
   Status finish_exit();
   Status tell_board();
   Status take_async();
@@ -184,18 +202,24 @@ class Vcpu {
   uint64_t final_digest_ = 0;
   After after_ = After::kPosition;
   bool halted_ = false;
-  bool leaving_ = false;             // the machine stopped while this vCPU waited for a page
+  bool leaving_ = false;  // the machine stopped while this vCPU waited for a page
   bool left_ = false;
-  // The vCPU stands still until it is its turn: at a position; at a fault, with what that needs; or in the middle of an exit, whose handler begins anew.
+  // The vCPU stands still until it is its turn: at a position; at a fault, with what that needs; or in the
+  // middle of an exit, whose handler begins anew.
   bool later_ = false;
   std::optional<std::vector<ept::PageRight>> faulting_for_;
   std::optional<ExitKind> unfinished_;
   bool counted_ = false;  // the stop that is handled anew
   std::optional<log::ApicMessage> for_board_;
   bool interrupts_enabled_ = false;  // at the last position
-  bool faults_ = false;              // the instruction of this stop ends with an exception, which KVM will deliver
+  bool faults_ = false;  // the instruction of this stop ends with an exception, which KVM will deliver
   std::optional<uint64_t> faulting_;  // digest of the registers at the last fault, if nothing retired since
   unsigned host_retries_ = 0;
+  ExitFilter exit_filter_;
+  bool caught_ = false;
+  std::optional<Ticks> step_until_;  // during step()
+  bool stepped_ = false;
+  uint64_t completed_stops_ = 0;
   std::atomic<bool> abandoned_{false};
   std::atomic<bool> in_guest_{false};
   std::atomic<uint64_t> visible_stops_{0};

@@ -19,22 +19,9 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "replay/mark.h"
 
 namespace reprise::replay::gdb {
-
-// A point in the recorded total order, exact to the instruction. Two are ordered whatever their vCPUs. What
-// the parts count is the timeline's business; the stub compares, prints and reads them.
-struct Mark {
-  uint64_t event = 0;
-  uint64_t ticks = 0;
-  uint64_t steps = 0;
-  auto operator<=>(const Mark&) const = default;
-};
-
-// "EVENT", "EVENT.TICKS" or "EVENT.TICKS.STEPS", decimal; parts that are zero to the end are left out.
-[[nodiscard]] std::string to_text(const Mark& mark);
-// Errors: kUsage if `text` is none of the above.
-[[nodiscard]] Result<Mark> parse_mark(std::string_view text);
 
 // What a debugger sees of one vCPU, as KVM gives it.
 struct Registers {

@@ -117,7 +117,7 @@ TEST(PacketTextTest, EscapedDataHasNothingThatFrames) {
 // --- marks ---
 
 TEST(MarkTest, TextIsReadBack) {
-  for (const Mark mark : {Mark{}, Mark{7}, Mark{7, 8}, Mark{7, 0, 9}, Mark{~0ull, ~0ull, ~0ull}}) {
+  for (const Mark mark : {Mark{}, Mark{7}, Mark{7, 8}, Mark{7, 0, 9}, Mark{7, 0, 0, 1}, Mark{~0ull, ~0ull, ~0ull, ~0ull}}) {
     const auto read = parse_mark(to_text(mark));
     ASSERT_TRUE(read) << to_text(mark);
     EXPECT_EQ(*read, mark) << to_text(mark);
@@ -128,7 +128,7 @@ TEST(MarkTest, TextIsReadBack) {
 
 TEST(MarkTest, OtherTextIsRefused) {
   for (const char* text :
-       {"", ".", "7.", "7..8", "7.8.9.10", "-1", "0x7", "seven", "99999999999999999999", " 7", "7 "})
+       {"", ".", "7.", "7..8", "7.8.9.10.11", "-1", "0x7", "seven", "99999999999999999999", " 7", "7 "})
     EXPECT_FALSE(parse_mark(text)) << text;
 }
 

@@ -214,9 +214,14 @@ Status KvmVcpu::set_special_registers(const kvm_sregs& sregs) {
   return call(fd_.get(), KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
 }
 
-Result<kvm_fpu> KvmVcpu::fpu() const {
+Result<std::array<uint8_t, 4096>> KvmVcpu::xsave() const {
   std::array<uint8_t, 4096> xsave{};
   TRY(call(fd_.get(), kGetXsave, xsave.data(), "KVM_GET_XSAVE"));
+  return xsave;
+}
+
+Result<kvm_fpu> KvmVcpu::fpu() const {
+  TRY_ASSIGN(const auto xsave, this->xsave());
   // The legacy region. Source: Intel SDM vol. 1, table 10-2 (layout of FXSAVE's area in 64-bit mode).
   kvm_fpu fpu{};
   const auto take = [&](auto& field, size_t offset) { std::memcpy(&field, xsave.data() + offset, sizeof field); };
@@ -300,6 +305,13 @@ std::vector<uint64_t> msr_request(std::span<const kvm_msr_entry> entries) {
   return request;
 }
 }  // namespace
+
+Result<uint64_t> KvmVcpu::msr(uint32_t index) const {
+  const kvm_msr_entry entry{.index = index, .reserved = 0, .data = 0};
+  auto request = msr_request({&entry, 1});
+  if (::ioctl(fd_.get(), kGetMsrs, request.data()) == 1) return reinterpret_cast<const kvm_msr_entry*>(request.data() + 1)->data;
+  return fail(ErrorCode::kHost, "the vCPU has no model-specific register {:#x}", index);
+}
 
 // MSRs that a host lists and does not give are left out.
 Result<KvmVcpuState> KvmVcpu::save(std::span<const uint32_t> msrs) {

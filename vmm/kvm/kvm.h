@@ -52,9 +52,9 @@ enum class ExitKind {
   kPortIo,
   kMmio,
   kHalt,
-  kMsrRead,      // of a register that user space answers for (KvmVm::answer_msrs)
+  kMsrRead,  // of a register that user space answers for (KvmVm::answer_msrs)
   kMsrWrite,
-  kTaskPriority, // the guest wrote CR8
+  kTaskPriority,  // the guest wrote CR8
   kDebug,
   kShutdown,
   kInternalError,
@@ -80,9 +80,9 @@ class KvmVcpu {
 
   // KVM_RUN (4.10). Errors: kHost for anything but the kinds above.
   Result<ExitKind> run();
-  // Lets KVM finish the instruction whose port or memory-mapped access was answered, without running the next one
-  // (kvm_run->immediate_exit, api.rst section 5). Nothing: it is finished, and the registers are those after it.
-  // Otherwise its next part (string I/O, wide accesses) has to be answered.
+  // Lets KVM finish the instruction whose port or memory-mapped access was answered, without running the next
+  // one (kvm_run->immediate_exit, api.rst section 5). Nothing: it is finished, and the registers are those
+  // after it. Otherwise its next part (string I/O, wide accesses) has to be answered.
   Result<std::optional<ExitKind>> complete();
 
   // The structure shared with KVM; valid after run().
@@ -92,26 +92,33 @@ class KvmVcpu {
 
   [[nodiscard]] Result<kvm_regs> registers();
   Status set_registers(const kvm_regs& regs);
-  // The same, but with the next run() or complete(): before KVM finishes the instruction that stopped, without another call.
+  // The same, but with the next run() or complete(): before KVM finishes the instruction that stopped,
+  // without another call.
   Status change_registers(const kvm_regs& regs);
   [[nodiscard]] Result<kvm_sregs> special_registers() const;
   Status set_special_registers(const kvm_sregs& sregs);
-  // x87 and SSE registers. From KVM_GET_XSAVE (4.42): where a component is in its initial state, KVM_GET_FPU shows what was there before.
+  // x87 and SSE registers. From KVM_GET_XSAVE (4.42): where a component is in its initial state, KVM_GET_FPU
+  // shows what was there before.
   [[nodiscard]] Result<kvm_fpu> fpu() const;
   Status set_fpu(const kvm_fpu& fpu);
+  // KVM_GET_XSAVE (4.42): struct kvm_xsave.
+  [[nodiscard]] Result<std::array<uint8_t, 4096>> xsave() const;
+  // KVM_GET_MSRS (4.18). Errors: kHost, also where the vCPU has no such register.
+  [[nodiscard]] Result<uint64_t> msr(uint32_t index) const;
   [[nodiscard]] Result<kvm_vcpu_events> events() const;
   Status set_events(const kvm_vcpu_events& events);
   Status set_cpuid(std::span<const kvm_cpuid_entry2> entries);
   // KVM_SET_GUEST_DEBUG (4.87).
   Status set_guest_debug(const kvm_guest_debug& debug);
-  // Carries out one instruction, however often the host interrupts. The instruction must not exit by itself, nor save its flags, which
-  // would show that it was stepped. Errors: kHost, also where it ended in another way.
+  // Carries out one instruction, however often the host interrupts. The instruction must not exit by itself,
+  // nor save its flags, which would show that it was stepped. Errors: kHost, also where it ended in another
+  // way.
   Status step();
   // KVM_INTERRUPT (4.16): queues an external interrupt, taken when the guest's IF and shadow allow.
   Status interrupt(uint8_t vector);
   Status nmi();
-  // Everything at once, where the vCPU stands between two instructions; `msrs`: Kvm::state_msrs(). Errors: kHost.
-  // Cost: 240 us each where KVM is software, 2,000 us in the lab.
+  // Everything at once, where the vCPU stands between two instructions; `msrs`: Kvm::state_msrs(). Errors:
+  // kHost. Cost: 240 us each where KVM is software, 2,000 us in the lab.
   [[nodiscard]] Result<KvmVcpuState> save(std::span<const uint32_t> msrs);
   Status restore(const KvmVcpuState& state);
 

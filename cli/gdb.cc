@@ -1,0 +1,107 @@
+// reprise gdb: start GDB on a recording.
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <thread>
+
+#include "cli/gdb_session.h"
+#include "cli/machine_options.h"
+#include "cli/verbs.h"
+
+namespace reprise::cli {
+namespace {
+
+struct GdbArguments {
+  GdbSessionArguments session;
+  std::vector<std::string> words;
+};
+
+// A folder that only this user can look into, for the socket. Threads: confined to one.
+class PrivateFolder {
+ public:
+  static Result<PrivateFolder> create() {
+    std::string path = (std::filesystem::temp_directory_path() / "reprise-gdb-XXXXXX").string();
+    if (::mkdtemp(path.data()) == nullptr)
+      return fail_errno(ErrorCode::kHost, errno, "cannot make a folder for the socket");
+    return PrivateFolder(path);
+  }
+  explicit PrivateFolder(std::string path) : path_(std::move(path)) {}
+  PrivateFolder(PrivateFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  PrivateFolder& operator=(PrivateFolder&&) = delete;
+  ~PrivateFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove(path_, ignored);
+  }
+  [[nodiscard]] std::string socket() const { return path_ + "/socket"; }
+
+ private:
+  std::string path_;
+};
+
+Result<pid_t> start_gdb(const GdbArguments& arguments, const std::string& socket) {
+  std::vector<std::string> words = {"gdb", arguments.session.folder + "/image.elf", "-ex",
+                                    "target remote " + socket};
+  words.insert(words.end(), arguments.words.begin(), arguments.words.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  pid_t pid = 0;
+  const int error = ::posix_spawnp(&pid, "gdb", nullptr, nullptr, argv.data(), environ);
+  if (error != 0) return fail_errno(ErrorCode::kNotFound, error, "cannot start gdb");
+  return pid;
+}
+
+// Whoever waits for the next GDB sees a connection that ends at once.
+void wake_listener(const std::string& socket) {
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, socket.c_str(), sizeof address.sun_path - 1);
+  (void)::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+}
+
+Result<ExitCode> debug_recording(const GdbArguments& arguments) {
+  TRY_ASSIGN(const auto folder, PrivateFolder::create());
+  TRY_ASSIGN(const auto listener, replay::gdb::Listener::create("unix:" + folder.socket()));
+  std::atomic<bool> gone{false};
+  std::thread waiter;
+  std::optional<Error> failed;
+  const auto start = [&] {
+    const auto pid = start_gdb(arguments, folder.socket());
+    (void)::signal(SIGINT, SIG_IGN);  // Ctrl-C is for GDB, which has it from the same terminal
+    if (!pid) failed = pid.error();
+    waiter = std::thread([&, pid = pid ? *pid : 0] {
+      if (pid != 0) (void)::waitpid(pid, nullptr, 0);
+      gone.store(true, std::memory_order_release);
+      wake_listener(folder.socket());
+    });
+  };
+  auto served =
+      serve_gdb(arguments.session, *listener, start, [&] { return gone.load(std::memory_order_acquire); });
+  if (waiter.joinable()) waiter.join();
+  if (failed.has_value()) return tl::unexpected(*failed);
+  return served;
+}
+
+}  // namespace
+
+void add_gdb(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<GdbArguments>();
+  auto* verb =
+      app.add_subcommand("gdb", "debug a recording: starts GDB with the guest's image, attached to a replay");
+  verb->add_option("recording", arguments->session.folder, "folder that `reprise record` made")->required();
+  add_views_option(*verb, arguments->session.views);
+  verb->add_option("words", arguments->words, "further arguments for GDB, after --");
+  verb->callback([arguments, &action] { action = [arguments] { return debug_recording(*arguments); }; });
+}
+
+}  // namespace reprise::cli

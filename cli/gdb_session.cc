@@ -1,0 +1,37 @@
+#include "cli/gdb_session.h"
+
+#include <fmt/format.h>
+
+#include "cli/machine_options.h"
+#include "cli/run_display.h"
+#include "replay/gdb/server.h"
+#include "replay/timeline_target.h"
+
+namespace reprise::cli {
+
+Result<ExitCode> serve_gdb(const GdbSessionArguments& arguments, replay::gdb::Listener& listener,
+                           const std::function<void()>& listening, const std::function<bool()>& ended) {
+  TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
+  TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
+  RunDisplay display("replaying", arguments.json);
+  replay::TimelineOptions options;
+  options.views = views_or_best(arguments.views);
+  options.console = display.console();
+  TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
+  TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
+  listening();
+  for (;;) {
+    TRY_ASSIGN(auto client, listener.accept());
+    const auto end = replay::gdb::serve_client(std::move(client), *target);
+    if (end && *end == replay::gdb::SessionEnd::kDetached) break;
+    if (ended && ended()) return kOk;
+  }
+  TRY(timeline->run_to_end());
+  TRY_ASSIGN(const auto outcome, timeline->finish());
+  (void)report_outcome(outcome.run,
+                       outcome.complete ? "replayed, identical" : "replayed as far as it was recorded",
+                       arguments.json);
+  return kOk;
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,94 @@
+// What GDB sees of a recording: the debug target over the timeline.
+//
+// A breakpoint is looked for dirtily and arrived at cleanly: bytes are planted, the machine runs natively
+// until it comes to one, and that says when it was; then it goes back and runs to that moment without bytes,
+// the last few dozens of instructions one by one. So whatever planting leaves in the guest cannot be seen.
+// Going backward searches windows that grow, each forward, and takes the last hit.
+//
+// Where an instruction cannot be stepped over by itself (vmm/debug/single_step.h: system calls, returns from
+// interrupts, saved flags), a step goes on to the vCPU's next stop or safepoint.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "replay/gdb/debug_target.h"
+#include "replay/timeline.h"
+
+namespace reprise::replay {
+
+// Threads: confined to the timeline's thread.
+class TimelineTarget final : public gdb::DebugTarget {
+ public:
+  // Both outlive it. Errors: kUsage for recordings of Linux guests; kHost.
+  static Result<std::unique_ptr<TimelineTarget>> create(Timeline& timeline, const log::Recording& recording);
+
+  [[nodiscard]] uint32_t vcpu_count() const override { return timeline_.machine().vcpus(); }
+  [[nodiscard]] std::string vcpu_state(VcpuId vcpu) const override;
+  [[nodiscard]] Result<gdb::Registers> registers(VcpuId vcpu) const override;
+  [[nodiscard]] size_t read(VcpuId vcpu, Gva address, std::span<uint8_t> out) const override;
+  [[nodiscard]] size_t read_physical(Gpa address, std::span<uint8_t> out) const override;
+  [[nodiscard]] std::optional<Gpa> translate(VcpuId vcpu, Gva address) const override;
+
+  [[nodiscard]] Mark now() const override { return timeline_.now(); }
+  [[nodiscard]] Mark begin() const override { return begin_; }
+  [[nodiscard]] Mark end() const override { return {timeline_.end_event(), 0, 0, 0}; }
+  Status seek(const Mark& mark, gdb::Interruption& interruption) override;
+  Result<gdb::StopEvent> resume(gdb::Direction direction, gdb::RunListener& listener) override;
+  Result<gdb::StopEvent> step(VcpuId vcpu, gdb::Direction direction, gdb::RunListener& listener) override;
+  Status insert(const gdb::Breakpoint& breakpoint) override;
+  Status remove(const gdb::Breakpoint& breakpoint) override;
+
+  // There are none yet.
+  Status begin_diversion() override;
+  void end_diversion() override {}
+  [[nodiscard]] bool in_diversion() const override { return false; }
+  Status set_registers(VcpuId vcpu, const gdb::Registers& registers) override;
+  Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) override;
+  Status write_physical(Gpa address, std::span<const uint8_t> bytes) override;
+
+  Result<gdb::Checkpoint> make_checkpoint() override;
+  [[nodiscard]] std::vector<gdb::Checkpoint> checkpoints() const override { return checkpoints_; }
+  Result<std::string> owners(PageNumber page) override;
+  Result<std::string> history(PageNumber page) override;
+  Result<std::string> who_wrote(Gpa address, gdb::Interruption& interruption) override;
+  Result<std::string> log(uint32_t count) override;
+  Result<std::string> digest() override;
+
+ private:
+  using Stop = std::optional<gdb::StopEvent>;
+
+  TimelineTarget(Timeline& timeline, const log::Recording& recording)
+      : timeline_(timeline), recording_(recording), begin_(timeline.now()) {}
+  // Runs `run`, asking meanwhile whether to come to an end.
+  template <typename Run>
+  Result<gdb::StopEvent> interruptibly(gdb::Interruption& interruption, Run run);
+  Result<gdb::StopEvent> run_forward(gdb::RunListener& listener);
+  Result<gdb::StopEvent> run_backward(gdb::RunListener& listener);
+  Result<gdb::StopEvent> step_forward(VcpuId vcpu, gdb::RunListener& listener);
+  Result<gdb::StopEvent> step_backward(VcpuId vcpu);
+  // To the first wanted breakpoint before `end`, from here on; to `end` if there is none.
+  Result<Stop> next_hit(const Mark& end, gdb::RunListener& listener);
+  // To the first breakpoint, wanted or not, before `end`; false: there is none, and the machine is anywhere.
+  Result<bool> arrive(const Mark& end);
+  Status leave_instruction();
+  // To the last wanted one in this window; nothing: the machine is anywhere.
+  Result<Stop> last_hit(const Mark& begin, const Mark& end, gdb::RunListener& listener);
+  // The last moment in [begin, end) at which the vCPU was about to complete an instruction.
+  Result<std::optional<Mark>> last_instruction(VcpuId vcpu, const Mark& begin, const Mark& end);
+  Result<std::optional<Mark>> last_instruction_of_event(VcpuId vcpu, const Mark& end);
+  Result<Gva> rip(VcpuId vcpu) const;
+  [[nodiscard]] gdb::StopEvent stop_here(gdb::StopReason reason) const;
+  [[nodiscard]] std::set<Gva> addresses() const;
+
+  Timeline& timeline_;
+  const log::Recording& recording_;
+  const Mark begin_;
+  std::set<gdb::Breakpoint> breakpoints_;
+  std::vector<gdb::Checkpoint> checkpoints_;
+  bool interrupted_ = false;
+};
+
+}  // namespace reprise::replay

@@ -1,0 +1,181 @@
+// wander: what a debugger does to a recording, at random: steps and steps back of any vCPU, breakpoints in
+// both directions, seeks.
+//
+//   wander RECORDING OPERATIONS SEED
+//
+// After each operation the machine must have the digest of a second replay that came to the same mark by
+// nothing but seeks; as many steps forward as back must be no movement; and the end must be the recorded one.
+// Prints one line of figures. Exit status: 0; 10 a digest differs or a replay diverges; 1 any other failure.
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <random>
+#include <string_view>
+#include <vector>
+
+#include "replay/timeline_target.h"
+#include "vmm/host_profile.h"
+
+namespace reprise {
+namespace {
+
+using replay::Mark;
+using replay::gdb::Direction;
+
+class Patience final : public replay::gdb::RunListener {
+ public:
+  bool interrupted() override { return false; }
+  bool wants(const replay::gdb::StopEvent& /*stop*/) override { return true; }
+};
+
+class Wanderer {
+ public:
+  Wanderer(replay::Timeline& timeline, replay::TimelineTarget& target, replay::Timeline& reference,
+           uint64_t seed)
+      : timeline_(timeline), target_(target), reference_(reference), random_(seed) {}
+
+  Status operate() {
+    switch (random_() % 8) {
+      case 0:
+        return seek();
+      case 1:
+        return run(Direction::kForward);
+      case 2:
+        return run(Direction::kBackward);
+      case 3:
+        return there_and_back();
+      default:
+        return step(random_() % 2 == 0 ? Direction::kForward : Direction::kBackward);
+    }
+  }
+
+  Status compare() {
+    TRY(reference_.seek(target_.now()));
+    TRY_ASSIGN(const uint64_t found, timeline_.digest());
+    TRY_ASSIGN(const uint64_t expected, reference_.digest());
+    if (reference_.now() == target_.now() && found == expected) return {};
+    return fail(ErrorCode::kDivergence, "after {}: at {}, digest {:016x}; sought, at {}: {:016x}", last_,
+                to_text(target_.now()), found, to_text(reference_.now()), expected);
+  }
+
+  [[nodiscard]] std::string figures() const {
+    return fmt::format("steps={} back={} runs={} back={} hits={} seeks={}", counts_[0], counts_[1],
+                       counts_[2], counts_[3], counts_[4], counts_[5]);
+  }
+
+ private:
+  VcpuId any_vcpu() { return VcpuId(static_cast<uint32_t>(random_() % target_.vcpu_count())); }
+
+  Status seek() {
+    ++counts_[5];
+    const Mark end = target_.end();
+    last_ = "seek";
+    return target_.seek(
+        {1 + random_() % (end.event - 1), random_() % 3 == 0 ? random_() % 100 : 0, 0, random_() % 5},
+        patience_);
+  }
+
+  Status step(Direction direction) {
+    ++counts_[direction == Direction::kForward ? 0 : 1];
+    last_ = direction == Direction::kForward ? "step" : "reverse-step";
+    TRY(target_.step(any_vcpu(), direction, patience_));
+    return {};
+  }
+
+  // To a place that some vCPU was at: a breakpoint there.
+  Status run(Direction direction) {
+    ++counts_[direction == Direction::kForward ? 2 : 3];
+    last_ = direction == Direction::kForward ? "continue" : "reverse-continue";
+    const Mark start = target_.now();
+    TRY(target_.seek({1 + random_() % (target_.end().event - 1), 0, 0, random_() % 10}, patience_));
+    TRY_ASSIGN(const auto registers, target_.registers(timeline_.turn().value_or(VcpuId(0))));
+    const replay::gdb::Breakpoint breakpoint{
+        .kind = replay::gdb::BreakpointKind::kSoftware, .address = Gva(registers.general.rip), .length = 0};
+    TRY(target_.seek(start, patience_));
+    TRY(target_.insert(breakpoint));
+    TRY_ASSIGN(const auto stop, target_.resume(direction, patience_));
+    if (stop.reason == replay::gdb::StopReason::kBreakpoint) ++counts_[4];
+    return target_.remove(breakpoint);
+  }
+
+  Status there_and_back() {
+    last_ = "steps back and forth";
+    const auto vcpu = timeline_.turn();
+    if (!vcpu.has_value()) return {};
+    TRY(target_.step(*vcpu, Direction::kForward,
+                     patience_));  // to where an instruction of it has just been completed
+    const Mark start = target_.now();
+    const uint64_t steps = 1 + random_() % 5;
+    uint64_t done = 0;
+    for (; done < steps; ++done) {
+      TRY_ASSIGN(const auto stop, target_.step(*vcpu, Direction::kBackward, patience_));
+      // A stop of the vCPU between two instructions (a page that it waits for) makes a place that only one of
+      // the directions comes by.
+      if (stop.reason == replay::gdb::StopReason::kBegin || target_.now().event != start.event ||
+          target_.now().stops != start.stops)
+        return {};
+    }
+    for (; done > 0; --done) TRY(target_.step(*vcpu, Direction::kForward, patience_));
+    if (target_.now() == start) return {};
+    return fail(ErrorCode::kDivergence, "{} steps back from {} and forward again lead to {}", steps,
+                to_text(start), to_text(target_.now()));
+  }
+
+  replay::Timeline& timeline_;
+  replay::TimelineTarget& target_;
+  replay::Timeline& reference_;
+  std::mt19937_64 random_;
+  Patience patience_;
+  std::string last_;
+  std::array<uint64_t, 6> counts_{};
+};
+
+Status wander(const char* folder, uint64_t operations, uint64_t seed) {
+  TRY_ASSIGN(const auto recording, log::Recording::open(folder));
+  TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
+  replay::TimelineOptions options;
+  options.views = vmm::best_views();
+  options.checkpoint_every_ns = 20'000'000;
+  TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, options));
+  TRY_ASSIGN(const auto reference, replay::Timeline::open(*kvm, recording, options));
+  TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
+  const uint64_t start = ept::monotonic_ns();
+  Wanderer wanderer(*timeline, *target, *reference, seed);
+  for (uint64_t i = 0; i < operations; ++i) {
+    TRY(wanderer.operate());
+    TRY(wanderer.compare());
+  }
+  TRY(timeline->run_to_end());
+  TRY(timeline->finish());
+  fmt::print("operations={} identical ms={} {}\n", operations, (ept::monotonic_ns() - start) / 1'000'000,
+             wanderer.figures());
+  return {};
+}
+
+std::optional<uint64_t> number(std::string_view text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
+}
+
+int run(int argc, char** argv) {
+  const auto operations = argc == 4 ? number(argv[2]) : std::nullopt;
+  const auto seed = argc == 4 ? number(argv[3]) : std::nullopt;
+  if (!operations || !seed) {
+    fmt::print(stderr, "usage: wander RECORDING OPERATIONS SEED\n");
+    return 1;
+  }
+  const Status wandered = wander(argv[1], *operations, *seed);
+  if (wandered) return 0;
+  fmt::print(stderr, "wander: {}\n", wandered.error().message);
+  return wandered.error().code == ErrorCode::kDivergence ? 10 : 1;
+}
+
+}  // namespace
+}  // namespace reprise
+
+int main(int argc, char** argv) {
+  return reprise::run(argc, argv);
+}

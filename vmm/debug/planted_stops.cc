@@ -1,0 +1,94 @@
+#include "vmm/debug/planted_stops.h"
+
+#include <array>
+#include <cstring>
+
+#include "vmm/linear_memory.h"
+
+namespace reprise::vmm {
+namespace {
+
+constexpr uint8_t kHaltByte = 0xf4;
+constexpr uint8_t kProtectionVector = 13;  // Intel SDM vol. 3, table 6-1
+
+// The entry of the handler. Source: Intel SDM vol. 3, figure 6-8.
+std::optional<Gva> handler_of(const LinearMemory& memory, const kvm_sregs& sregs) {
+  std::array<uint64_t, 2> gate{};
+  const uint64_t offset = kProtectionVector * sizeof gate;
+  if ((sregs.efer & (1 << 10)) == 0 || sregs.idt.limit < offset + sizeof gate - 1) return std::nullopt;
+  if (memory.read(Gva(sregs.idt.base + offset), {reinterpret_cast<uint8_t*>(gate.data()), sizeof gate}) <
+      sizeof gate)
+    return std::nullopt;
+  constexpr uint64_t kPresent = 1ull << 47;
+  if ((gate[0] & kPresent) == 0) return std::nullopt;
+  return Gva((gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | gate[1] << 32);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PlantedStops>> PlantedStops::plant(Machine& machine, const std::set<Gva>& addresses) {
+  std::unique_ptr<PlantedStops> planted(new PlantedStops(machine, addresses));
+  planted->handlers_.resize(machine.vcpus());
+  for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) TRY(planted->plant_for(vcpu));
+  return planted;
+}
+
+Status PlantedStops::plant_for(VcpuId vcpu) {
+  TRY_ASSIGN(const kvm_sregs sregs, machine_.kvm(vcpu).special_registers());
+  const WholeMemory physical(machine_, vcpu);
+  const LinearMemory memory(sregs, physical);
+  handlers_[vcpu.raw] = handler_of(memory, sregs);
+  const auto put_at = [&](Gva address) {
+    if (const auto at = memory.translate(address)) put(vcpu, *at);
+  };
+  if (handlers_[vcpu.raw].has_value()) put_at(*handlers_[vcpu.raw]);
+  for (const Gva address : addresses_) put_at(address);
+  return {};
+}
+
+PlantedStops::~PlantedStops() {
+  for (const auto& [at, byte] : bytes_) *at = byte;
+}
+
+void PlantedStops::put(VcpuId vcpu, Gpa at) {
+  uint8_t* const byte = WholeMemory(machine_, vcpu).at(at, 1);
+  if (byte == nullptr || !bytes_.emplace(byte, *byte).second) return;
+  *byte = kHaltByte;
+}
+
+Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
+  std::optional<Gva> none;
+  if (!handlers_[vcpu.raw].has_value()) TRY(plant_for(vcpu));
+  if (exit != ExitKind::kHalt && exit != ExitKind::kFault && exit != ExitKind::kInternalError &&
+      exit != ExitKind::kMmio)
+    return none;
+  KvmVcpu& kvm = machine_.kvm(vcpu);
+  TRY_ASSIGN(const kvm_regs regs, kvm.registers());
+  const auto planted_at = [&](uint64_t address) {
+    return addresses_.contains(Gva(address)) ? std::optional(Gva(address)) : none;
+  };
+  if (exit == ExitKind::kHalt) {
+    if (addresses_.contains(Gva(regs.rip - 1))) return planted_at(regs.rip - 1);
+  } else {
+    // On its way to the handler, which is on a page that this view has not.
+    TRY_ASSIGN(const kvm_vcpu_events events, kvm.events());
+    if ((events.exception.injected != 0 || events.exception.pending != 0) &&
+        events.exception.nr == kProtectionVector)
+      return planted_at(regs.rip);
+  }
+  const auto handler = handlers_[vcpu.raw];
+  if (!handler.has_value() || regs.rip != handler->raw + (exit == ExitKind::kHalt ? 1 : 0)) return none;
+  TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
+  std::array<uint64_t, 2> frame{};  // error code, rip
+  const WholeMemory physical(machine_, vcpu);
+  (void)LinearMemory(sregs, physical)
+      .read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
+  const auto found = planted_at(frame[1]);
+  if (found.has_value() || exit != ExitKind::kHalt) return found;
+  return fail(ErrorCode::kHost,
+              "vCPU {} has a general-protection fault of its own at {:#x}: breakpoints cannot be looked for "
+              "across it",
+              vcpu.raw, frame[1]);
+}
+
+}  // namespace reprise::vmm

@@ -1,0 +1,44 @@
+// Stops in guest code by bytes that are put over it: quick, and not without a trace. So a machine that ran
+// with them is used for nothing but to learn where it came to one; then it goes back to before
+// (replay/timeline.h).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "vmm/machine.h"
+
+namespace reprise::vmm {
+
+// The byte is HLT. In kernel mode that is an exit of its own, behind the byte. In user mode it is a
+// general-protection fault, so there is a HLT at the guest's handler for that, too: the frame on its stack
+// says where the fault was. Unlike INT3 this works whatever the gate's privilege level, and where KVM
+// emulates kernel code. Threads: confined to the thread that runs the machine.
+class PlantedStops {
+ public:
+  // Puts them where each vCPU's page tables have these addresses, for a vCPU that has no IDT yet again at its
+  // exits until it has one; an address that none maps is passed over. Errors: kHost.
+  static Result<std::unique_ptr<PlantedStops>> plant(Machine& machine, const std::set<Gva>& addresses);
+  // Takes them out.
+  ~PlantedStops();
+  PlantedStops(const PlantedStops&) = delete;
+  PlantedStops& operator=(const PlantedStops&) = delete;
+
+  // At which of the addresses an exit of this vCPU left it; none: it is about something else. Errors: kHost.
+  Result<std::optional<Gva>> find(VcpuId vcpu, ExitKind exit);
+
+ private:
+  PlantedStops(Machine& machine, std::set<Gva> addresses)
+      : machine_(machine), addresses_(std::move(addresses)) {}
+  Status plant_for(VcpuId vcpu);
+  void put(VcpuId vcpu, Gpa at);
+
+  Machine& machine_;
+  std::set<Gva> addresses_;
+  std::vector<std::optional<Gva>> handlers_;  // of each vCPU; nothing: it has no IDT yet
+  std::map<uint8_t*, uint8_t> bytes_;         // what was there
+};
+
+}  // namespace reprise::vmm
