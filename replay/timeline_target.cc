@@ -288,6 +288,15 @@ Result<gdb::StopEvent> TimelineTarget::step_backward(VcpuId vcpu) {
         TRY(timeline_.advance(std::nullopt));
       }
       const Mark end{event + 1, 0, 0, 0};
+      // That is its last stop, and may be long ago: from the last tick before the event was over, first.
+      const Position after = timeline_.machine().vcpu(vcpu).position();
+      const uint64_t back = after.stops == last.stops ? 1 : 0;
+      Mark near = last;
+      near.ticks = std::max(last.ticks, after.ticks.raw - std::min(after.ticks.raw, back));
+      if (near != last) {
+        TRY_ASSIGN(found, last_instruction(vcpu, near, std::min(end, target)));
+      }
+      if (found.has_value()) break;
       TRY_ASSIGN(found, last_instruction(vcpu, last, std::min(end, target)));
       if (found.has_value()) break;
     }

@@ -68,4 +68,4 @@ def damaged(bench):
 
 def tests(_options):
     return [Test("debugger/session", session), Test("debugger/no-recording", damaged),
-            wandered("lost_update", "n=20000", 7), wandered("message_passing", "n=2000", 3)]
+            wandered("lost_update", "n=20000", 7), wandered("message_passing", "n=200", 3)]
