@@ -39,7 +39,8 @@ void print_table(const vmm::HostProfile& profile) {
   print_row(first, second, {"clock", profile.clock(), ""});
   print_row(first, second, {"views", name_of(profile.views()), ""});
   print_row(first, second, {"topology", profile.topology(), ""});
-  print_row(first, second, {"debug backend (planned)", profile.debug_backend(), ""});
+  print_row(first, second, {"debug backend", profile.debug_backend(), ""});
+  for (const auto& instruction : profile.not_trapped()) print_row(first, second, {"not trapped", instruction, ""});
   print_row(first, second, {"can record", obstacle.has_value() ? "no: " + *obstacle : "yes", ""});
 }
 
@@ -56,7 +57,8 @@ nlohmann::json to_json(const vmm::HostProfile& profile) {
                          {"clock", profile.clock()},
                          {"views", name_of(profile.views())},
                          {"topology", profile.topology()},
-                         {"debug_backend_planned", profile.debug_backend()},
+                         {"debug_backend", profile.debug_backend()},
+                         {"not_trapped", profile.not_trapped()},
                          {"can_record", !obstacle.has_value()}};
   if (profile.walk_writes.has_value()) json["walk_writes"] = *profile.walk_writes;
   if (obstacle.has_value()) json["obstacle"] = *obstacle;

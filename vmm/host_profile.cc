@@ -66,10 +66,14 @@ std::string HostProfile::topology() const {
 
 std::string HostProfile::debug_backend() const {
   const bool steps = user_step == true && kernel_step == true;
-  const bool breaks = user_breakpoint == true && kernel_breakpoint == true;
-  if (steps && breaks) return "KVM: single-step and hardware breakpoints";
-  if (steps) return "KVM's single-step; breakpoints by taking the code page from the view";
-  return "page permissions and emulation: KVM's guest debugging does not reach all of the guest";
+  return steps ? "KVM's single-step; breakpoints by HLT bytes" : "user code stepped without an IDT; breakpoints by HLT bytes";
+}
+
+std::vector<std::string> HostProfile::not_trapped() const {
+  std::vector<std::string> instructions = {"rdrand and rdseed: hidden in CPUID; a guest that executes them all the same does not replay",
+                                           "rdtsc in kernel mode: replaced in Linux kernels and their modules"};
+  if (user_tsc_traps != true) instructions.emplace_back("rdtsc in user mode: guests must not use it");
+  return instructions;
 }
 
 HostProfile describe_host(const Kvm& kvm, ViewKind views) {

@@ -62,6 +62,8 @@ struct HostProfile {
   [[nodiscard]] std::string clock() const;
   [[nodiscard]] std::string topology() const;
   [[nodiscard]] std::string debug_backend() const;
+  // Instructions that show the guest something of the host, which this host cannot make stop; each with what follows.
+  [[nodiscard]] std::vector<std::string> not_trapped() const;
   // For example "nested paging (AMD), safepoint clock".
   [[nodiscard]] std::string name() const { return paging + ", safepoint clock"; }
 };
