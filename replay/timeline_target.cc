@@ -370,7 +370,7 @@ Result<std::string> TimelineTarget::history(PageNumber page) {
                                return step.page == page;
                              }));
       if (!about_it) continue;
-      const uint64_t ticket = gain != nullptr ? gain->ticket.raw : loss->ticket.raw;
+      const uint64_t ticket = ticket_of(*event)->raw;
       if (ticket < now().event) lines[ticket] = fmt::format("vCPU {}: {}\n", vcpu.raw, log::to_text(*event));
     }
   }
@@ -391,10 +391,9 @@ Result<std::string> TimelineTarget::log(uint32_t count) {
     for (;;) {
       TRY_ASSIGN(const auto event, reader.next());
       if (!event.has_value()) break;
-      const auto* gain = std::get_if<log::Gain>(&event->what);
-      const auto* loss = std::get_if<log::Loss>(&event->what);
-      if (gain == nullptr && loss == nullptr) continue;
-      const uint64_t ticket = gain != nullptr ? gain->ticket.raw : loss->ticket.raw;
+      const auto taken = ticket_of(*event);
+      if (!taken.has_value()) continue;
+      const uint64_t ticket = taken->raw;
       if (ticket + count / 2 < at || ticket >= at + (count + 1) / 2) continue;
       lines[ticket] =
           fmt::format("{} vCPU {}: {}\n", ticket == at ? '>' : ' ', vcpu.raw, log::to_text(*event));

@@ -7,13 +7,13 @@ namespace {
 
 constexpr VcpuId kNobody{~0u};
 
+}  // namespace
+
 std::optional<Ticket> ticket_of(const log::Event& event) {
   if (const auto* gain = std::get_if<log::Gain>(&event.what)) return gain->ticket;
   if (const auto* loss = std::get_if<log::Loss>(&event.what)) return loss->ticket;
   return std::nullopt;
 }
-
-}  // namespace
 
 Result<TotalOrder> TotalOrder::read(const log::Recording& recording) {
   std::vector<VcpuId> owners;

@@ -1,6 +1,7 @@
 // A replay one vCPU at a time, in the order of tickets: each vCPU executes as late as it can, just before it takes a ticket.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -8,6 +9,9 @@
 #include "log/recording_reader.h"
 
 namespace reprise::replay {
+
+// Of a gain or a loss; nothing: the event is none.
+std::optional<Ticket> ticket_of(const log::Event& event);
 
 // Whose turn it is. What a vCPU executes between two of its tickets belongs to the second one: until it takes that, it uses only pages that it has,
 // so nobody can tell. After the last ticket the vCPUs execute to their ends, in order of their numbers.
