@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -48,6 +49,19 @@ struct CpuState {
   uint8_t cpl = 0;
 };
 
+// A range that the instruction itself accesses: an operand, or the stack. Not its code, page tables and
+// descriptor tables, nor what the delivery of an exception pushes. Of a repeated string instruction: its first
+// element. Masked-off parts count.
+struct DataTouch {
+  Gva linear;
+  uint64_t bytes = 0;
+  bool reads = false;
+  bool writes = false;
+  // The first of several elements that the instruction goes through, up or down.
+  bool repeats = false;
+  bool downwards = false;
+};
+
 struct AccessOptions {
   // The processor's page walker needs write access to page tables: AMD nested paging, and Intel EPT with
   // accessed/dirty bits (kvm_intel.eptad=1).
@@ -57,6 +71,8 @@ struct AccessOptions {
   // How many pages beyond the first element's a repeated string instruction may ask for in one step, at most
   // kMaxStringPages. More saves faults on long copies, and takes pages that the guest may not come to use.
   uint32_t extra_string_pages = 0;
+  // Where to add them, for who needs to know more than pages; may be null.
+  std::vector<DataTouch>* touches = nullptr;
 };
 inline constexpr uint32_t kMaxStringPages = 8;
 

@@ -91,8 +91,15 @@ TouchOutcome AccessCollector::touch_page(uint64_t linear, Touch how, Gpa& gpa) {
   return TouchOutcome::kDone;
 }
 
+void AccessCollector::note(uint64_t linear, uint64_t bytes, const Touch& how) {
+  if (options_.touches == nullptr || bytes == 0 || how.fetch || how.system || delivering_) return;
+  const bool writes = how.right == Right::kWrite;
+  options_.touches->push_back({Gva(linear), bytes, !writes || how.reads, writes});
+}
+
 TouchOutcome AccessCollector::touch(uint64_t linear, uint64_t bytes, Touch how) {
   bytes = std::min(bytes, kMaxTouchBytes);
+  note(linear, bytes, how);
   TouchOutcome worst = TouchOutcome::kDone;
   // A fault on one page does not end the list: which page of several is looked at first is the processor's
   // affair.
@@ -107,6 +114,7 @@ TouchOutcome AccessCollector::touch(uint64_t linear, uint64_t bytes, Touch how) 
 }
 
 TouchOutcome AccessCollector::read(uint64_t linear, std::span<uint8_t> out, Touch how) {
+  note(linear, out.size(), how);
   TouchOutcome worst = TouchOutcome::kDone;
   while (!out.empty()) {
     const size_t here = std::min<uint64_t>(out.size(), kPageSize - linear % kPageSize);

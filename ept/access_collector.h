@@ -15,6 +15,7 @@ namespace reprise::ept {
 // How one access is made.
 struct Touch {
   Right right = Right::kRead;
+  bool reads = false;  // also, if the right is kWrite
   bool fetch = false;
   bool user = false;    // translated with the rights of CPL 3
   bool system = false;  // by the processor itself, to a descriptor table or a TSS
@@ -80,6 +81,7 @@ class AccessCollector {
 
  private:
   TouchOutcome touch_page(uint64_t linear, Touch how, Gpa& gpa);
+  void note(uint64_t linear, uint64_t bytes, const Touch& how);
   [[nodiscard]] bool canonical(uint64_t linear) const;
 
   const CpuState& state_;

@@ -65,9 +65,10 @@ uint64_t linear_of(const AccessCollector& collector, const Memory& memory, uint6
   return collector.linear(segment_of(collector.state(), memory.segment), offset);
 }
 
-Touch touch_of(const AccessCollector& collector, const Memory& memory, Right right) {
-  Touch how = collector.data_touch(right);
-  if (memory.segment == ZYDIS_REGISTER_SS) how.bad_address_vector = kVectorStackFault;
+Touch touch_of(const AccessCollector& collector, const ZydisDecodedOperand& operand) {
+  Touch how = collector.data_touch(right_of(operand));
+  how.reads = (operand.actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
+  if (operand.mem.segment == ZYDIS_REGISTER_SS) how.bad_address_vector = kVectorStackFault;
   return how;
 }
 
@@ -84,13 +85,17 @@ void touch_string(AccessCollector& collector, const Decoded& decoded, const Zydi
   if (count == 0) return;
   const uint64_t element = operand.size / 8u;
   const uint64_t start = linear_of(collector, operand.mem, effective_offset(collector, decoded, operand.mem));
-  const Touch how = touch_of(collector, operand.mem, right_of(operand));
+  const Touch how = touch_of(collector, operand);
+  const bool down = (collector.state().rflags >> 10 & 1) != 0;
   collector.touch(start, element, how);
+  if (auto* touches = collector.options().touches; touches != nullptr && element != 0) {
+    touches->back().repeats = repeated;
+    touches->back().downwards = down;
+  }
   const uint64_t extra = std::min(collector.options().extra_string_pages, kMaxStringPages) * kPageSize;
   if (count == 1 || extra == 0 || element == 0) return;
   Touch rest = how;
   rest.optional = true;  // CMPS and SCAS may stop earlier
-  const bool down = (collector.state().rflags >> 10 & 1) != 0;
   const uint64_t to_page_end = down ? start % kPageSize : (0 - (start + element)) % kPageSize;
   const uint64_t following = std::min((count - 1), (to_page_end + extra) / element) * element;
   collector.touch(down ? start - following : start + element, following, rest);
@@ -174,7 +179,7 @@ bool is_xsave(ZydisMnemonic mnemonic) {
 }
 
 void touch_xsave(AccessCollector& collector, const ZydisDecodedOperand& operand, uint64_t start) {
-  Touch how = touch_of(collector, operand.mem, right_of(operand));
+  Touch how = touch_of(collector, operand);
   collector.touch(start, kXsaveLegacyBytes, how);
   const uint64_t bytes = collector.options().xsave_bytes;
   // Beyond x87 and SSE only what EDX:EAX asks for is touched.
@@ -235,7 +240,7 @@ void touch_memory_operand(AccessCollector& collector, const Decoded& decoded,
     default:
       break;
   }
-  Touch how = touch_of(collector, memory, right_of(operand));
+  Touch how = touch_of(collector, operand);
   how.optional = may_touch_less(instruction);
   collector.touch(start, bytes, how);
 }

@@ -6,11 +6,10 @@
 
 namespace reprise::ept {
 
-View::View(uint64_t ram_pages, uint64_t tokens, std::unique_ptr<PageMapper> mapper)
+View::View(uint64_t ram_pages, uint64_t tokens, std::unique_ptr<PageMapper> mapper, Right initial)
     : ram_pages_(ram_pages), mapper_(std::move(mapper)) {
   rights_.resize(ram_pages + tokens, static_cast<uint8_t>(Right::kNone));
-  if (mapper_ == nullptr)
-    std::fill_n(rights_.begin(), ram_pages, static_cast<uint8_t>(Right::kWrite));
+  std::fill_n(rights_.begin(), ram_pages, static_cast<uint8_t>(initial));
 }
 
 Right View::right(PageNumber page) const {
@@ -28,8 +27,7 @@ Status View::grant(std::span<const PageNumber> pages, Right right) {
            rights_[first + n] == from)
       ++n;
     if (from < static_cast<uint8_t>(right)) {
-      if (!is_token(pages[i]) && mapper_ != nullptr)
-        TRY(mapper_->set(pages[i], n, static_cast<Right>(from), right));
+      TRY(map(pages[i], n, static_cast<Right>(from), right));
       std::fill_n(rights_.begin() + static_cast<ptrdiff_t>(first), n, static_cast<uint8_t>(right));
     }
     i += n;
@@ -41,7 +39,7 @@ Status View::revoke(PageNumber page, Right left) {
   REPRISE_CHECK(page.raw < rights_.size() && rights_[page.raw] != kExempt);
   const Right from = right(page);
   if (from <= left) return {};
-  if (!is_token(page) && mapper_ != nullptr) TRY(mapper_->set(page, 1, from, left));
+  TRY(map(page, 1, from, left));
   rights_[page.raw] = static_cast<uint8_t>(left);
   return {};
 }
@@ -53,8 +51,8 @@ Status View::restore(std::span<const uint8_t> rights) {
     const uint8_t to = rights[first];
     size_t end = first + 1;
     while (end < rights.size() && rights_[end] == from && rights[end] == to && !is_token(PageNumber(end))) ++end;
-    if (from != to && !is_token(PageNumber(first)) && mapper_ != nullptr)
-      TRY(mapper_->set(PageNumber(first), end - first, static_cast<Right>(from), static_cast<Right>(to)));
+    if (from != to)
+      TRY(map(PageNumber(first), end - first, static_cast<Right>(from), static_cast<Right>(to)));
     std::fill(rights_.begin() + static_cast<ptrdiff_t>(first), rights_.begin() + static_cast<ptrdiff_t>(end), to);
     first = end;
   }
@@ -62,10 +60,43 @@ Status View::restore(std::span<const uint8_t> rights) {
 }
 
 Status View::refresh(PageNumber page) {
-  if (is_token(page) || is_exempt(page) || mapper_ == nullptr) return {};
+  if (is_token(page) || is_exempt(page)) return {};
   const Right now = right(page);
-  TRY(mapper_->set(page, 1, now, Right::kNone));
-  return mapper_->set(page, 1, Right::kNone, now);
+  TRY(map(page, 1, now, Right::kNone));
+  return map(page, 1, Right::kNone, now);
+}
+
+Right View::most(PageNumber page) const {
+  const auto concealed = concealed_.find(page);
+  return concealed == concealed_.end() ? Right::kWrite : concealed->second;
+}
+
+Status View::map(PageNumber first, uint64_t count, Right from, Right to) {
+  if (is_token(first)) return {};
+  if (concealed_.empty()) return mapper_->set(first, count, from, to);
+  for (uint64_t i = 0; i < count; ++i) {
+    const Right bound = most(first + i);
+    if (std::min(from, bound) != std::min(to, bound))
+      TRY(mapper_->set(first + i, 1, std::min(from, bound), std::min(to, bound)));
+  }
+  return {};
+}
+
+Status View::conceal(PageNumber page, Right most) {
+  REPRISE_CHECK(!is_token(page) && !is_exempt(page));
+  TRY(reveal(page));
+  if (right(page) > most) TRY(mapper_->set(page, 1, right(page), most));
+  concealed_[page] = most;
+  return {};
+}
+
+Status View::reveal(PageNumber page) {
+  const auto concealed = concealed_.find(page);
+  if (concealed == concealed_.end()) return {};
+  const Right bound = concealed->second;
+  concealed_.erase(concealed);
+  if (right(page) > bound) TRY(mapper_->set(page, 1, bound, right(page)));
+  return {};
 }
 
 }  // namespace reprise::ept

@@ -1,6 +1,7 @@
 // One vCPU's view of guest memory: what it may read and write right now, page by page.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -17,9 +18,9 @@ namespace reprise::ept {
 // Threads: confined to the view's vCPU thread.
 class View {
  public:
-  // `mapper` may be null: then every RAM page is writable from the start and nothing can be revoked (an unrecorded run,
-  // or serial mode).
-  View(uint64_t ram_pages, uint64_t tokens, std::unique_ptr<PageMapper> mapper);
+  // `initial`: the right to all RAM pages at the start, as `mapper` has mapped them: none, or kWrite where nothing is
+  // ever taken away (an unrecorded run, or serial mode).
+  View(uint64_t ram_pages, uint64_t tokens, std::unique_ptr<PageMapper> mapper, Right initial = Right::kNone);
 
   [[nodiscard]] Right right(PageNumber page) const;
   [[nodiscard]] bool allows(PageNumber page, Right needed) const { return right(page) >= needed; }
@@ -36,15 +37,23 @@ class View {
   [[nodiscard]] std::span<const uint8_t> rights() const { return rights_; }
   // Requires: rights that this view once had. Errors: kHost.
   Status restore(std::span<const uint8_t> rights);
+  // Maps a page with `most` at most, whatever its right is and becomes, until it is revealed: a debugger watches it.
+  // Requires: RAM, and not exempt. Errors: kHost.
+  Status conceal(PageNumber page, Right most);
+  Status reveal(PageNumber page);
   // A page that is backed apart in this view (private to the vCPU): always writable, never revoked.
   void exempt(PageNumber page) { rights_[page.raw] = kExempt; }
   [[nodiscard]] bool is_exempt(PageNumber page) const { return page.raw < rights_.size() && rights_[page.raw] == kExempt; }
 
  private:
   static constexpr uint8_t kExempt = 3;  // compares above kWrite
+  Status map(PageNumber first, uint64_t count, Right from, Right to);
+  [[nodiscard]] Right most(PageNumber page) const;
+
   uint64_t ram_pages_;
   std::unique_ptr<PageMapper> mapper_;
   std::vector<uint8_t> rights_;
+  std::map<PageNumber, Right> concealed_;
 };
 
 }  // namespace reprise::ept

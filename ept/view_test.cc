@@ -116,10 +116,33 @@ TEST_F(ViewTest, PageThatIsNotThereHasNoRight) {
   EXPECT_EQ(view_.right(PageNumber(10)), Right::kNone);
 }
 
-TEST(ViewWithoutMapper, AllowsAllRamAndNoToken) {
-  View view(4, 1, nullptr);
+TEST(UnprotectedView, AllowsAllRamAndNoToken) {
+  View view(4, 1, nullptr, Right::kWrite);
   EXPECT_TRUE(view.allows(PageNumber(3), Right::kWrite));
   EXPECT_EQ(view.right(PageNumber(4)), Right::kNone);
+}
+
+TEST_F(ViewTest, AConcealedPageKeepsItsRight) {
+  ASSERT_TRUE(grant({2}, Right::kWrite));
+  calls_.clear();
+  ASSERT_TRUE(view_.conceal(PageNumber(2), Right::kRead));
+  EXPECT_THAT(calls_, ElementsAre(Call{2, 1, Right::kWrite, Right::kRead}));
+  EXPECT_TRUE(view_.allows(PageNumber(2), Right::kWrite));
+  calls_.clear();
+  ASSERT_TRUE(view_.reveal(PageNumber(2)));
+  EXPECT_THAT(calls_, ElementsAre(Call{2, 1, Right::kRead, Right::kWrite}));
+}
+
+TEST_F(ViewTest, WhatIsGrantedToAConcealedPageIsMappedWhenItIsRevealed) {
+  ASSERT_TRUE(view_.conceal(PageNumber(2), Right::kNone));
+  ASSERT_TRUE(grant({1, 2, 3}, Right::kWrite));
+  EXPECT_THAT(calls_,
+              ElementsAre(Call{1, 1, Right::kNone, Right::kWrite}, Call{3, 1, Right::kNone, Right::kWrite}));
+  calls_.clear();
+  ASSERT_TRUE(view_.revoke(PageNumber(2), Right::kRead));
+  EXPECT_THAT(calls_, IsEmpty());
+  ASSERT_TRUE(view_.reveal(PageNumber(2)));
+  EXPECT_THAT(calls_, ElementsAre(Call{2, 1, Right::kNone, Right::kRead}));
 }
 
 }  // namespace

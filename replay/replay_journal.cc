@@ -105,6 +105,7 @@ Ticks ReplayJournal::next_stop() {
   const Position& next = (*event)->position;
   Ticks stop = next.stops == at().stops ? next.ticks : vmm::Clock::kNever;
   if (pause_.has_value() && pause_->stops == at().stops) stop = std::min(stop, pause_->ticks);
+  if (pause_at_sum_.has_value()) stop = std::min(stop, Ticks(*pause_at_sum_ - std::min(*pause_at_sum_, at().stops)));
   return stop;
 }
 

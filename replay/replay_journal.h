@@ -40,6 +40,7 @@ class ReplayJournal final : public vmm::Journal {
   Status stopped_spin(const log::Spin& spin) override;
   Result<vmm::Acquired> acquire(std::span<const ept::PageRight> needed, bool again) override;
   [[nodiscard]] bool others_first() const override;
+  [[nodiscard]] uint64_t moment() const override { return total_ == nullptr ? 0 : total_->next().raw; }
   bool is_over() override;
   Status stopped(uint64_t registers) override;
   Status compared_machine(uint64_t digest) override;
@@ -55,6 +56,8 @@ class ReplayJournal final : public vmm::Journal {
   [[nodiscard]] uint64_t events() const { return events_; }
   // Stops the vCPU at this position (its stops and, with a clock that ticks, its ticks) to be looked at, as the log would; nothing: not any more.
   void pause_at(std::optional<Position> position) { pause_ = position; }
+  // The same, where the sum of its stops and ticks comes to this.
+  void pause_at_sum(std::optional<uint64_t> sum) { pause_at_sum_ = sum; }
 
   [[nodiscard]] ReplayJournalState save() const;
   // Errors: kDamaged.
@@ -78,6 +81,7 @@ class ReplayJournal final : public vmm::Journal {
   PageOrder& order_;
   TotalOrder* total_;
   std::optional<Position> pause_;
+  std::optional<uint64_t> pause_at_sum_;
   ept::View& view_;
   uint64_t digest_every_;
   bool log_ended_ = false;

@@ -11,6 +11,7 @@ namespace reprise::replay {
 namespace {
 
 constexpr uint64_t kAskEveryNs = 50'000'000;
+constexpr uint64_t kFarNs = 10'000'000;  // as long as a checkpoint of a small guest takes to make
 
 }  // namespace
 
@@ -87,11 +88,33 @@ Status Timeline::advanced(VcpuId vcpu, vmm::Vcpu::Advance how) {
 }
 
 Status Timeline::advance(const std::optional<Mark>& until) {
+  const bool this_turn = until.has_value() && until->event == event();
+  replay_->journal(*turn()).pause_at(this_turn ? std::optional(Position{until->stops, Ticks(until->ticks)})
+                                               : std::nullopt);
+  return go_on();
+}
+
+Status Timeline::run_to_sum(uint64_t sum) {
+  const uint64_t start = event();
+  const auto vcpu = turn();
+  while (!at_end() && event() == start) {
+    const Position position = machine().vcpu(*vcpu).position();
+    if (position.stops + position.ticks.raw >= sum) break;
+    ReplayJournal& journal = replay_->journal(*vcpu);
+    journal.pause_at({});
+    journal.pause_at_sum(sum);
+    const Status went = go_on();
+    journal.pause_at_sum({});
+    TRY(went);
+    TRY(check_interruption());
+  }
+  return {};
+}
+
+Status Timeline::go_on() {
   const VcpuId vcpu = *turn();
   const Mark before = now();
-  const bool this_turn = until.has_value() && until->event == before.event;
-  replay_->journal(vcpu).pause_at(this_turn ? std::optional(Position{until->stops, Ticks(until->ticks)})
-                                            : std::nullopt);
+  exited_ = before;
   const uint64_t start = ept::monotonic_ns();
   TRY_ASSIGN(const auto how, machine().vcpu(vcpu).advance());
   executed_ns_ += ept::monotonic_ns() - start;
@@ -110,21 +133,27 @@ Status Timeline::advance(const std::optional<Mark>& until) {
 
 Result<bool> Timeline::step() {
   const VcpuId vcpu = *turn();
-  const Mark base = now().without_steps();
-  const Mark next{base.event, base.stops, base.ticks + 1, 0};
-  replay_->journal(vcpu).pause_at(Position{next.stops, Ticks(next.ticks)});
-  const uint64_t completed = machine().vcpu(vcpu).completed_stops();
-  TRY_ASSIGN(const auto how, machine().vcpu(vcpu).step(Ticks(next.ticks)));
-  if (machine().vcpu(vcpu).stepped()) {
-    base_ = base;
-    ++steps_;
-    return true;
-  }
   const Mark before = now();
-  TRY(advanced(vcpu, how));
-  note_move(before);
-  // An instruction that stopped where a page was missing, or that waits for others, has not been completed.
-  while (!at_end() && now() == before) TRY(advance(next));
+  const Mark base = before.without_steps();
+  const Mark next{base.event, base.stops, base.ticks + 1, 0};
+  const uint64_t completed = machine().vcpu(vcpu).completed_stops();
+  do {
+    // Interrupted by the host, it is nowhere, and only its next position is a place again.
+    if (machine().vcpu(vcpu).is_nowhere()) {
+      TRY(advance(next));
+      continue;
+    }
+    replay_->journal(vcpu).pause_at(Position{next.stops, Ticks(next.ticks)});
+    TRY_ASSIGN(const auto how, machine().vcpu(vcpu).step(Ticks(next.ticks)));
+    if (machine().vcpu(vcpu).stepped()) {
+      base_ = base;
+      ++steps_;
+      return true;
+    }
+    TRY(advanced(vcpu, how));
+    note_move(before);
+    // An instruction that stopped where a page was missing, or that waits for others, has not been completed.
+  } while (!at_end() && now() == before);
   return machine().vcpu(vcpu).at_position() && machine().vcpu(vcpu).completed_stops() != completed;
 }
 
@@ -170,23 +199,28 @@ Status Timeline::seek(const Mark& mark) {
   return run_to(mark);
 }
 
-Result<std::optional<Timeline::Sighting>> Timeline::look_for(const std::set<Gva>& addresses,
-                                                             const Mark& end) {
-  TRY_ASSIGN(const auto planted, vmm::PlantedStops::plant(machine(), addresses));
+Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& lookout, const Mark& end) {
+  TRY_ASSIGN(const auto planted, vmm::PlantedStops::plant(machine(), lookout.addresses));
+  TRY_ASSIGN(const auto watched, vmm::WatchedMemory::watch(machine(), lookout.ranges));
   std::optional<Gva> seen;
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
-    machine().vcpu(vcpu).filter_exits([&, vcpu](vmm::ExitKind exit) -> Result<bool> {
-      TRY_ASSIGN(seen, planted->find(vcpu, exit));
-      return seen.has_value();
+    machine().vcpu(vcpu).watch({
+        .exit = [&, vcpu](vmm::ExitKind exit) -> Result<vmm::Vcpu::Verdict> {
+          const Position position = machine().vcpu(vcpu).position();
+          exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
+          TRY_ASSIGN(seen, planted->find(vcpu, exit));
+          if (seen.has_value()) return vmm::Vcpu::Verdict::kCaught;
+          return watched->look_at(vcpu, exit);
+        },
+        .access = [&](Gpa gpa, uint64_t bytes, bool is_write) { return watched->touches(gpa, bytes, is_write); },
     });
   dirty_ = true;
   const Status ran = run_to(end.without_steps());
-  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) machine().vcpu(vcpu).filter_exits({});
+  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) machine().vcpu(vcpu).watch({});
   TRY(ran);
   std::optional<Sighting> none;
   if (!caught_) return none;
-  const Position position = machine().vcpu(*turn()).position();
-  return std::optional(Sighting{{event(), position.stops, position.ticks.raw, 0}, *seen});
+  return std::optional(Sighting{exited_, seen});
 }
 
 Result<ReplayOutcome> Timeline::finish() {
@@ -214,6 +248,16 @@ Result<bool> Timeline::checkpoint() {
   checkpoints_.insert(place, std::move(made));
   thin_out();
   return true;
+}
+
+Status Timeline::checkpoint_for_search() {
+  const Mark mark = now();
+  const auto after =
+      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
+  if (after != checkpoints_.begin() && executed_ns_ - std::min(executed_ns_, (*(after - 1))->executed_ns) < kFarNs)
+    return {};
+  TRY(checkpoint());
+  return {};
 }
 
 // Drops the checkpoint that is missed least: whose neighbours are nearest to each other, for how far they are

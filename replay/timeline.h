@@ -13,6 +13,7 @@
 #include "replay/replay_run.h"
 #include "replay/total_order.h"
 #include "vmm/debug/planted_stops.h"
+#include "vmm/debug/watched_memory.h"
 
 namespace reprise::replay {
 
@@ -63,15 +64,24 @@ class Timeline {
   // At the end: compares it with the recorded one. Errors: kDivergence.
   Result<ReplayOutcome> finish();
 
+  // In this event, which it is in, on to where the stops and ticks of its vCPU together are `sum` or more: a
+  // measure of how far it has come. Errors: the same.
+  Status run_to_sum(uint64_t sum);
+
+  struct Lookout {
+    std::set<Gva> addresses;                // about to be executed
+    std::vector<vmm::WatchedRange> ranges;  // about to be accessed
+    [[nodiscard]] bool empty() const { return addresses.empty() && ranges.empty(); }
+  };
   struct Sighting {
     // The clock may be one ahead of the last position, in the middle of a safepoint.
     Mark mark;
-    Gva address;
+    std::optional<Gva> address;  // nothing: an access, or what may be one
   };
-  // From here to before `end`: the first time that a vCPU is about to execute one of these addresses. Bytes
-  // are planted for it, so it leaves the machine where only seek() leads on, with now() undefined: *detect
-  // dirtily, arrive cleanly*. Errors: as run_to().
-  Result<std::optional<Sighting>> look_for(const std::set<Gva>& addresses, const Mark& end);
+  // From here to before `end`: the first time that a vCPU is about to do one of these things. The machine is
+  // changed for it, so it is left where only seek() leads on, with now() undefined: *detect dirtily, arrive
+  // cleanly*. Errors: as run_to().
+  Result<std::optional<Sighting>> look_for(const Lookout& lookout, const Mark& end);
   // Whether only seek() leads on.
   [[nodiscard]] bool is_astray() const { return dirty_; }
   // Asked every now and then while it runs: true interrupts.
@@ -81,6 +91,8 @@ class Timeline {
   [[nodiscard]] Result<uint64_t> digest();
   // Makes a checkpoint here, if no vCPU is in the middle of an exit. Errors: kHost.
   Result<bool> checkpoint();
+  // The same, if it takes long to come here from the last one before. Errors: kHost.
+  Status checkpoint_for_search();
   [[nodiscard]] std::vector<CheckpointInfo> checkpoints() const;
   [[nodiscard]] vmm::Machine& machine() { return replay_->machine(); }
 
@@ -99,6 +111,7 @@ class Timeline {
   Timeline(TotalOrder order, TimelineOptions options)
       : order_(std::move(order)), options_(std::move(options)) {}
   [[nodiscard]] uint64_t event() const;
+  Status go_on();
   Status advanced(VcpuId vcpu, vmm::Vcpu::Advance how);
   void note_move(const Mark& before);
   Status check_interruption();
@@ -113,6 +126,7 @@ class Timeline {
   // The moment is this many instructions after `base_`.
   uint64_t steps_ = 0;
   Mark base_;
+  Mark exited_;  // the last exit, while look_for() runs
   bool dirty_ = false;  // by look_for()
   bool caught_ = false;
   std::function<bool()> interrupted_;

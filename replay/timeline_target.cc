@@ -9,15 +9,8 @@
 namespace reprise::replay {
 namespace {
 
-constexpr uint64_t kWindowGrowth = 4;
-
 tl::unexpected<Error> no_diversions() {
   return fail(ErrorCode::kUsage, "a recording cannot be changed; diversions are not supported yet");
-}
-
-// The nearest mark before `mark` that may be another position of the same vCPU.
-Mark one_tick_before(const Mark& mark) {
-  return {mark.event, mark.stops, mark.ticks == 0 ? 0 : mark.ticks - 1, 0};
 }
 
 }  // namespace
@@ -81,21 +74,10 @@ std::optional<Gpa> TimelineTarget::translate(VcpuId vcpu, Gva address) const {
   return vmm::LinearMemory(*sregs, physical).translate(address);
 }
 
-Result<Gva> TimelineTarget::rip(VcpuId vcpu) const {
-  TRY_ASSIGN(const kvm_regs regs, timeline_.machine().kvm(vcpu).registers());
-  return Gva(regs.rip);
-}
-
 // --- moving ---
 
 gdb::StopEvent TimelineTarget::stop_here(gdb::StopReason reason) const {
   return {.reason = reason, .vcpu = timeline_.turn().value_or(VcpuId(0)), .hit = {}, .accessed = {}};
-}
-
-std::set<Gva> TimelineTarget::addresses() const {
-  std::set<Gva> addresses;
-  for (const auto& breakpoint : breakpoints_) addresses.insert(breakpoint.address);
-  return addresses;
 }
 
 template <typename Run>
@@ -127,196 +109,22 @@ Status TimelineTarget::seek(const Mark& mark, gdb::Interruption& interruption) {
 
 Result<gdb::StopEvent> TimelineTarget::resume(gdb::Direction direction, gdb::RunListener& listener) {
   return interruptibly(listener, [&] {
-    return direction == gdb::Direction::kForward ? run_forward(listener) : run_backward(listener);
+    return direction == gdb::Direction::kForward ? search_.run_forward(end(), listener) : search_.run_backward(listener);
   });
 }
 
 Result<gdb::StopEvent> TimelineTarget::step(VcpuId vcpu, gdb::Direction direction,
                                             gdb::RunListener& listener) {
   return interruptibly(listener, [&] {
-    return direction == gdb::Direction::kForward ? step_forward(vcpu, listener) : step_backward(vcpu);
+    return direction == gdb::Direction::kForward ? search_.step_forward(vcpu, listener)
+                                                 : search_.step_backward(vcpu, listener);
   });
 }
 
-Result<bool> TimelineTarget::arrive(const Mark& end) {
-  const Mark begin = timeline_.now();
-  TRY_ASSIGN(const auto sighting, timeline_.look_for(addresses(), end));
-  if (!sighting.has_value()) return false;
-  // In the middle of a safepoint the clock is ahead of the position: one tick earlier is early enough.
-  TRY(timeline_.seek(std::max(begin, one_tick_before(sighting->mark))));
-  const auto vcpu = timeline_.owner_of(sighting->mark.event);
-  const Mark late{sighting->mark.event, sighting->mark.stops, sighting->mark.ticks + 1, 0};
-  while (!timeline_.at_end() && timeline_.now() < late && timeline_.now() < end) {
-    TRY_ASSIGN(const Gva at, rip(*vcpu));
-    if (timeline_.turn() == vcpu && at == sighting->address) return true;
-    TRY(timeline_.step());
-  }
-  // Where single steps do not lead: the first place behind it.
-  return timeline_.now() < end;
-}
-
-// All repetitions of it.
-Status TimelineTarget::leave_instruction() {
-  const auto vcpu = timeline_.turn();
-  if (!vcpu.has_value()) return {};
-  TRY_ASSIGN(const Gva before, rip(*vcpu));
-  for (Gva at = before; at == before && timeline_.turn() == vcpu;) {
-    TRY(timeline_.step());
-    TRY_ASSIGN(at, rip(*vcpu));
-  }
-  return {};
-}
-
-Result<TimelineTarget::Stop> TimelineTarget::next_hit(const Mark& end, gdb::RunListener& listener) {
-  while (!breakpoints_.empty() && timeline_.now() < end) {
-    const Mark begin = timeline_.now();
-    TRY_ASSIGN(const bool found, arrive(end));
-    if (!found) {
-      TRY(timeline_.seek(std::max(begin, end)));
-      return Stop();
-    }
-    gdb::StopEvent stop = stop_here(gdb::StopReason::kBreakpoint);
-    TRY_ASSIGN(const Gva at, rip(stop.vcpu));
-    const auto hit =
-        std::ranges::find_if(breakpoints_, [&](const auto& breakpoint) { return breakpoint.address == at; });
-    if (hit != breakpoints_.end()) stop.hit = *hit;
-    if (hit == breakpoints_.end() || listener.wants(stop)) return Stop(stop);
-    TRY(leave_instruction());
-  }
-  TRY(timeline_.seek(std::max(timeline_.now(), end)));
-  return Stop();
-}
-
-Result<gdb::StopEvent> TimelineTarget::run_forward(gdb::RunListener& listener) {
-  TRY_ASSIGN(const Stop hit, next_hit(end(), listener));
-  return hit.has_value() ? *hit : stop_here(gdb::StopReason::kEnd);
-}
-
-Result<TimelineTarget::Stop> TimelineTarget::last_hit(const Mark& begin, const Mark& end,
-                                                      gdb::RunListener& listener) {
-  TRY(timeline_.seek(begin));
-  std::optional<std::pair<Mark, gdb::StopEvent>> last;
-  while (timeline_.now() < end) {
-    TRY_ASSIGN(const Stop hit, next_hit(end, listener));
-    if (!hit.has_value() || !(timeline_.now() < end)) break;
-    last = {timeline_.now(), *hit};
-    TRY(leave_instruction());
-  }
-  if (!last.has_value()) return Stop();
-  TRY(timeline_.seek(last->first));
-  return Stop(last->second);
-}
-
-Result<gdb::StopEvent> TimelineTarget::run_backward(gdb::RunListener& listener) {
-  const Mark target = timeline_.now();
-  std::vector<Mark> begins;
-  for (uint64_t back = 1; back < target.ticks; back *= kWindowGrowth)
-    begins.push_back({target.event, target.stops, target.ticks - back, 0});
-  for (uint64_t back = 0; back < target.stops; back = std::max<uint64_t>(1, back * kWindowGrowth))
-    begins.push_back({target.event, target.stops - back, 0, 0});
-  for (uint64_t back = 0; back < target.event; back = std::max<uint64_t>(1, back * kWindowGrowth))
-    begins.push_back({target.event - back, 0, 0, 0});
-  begins.push_back(begin_);
-  Mark end = target;
-  for (const Mark& begin : begins) {
-    if (breakpoints_.empty()) break;
-    TRY(timeline_.seek(std::max(begin, begin_)));
-    const Mark reached = timeline_.now();
-    if (reached >= end) continue;
-    TRY_ASSIGN(const Stop hit, last_hit(reached, end, listener));
-    if (hit.has_value()) return *hit;
-    end = reached;
-  }
-  TRY(timeline_.seek(begin_));
-  return stop_here(gdb::StopReason::kBegin);
-}
-
-Result<gdb::StopEvent> TimelineTarget::step_forward(VcpuId vcpu, gdb::RunListener& listener) {
-  while (!timeline_.at_end()) {
-    if (timeline_.turn() != vcpu) {
-      uint64_t event = timeline_.now().event;
-      while (event < timeline_.end_event() && timeline_.owner_of(event) != vcpu) ++event;
-      TRY_ASSIGN(const Stop hit, next_hit({event, 0, 0, 0}, listener));
-      if (hit.has_value()) return *hit;
-      continue;
-    }
-    TRY_ASSIGN(const bool completed, timeline_.step());
-    if (!completed) continue;
-    gdb::StopEvent stop = stop_here(gdb::StopReason::kStep);
-    stop.vcpu = vcpu;
-    return stop;
-  }
-  return stop_here(gdb::StopReason::kEnd);
-}
-
-Result<std::optional<Mark>> TimelineTarget::last_instruction(VcpuId vcpu, const Mark& begin,
-                                                             const Mark& end) {
-  TRY(timeline_.seek(begin));
-  std::optional<Mark> last;
-  while (!timeline_.at_end() && timeline_.now() < end) {
-    const Mark before = timeline_.now();
-    const bool mine = timeline_.turn() == vcpu;
-    TRY_ASSIGN(const bool completed, timeline_.step());
-    if (mine && completed) last = before;
-  }
-  return last;
-}
-
-// In the event that `end` is in, which is one of this vCPU's. From near its end, then from further away.
-Result<std::optional<Mark>> TimelineTarget::last_instruction_of_event(VcpuId vcpu, const Mark& end) {
-  constexpr uint64_t kStopsBack = 8;
-  for (uint64_t back = 0; back < std::min(end.stops + 1, kStopsBack); ++back) {
-    const Mark begin{end.event, end.stops - back, one_tick_before(end).ticks, 0};
-    TRY_ASSIGN(const auto found, last_instruction(vcpu, begin, end));
-    if (found.has_value()) return found;
-  }
-  return last_instruction(vcpu, {end.event, 0, 0, 0}, end);
-}
-
-Result<gdb::StopEvent> TimelineTarget::step_backward(VcpuId vcpu) {
-  const Mark target = timeline_.now();
-  std::optional<Mark> found;
-  for (uint64_t event = target.event; event >= 1 && !found.has_value(); --event) {
-    if (timeline_.owner_of(event) != vcpu) continue;
-    Mark last = target;
-    if (event != target.event) {
-      // Its last position before the next event.
-      TRY(timeline_.seek({event, 0, 0, 0}));
-      last = {event, 0, 0, 0};
-      while (!timeline_.at_end() && timeline_.now().event == event) {
-        last = timeline_.now();
-        TRY(timeline_.advance(std::nullopt));
-      }
-      const Mark end{event + 1, 0, 0, 0};
-      // That is its last stop, and may be long ago: from the last tick before the event was over, first.
-      const Position after = timeline_.machine().vcpu(vcpu).position();
-      const uint64_t back = after.stops == last.stops ? 1 : 0;
-      Mark near = last;
-      near.ticks = std::max(last.ticks, after.ticks.raw - std::min(after.ticks.raw, back));
-      if (near != last) {
-        TRY_ASSIGN(found, last_instruction(vcpu, near, std::min(end, target)));
-      }
-      if (found.has_value()) break;
-      TRY_ASSIGN(found, last_instruction(vcpu, last, std::min(end, target)));
-      if (found.has_value()) break;
-    }
-    TRY_ASSIGN(found, last_instruction_of_event(vcpu, last));
-  }
-  TRY(timeline_.seek(found.value_or(begin_)));
-  if (!found.has_value()) return stop_here(gdb::StopReason::kBegin);
-  gdb::StopEvent stop = stop_here(gdb::StopReason::kStep);
-  stop.vcpu = vcpu;
-  return stop;
-}
-
-Status TimelineTarget::insert(const gdb::Breakpoint& breakpoint) {
-  if (breakpoint.is_watchpoint()) return fail(ErrorCode::kHost, "watchpoints are not supported yet");
-  breakpoints_.insert(breakpoint);
-  return {};
-}
+Status TimelineTarget::insert(const gdb::Breakpoint& breakpoint) { return search_.insert(breakpoint); }
 
 Status TimelineTarget::remove(const gdb::Breakpoint& breakpoint) {
-  breakpoints_.erase(breakpoint);
+  search_.remove(breakpoint);
   return {};
 }
 
@@ -379,8 +187,26 @@ Result<std::string> TimelineTarget::history(PageNumber page) {
   return text.empty() ? fmt::format("page {:#x}: nobody has had it\n", page.raw) : text;
 }
 
-Result<std::string> TimelineTarget::who_wrote(Gpa /*address*/, gdb::Interruption& /*interruption*/) {
-  return fail(ErrorCode::kUsage, "who-wrote is not supported yet; 'monitor history' says who held the page");
+Result<std::string> TimelineTarget::who_wrote(Gpa address, gdb::Interruption& interruption) {
+  const vmm::WatchedRange range{.start = address, .bytes = 1, .reads = false, .writes = true};
+  TRY(vmm::WatchedMemory::check(timeline_.machine(), {&range, 1}));
+  const Mark here = now();
+  std::string text;
+  const auto found = interruptibly(interruption, [&]() -> Result<gdb::StopEvent> {
+    TRY_ASSIGN(const auto stop, search_.last_access(range, interruption));
+    if (!stop.has_value()) {
+      text = fmt::format("nobody has written {:#x} since the beginning\n", address.raw);
+    } else {
+      TRY_ASSIGN(const kvm_regs regs, timeline_.machine().kvm(stop->vcpu).registers());
+      text = fmt::format("vCPU {} wrote it at {}, by the instruction at {:#x}\n", stop->vcpu.raw, to_text(now()), regs.rip);
+    }
+    return stop_here(gdb::StopReason::kStep);
+  });
+  timeline_.set_interruption({});
+  TRY(timeline_.seek(here));
+  TRY(found);
+  if (interrupted_) return fail(ErrorCode::kUsage, "interrupted");
+  return text;
 }
 
 Result<std::string> TimelineTarget::log(uint32_t count) {

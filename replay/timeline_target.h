@@ -1,21 +1,11 @@
 // What GDB sees of a recording: the debug target over the timeline.
-//
-// A breakpoint is looked for dirtily and arrived at cleanly: bytes are planted, the machine runs natively
-// until it comes to one, and that says when it was; then it goes back and runs to that moment without bytes,
-// the last few dozens of instructions one by one. So whatever planting leaves in the guest cannot be seen.
-// Going backward searches windows that grow, each forward, and takes the last hit.
-//
-// Where an instruction cannot be stepped over by itself (vmm/debug/single_step.h: system calls, returns from
-// interrupts, saved flags), a step goes on to the vCPU's next stop or safepoint.
 #pragma once
 
-#include <map>
 #include <memory>
-#include <set>
 #include <vector>
 
 #include "replay/gdb/debug_target.h"
-#include "replay/timeline.h"
+#include "replay/stop_search.h"
 
 namespace reprise::replay {
 
@@ -58,35 +48,17 @@ class TimelineTarget final : public gdb::DebugTarget {
   Result<std::string> digest() override;
 
  private:
-  using Stop = std::optional<gdb::StopEvent>;
-
   TimelineTarget(Timeline& timeline, const log::Recording& recording)
-      : timeline_(timeline), recording_(recording), begin_(timeline.now()) {}
+      : timeline_(timeline), recording_(recording), begin_(timeline.now()), search_(timeline) {}
   // Runs `run`, asking meanwhile whether to come to an end.
   template <typename Run>
   Result<gdb::StopEvent> interruptibly(gdb::Interruption& interruption, Run run);
-  Result<gdb::StopEvent> run_forward(gdb::RunListener& listener);
-  Result<gdb::StopEvent> run_backward(gdb::RunListener& listener);
-  Result<gdb::StopEvent> step_forward(VcpuId vcpu, gdb::RunListener& listener);
-  Result<gdb::StopEvent> step_backward(VcpuId vcpu);
-  // To the first wanted breakpoint before `end`, from here on; to `end` if there is none.
-  Result<Stop> next_hit(const Mark& end, gdb::RunListener& listener);
-  // To the first breakpoint, wanted or not, before `end`; false: there is none, and the machine is anywhere.
-  Result<bool> arrive(const Mark& end);
-  Status leave_instruction();
-  // To the last wanted one in this window; nothing: the machine is anywhere.
-  Result<Stop> last_hit(const Mark& begin, const Mark& end, gdb::RunListener& listener);
-  // The last moment in [begin, end) at which the vCPU was about to complete an instruction.
-  Result<std::optional<Mark>> last_instruction(VcpuId vcpu, const Mark& begin, const Mark& end);
-  Result<std::optional<Mark>> last_instruction_of_event(VcpuId vcpu, const Mark& end);
-  Result<Gva> rip(VcpuId vcpu) const;
   [[nodiscard]] gdb::StopEvent stop_here(gdb::StopReason reason) const;
-  [[nodiscard]] std::set<Gva> addresses() const;
 
   Timeline& timeline_;
   const log::Recording& recording_;
   const Mark begin_;
-  std::set<gdb::Breakpoint> breakpoints_;
+  StopSearch search_;
   std::vector<gdb::Checkpoint> checkpoints_;
   bool interrupted_ = false;
 };

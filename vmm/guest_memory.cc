@@ -49,11 +49,10 @@ Status GuestMemory::for_each_used_page(const std::function<void(PageNumber, std:
 
 namespace {
 
-Result<std::unique_ptr<ept::PageMapper>> make_mapper(const GuestMemory& memory, const Mapping& alias, ViewKind kind) {
-  if (kind == ViewKind::kUnprotected) return std::unique_ptr<ept::PageMapper>();
+Result<std::unique_ptr<ept::PageMapper>> make_mapper(const GuestMemory& memory, const Mapping& alias, ViewKind kind, Right initial) {
   if (kind == ViewKind::kUserfault)
     return UserfaultMapper::create(alias.data(), alias.size(), memory.ram().data());
-  return MprotectMapper::create(alias.data(), alias.size());
+  return MprotectMapper::create(alias.data(), alias.size(), initial);
 }
 
 }  // namespace
@@ -65,7 +64,8 @@ Result<std::unique_ptr<ViewMemory>> ViewMemory::create(const GuestMemory& memory
   // Page permissions are per 4 KiB page: huge pages would be split at the first change anyway. Where there are none, a huge page saves
   // hundreds of faults.
   (void)::madvise(alias.data(), alias.size(), kind == ViewKind::kUnprotected ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-  TRY_ASSIGN(auto mapper, make_mapper(memory, alias, kind));
+  const Right initial = kind == ViewKind::kUnprotected ? Right::kWrite : Right::kNone;
+  TRY_ASSIGN(auto mapper, make_mapper(memory, alias, kind, initial));
   if (range.bytes() > 0) {
     // Over the view, after the mapper has taken charge of it: these pages belong to no protocol.
     void* copy = ::mmap(alias.data() + range.start.raw, range.bytes(), PROT_READ | PROT_WRITE,
@@ -73,15 +73,16 @@ Result<std::unique_ptr<ViewMemory>> ViewMemory::create(const GuestMemory& memory
     if (copy == MAP_FAILED) return fail_errno(ErrorCode::kHost, errno, "cannot map a vCPU's private pages");
     std::memcpy(copy, memory.ram().data() + range.start.raw, range.bytes());
   }
-  return std::unique_ptr<ViewMemory>(new ViewMemory(memory, range, std::move(alias), std::move(mapper), tokens));
+  return std::unique_ptr<ViewMemory>(
+      new ViewMemory(memory, range, std::move(alias), std::move(mapper), tokens, initial));
 }
 
 ViewMemory::ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping alias,
-                       std::unique_ptr<ept::PageMapper> mapper, uint64_t tokens)
+                       std::unique_ptr<ept::PageMapper> mapper, uint64_t tokens, Right initial)
     : memory_(memory),
       range_(range),
       alias_(std::move(alias)),
-      view_(memory.pages(), tokens, std::move(mapper)) {
+      view_(memory.pages(), tokens, std::move(mapper), initial) {
   for (Gpa gpa = range.start; gpa < range.end; gpa = gpa + kPageSize) view_.exempt(page_of(gpa));
 }
 

@@ -80,7 +80,7 @@ class ViewMemory final : public ept::PhysicalReader {
 
  private:
   ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping alias, std::unique_ptr<ept::PageMapper> mapper,
-             uint64_t tokens);
+             uint64_t tokens, Right initial);
   [[nodiscard]] uint8_t* granted(Gpa gpa, size_t bytes, Right right) const;
 
   const GuestMemory& memory_;

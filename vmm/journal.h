@@ -73,6 +73,9 @@ class Journal : public ValueSource {
   virtual bool is_over() { return false; }
   // The same: whether others are to come first, so that it stands still here. Asked again before it goes on.
   [[nodiscard]] virtual bool others_first() const { return false; }
+  // A number that changes with each ticket that is taken, where all are taken in one order: what happens to a vCPU at a position, and what it
+  // executes then, are two moments there, each with a name of its own.
+  [[nodiscard]] virtual uint64_t moment() const { return 0; }
 
   // --- checks ---
   // A deterministic stop is complete; `registers` is the digest of the registers after it.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "vmm/cpu_state.h"
 #include "vmm/linear_memory.h"
 #include "vmm/register_digest.h"
 #include "vmm/spin.h"
@@ -50,40 +51,6 @@ kvm_sregs initial_sregs(VcpuId id) {
   sregs.ldt.type = 2;
   sregs.ldt.present = 1;
   return sregs;
-}
-
-ept::Segment to_ept(const kvm_segment& from) {
-  ept::Segment segment;
-  segment.selector = from.selector;
-  segment.base = from.base;
-  segment.limit = from.limit;
-  segment.long_mode = from.l != 0;
-  segment.default_32 = from.db != 0;
-  return segment;
-}
-
-ept::CpuState cpu_state(const kvm_regs& regs, const kvm_sregs& sregs) {
-  ept::CpuState state;
-  state.registers = {regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi,
-                     regs.r8,  regs.r9,  regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15};
-  state.rip = regs.rip;
-  state.rflags = regs.rflags;
-  state.cs = to_ept(sregs.cs);
-  state.ss = to_ept(sregs.ss);
-  state.ds = to_ept(sregs.ds);
-  state.es = to_ept(sregs.es);
-  state.fs = to_ept(sregs.fs);
-  state.gs = to_ept(sregs.gs);
-  state.tr = to_ept(sregs.tr);
-  state.ldt = to_ept(sregs.ldt);
-  state.cr0 = sregs.cr0;
-  state.cr3 = sregs.cr3;
-  state.cr4 = sregs.cr4;
-  state.efer = sregs.efer;
-  state.gdt = {sregs.gdt.base, sregs.gdt.limit};
-  state.idt = {sregs.idt.base, sregs.idt.limit};
-  state.cpl = sregs.ss.dpl;
-  return state;
 }
 
 }  // namespace
@@ -137,7 +104,7 @@ Status Vcpu::run() {
 }
 
 Result<Vcpu::Advance> Vcpu::advance() {
-  later_ = false;
+  later_ = caught_ = false;
   if (!leaving_) {
     if (faulting_for_.has_value()) TRY(take_missing(std::vector(*faulting_for_), true));
     else if (unfinished_.has_value()) TRY(finish_exit());
@@ -169,6 +136,7 @@ Status Vcpu::go_on() {
 // False: it does not execute now.
 Result<bool> Vcpu::get_ready() {
   if (after_ != After::kPosition) return true;
+  const uint64_t moment = parts_.journal.moment();
   TRY(take_async());
   if (leaving_ || later_) return false;
   if (must_wait()) {
@@ -178,7 +146,7 @@ Result<bool> Vcpu::get_ready() {
   TRY(take_turn());
   if (leaving_ || later_) return false;
   later_ = parts_.journal.others_first();
-  if (later_) return false;
+  if (later_ || parts_.journal.moment() != moment) return false;
   TRY(inject());
   return true;
 }
@@ -265,9 +233,11 @@ Status Vcpu::enter() {
   auto ran = parts_.kvm.run();
   in_guest_.store(false, std::memory_order_relaxed);
   TRY_ASSIGN(const ExitKind exit, std::move(ran));
-  if (exit_filter_) {
-    TRY_ASSIGN(caught_, exit_filter_(exit));
-    if (caught_) return {};
+  if (watch_.exit) {
+    TRY_ASSIGN(const Verdict verdict, watch_.exit(exit));
+    caught_ = verdict == Verdict::kCaught;
+    if (verdict == Verdict::kDone) after_ = After::kFault;
+    if (verdict != Verdict::kHandle) return {};
   }
   if (exit == ExitKind::kInterrupted) return interrupted();
   return carry_out(exit);
@@ -389,6 +359,7 @@ Status Vcpu::ram_access(kvm_run& run) {
     if (!granted) return {};
   }
   const std::span<uint8_t> data(run.mmio.data, std::min<size_t>(run.mmio.len, sizeof run.mmio.data));
+  if (watch_.access && watch_.access(gpa, data.size(), run.mmio.is_write != 0)) caught_ = true;
   const bool done = run.mmio.is_write != 0 ? parts_.memory.write(gpa, data) : parts_.memory.read(gpa, data);
   if (!done) return guest_error(fmt::format("an access across pages at guest-physical address {:#x}", gpa.raw));
   return {};

@@ -111,7 +111,7 @@ class Vcpu {
     kOn,      // it went on, and can go on
     kLater,   // it stands still until other vCPUs have done something
     kLeft,    // it has left the machine
-    kCaught,  // the exit filter caught it; only restore() leads on
+    kCaught,  // a watch caught it; only restore() leads on
   };
   Result<Advance> advance();
   // As advance(), but if one instruction can be stepped over exactly (vmm/debug/single_step.h), no more than
@@ -122,11 +122,25 @@ class Vcpu {
   // step.
   [[nodiscard]] bool is_halted() const { return halted_; }
   [[nodiscard]] bool at_position() const { return after_ == After::kPosition; }
+  // Whether it has stopped in the middle of an instruction, for a page; also after a step.
+  [[nodiscard]] bool at_fault() const { return after_ == After::kFault; }
+  [[nodiscard]] bool is_nowhere() const { return after_ == After::kNowhere; }
   // How many stops it has completed, at faults those before the instruction; for comparing with before.
   [[nodiscard]] uint64_t completed_stops() const { return completed_stops_; }
-  // Asked about each exit before it is handled: true catches the vCPU. For debugging; empty: none.
-  using ExitFilter = std::function<Result<bool>(ExitKind)>;
-  void filter_exits(ExitFilter filter) { exit_filter_ = std::move(filter); }
+  // For debugging.
+  enum class Verdict {
+    kHandle,  // the exit is one like others
+    kDone,    // it was dealt with, and nothing of it counts
+    kCaught,  // advance() ends with kCaught
+  };
+  struct Watch {
+    // Asked about each exit before it is handled.
+    std::function<Result<Verdict>(ExitKind)> exit;
+    // Told of each access to RAM that is made for the guest, with the page granted: true is kCaught.
+    std::function<bool(Gpa, uint64_t bytes, bool is_write)> access;
+  };
+  // For debugging; empty: nobody is asked.
+  void watch(Watch watch) { watch_ = std::move(watch); }
   // Whether save() is possible: not in the middle of an exit, where KVM holds what nobody can read.
   [[nodiscard]] bool can_be_saved() const { return !unfinished_.has_value() && !left_; }
   // Requires: can_be_saved(). Errors: kHost.
@@ -215,7 +229,7 @@ class Vcpu {
   bool faults_ = false;  // the instruction of this stop ends with an exception, which KVM will deliver
   std::optional<uint64_t> faulting_;  // digest of the registers at the last fault, if nothing retired since
   unsigned host_retries_ = 0;
-  ExitFilter exit_filter_;
+  Watch watch_;
   bool caught_ = false;
   std::optional<Ticks> step_until_;  // during step()
   bool stepped_ = false;

@@ -1,5 +1,5 @@
-// wander: what a debugger does to a recording, at random: steps and steps back of any vCPU, breakpoints in
-// both directions, seeks.
+// wander: what a debugger does to a recording, at random: steps and steps back of any vCPU, breakpoints and
+// watchpoints in both directions, seeks.
 //
 //   wander RECORDING OPERATIONS SEED
 //
@@ -37,7 +37,7 @@ class Wanderer {
       : timeline_(timeline), target_(target), reference_(reference), random_(seed) {}
 
   Status operate() {
-    switch (random_() % 8) {
+    switch (random_() % 10) {
       case 0:
         return seek();
       case 1:
@@ -45,7 +45,11 @@ class Wanderer {
       case 2:
         return run(Direction::kBackward);
       case 3:
+      case 4:
         return there_and_back();
+      case 5:
+      case 6:
+        return watch();
       default:
         return step(random_() % 2 == 0 ? Direction::kForward : Direction::kBackward);
     }
@@ -61,8 +65,8 @@ class Wanderer {
   }
 
   [[nodiscard]] std::string figures() const {
-    return fmt::format("steps={} back={} runs={} back={} hits={} seeks={}", counts_[0], counts_[1],
-                       counts_[2], counts_[3], counts_[4], counts_[5]);
+    return fmt::format("steps={} back={} runs={} back={} hits={} seeks={} there-and-back={} watched={}", counts_[0], counts_[1],
+                       counts_[2], counts_[3], counts_[4], counts_[5], counts_[6], counts_[7]);
   }
 
  private:
@@ -102,34 +106,84 @@ class Wanderer {
 
   Status there_and_back() {
     last_ = "steps back and forth";
-    const auto vcpu = timeline_.turn();
-    if (!vcpu.has_value()) return {};
-    TRY(target_.step(*vcpu, Direction::kForward,
-                     patience_));  // to where an instruction of it has just been completed
+    const VcpuId vcpu = any_vcpu();
+    // To where an instruction of it has just been completed.
+    TRY_ASSIGN(const auto first, target_.step(vcpu, Direction::kForward, patience_));
+    if (first.reason == replay::gdb::StopReason::kEnd) return {};
     const Mark start = target_.now();
     const uint64_t steps = 1 + random_() % 5;
     uint64_t done = 0;
+    std::string path = to_text(start);
     for (; done < steps; ++done) {
-      TRY_ASSIGN(const auto stop, target_.step(*vcpu, Direction::kBackward, patience_));
-      // A stop of the vCPU between two instructions (a page that it waits for) makes a place that only one of
-      // the directions comes by.
-      if (stop.reason == replay::gdb::StopReason::kBegin || target_.now().event != start.event ||
-          target_.now().stops != start.stops)
-        return {};
+      TRY_ASSIGN(const auto stop, target_.step(vcpu, Direction::kBackward, patience_));
+      path += " < " + to_text(target_.now());
+      if (stop.reason == replay::gdb::StopReason::kBegin) return {};
     }
-    for (; done > 0; --done) TRY(target_.step(*vcpu, Direction::kForward, patience_));
+    for (; done > 0; --done) {
+      TRY(target_.step(vcpu, Direction::kForward, patience_));
+      path += " > " + to_text(target_.now());
+    }
+    ++counts_[6];
     if (target_.now() == start) return {};
-    return fail(ErrorCode::kDivergence, "{} steps back from {} and forward again lead to {}", steps,
-                to_text(start), to_text(target_.now()));
+    return fail(ErrorCode::kDivergence, "{} steps of vCPU {} back and forward again do not lead back: {}", steps,
+                vcpu.raw, path);
   }
 
+  // What some vCPU accesses somewhere: the next access from here, the same one back from behind it, and no
+  // other write in between.
+  Status watch() {
+    last_ = "watch";
+    const Mark start = target_.now();
+    TRY(target_.seek({1 + random_() % (target_.end().event - 1), 0, 0, random_() % 10}, patience_));
+    const VcpuId vcpu = timeline_.turn().value_or(VcpuId(0));
+    TRY_ASSIGN(const auto touches, vmm::next_touches(timeline_.machine(), vcpu));
+    TRY(target_.seek(start, patience_));
+    if (touches.empty() || touches[0].bytes > kMostBytes) return {};
+    constexpr std::array kKinds = {replay::gdb::BreakpointKind::kWrite, replay::gdb::BreakpointKind::kRead,
+                                   replay::gdb::BreakpointKind::kAccess};
+    const replay::gdb::Breakpoint watchpoint{
+        .kind = kKinds[random_() % kKinds.size()], .address = touches[0].linear, .length = touches[0].bytes};
+    if (!target_.insert(watchpoint)) return {};  // each vCPU has its own
+    const Status watched = watch(watchpoint, vcpu);
+    TRY(target_.remove(watchpoint));
+    return watched;
+  }
+
+  Status watch(const replay::gdb::Breakpoint& watchpoint, VcpuId vcpu) {
+    const Mark start = target_.now();
+    const auto bytes = [&] {
+      std::vector<uint8_t> found(watchpoint.length);
+      found.resize(target_.read(vcpu, watchpoint.address, found));
+      return found;
+    };
+    const auto before = bytes();
+    TRY_ASSIGN(const auto stop, target_.resume(Direction::kForward, patience_));
+    if (stop.reason != replay::gdb::StopReason::kWatchpoint) return {};
+    ++counts_[7];
+    const Mark after = target_.now();
+    TRY_ASSIGN(const auto back, target_.resume(Direction::kBackward, patience_));
+    const Mark access = target_.now();
+    if (back.reason != replay::gdb::StopReason::kWatchpoint || back.vcpu != stop.vcpu || access < start ||
+        access >= after)
+      return fail(ErrorCode::kDivergence, "from {} {:#x} is accessed before {}; looked at from there, at {}",
+                  to_text(start), watchpoint.address.raw, to_text(after), to_text(access));
+    if (watchpoint.kind != replay::gdb::BreakpointKind::kRead && bytes() != before)
+      return fail(ErrorCode::kDivergence, "{:#x} has changed between {} and {}", watchpoint.address.raw,
+                  to_text(start), to_text(access));
+    TRY(target_.resume(Direction::kForward, patience_));
+    if (target_.now() == after) return {};
+    return fail(ErrorCode::kDivergence, "from {} the access to {:#x} is before {}, from {} before {}",
+                to_text(start), watchpoint.address.raw, to_text(after), to_text(access), to_text(target_.now()));
+  }
+
+  static constexpr uint64_t kMostBytes = 64;
   replay::Timeline& timeline_;
   replay::TimelineTarget& target_;
   replay::Timeline& reference_;
   std::mt19937_64 random_;
   Patience patience_;
   std::string last_;
-  std::array<uint64_t, 6> counts_{};
+  std::array<uint64_t, 8> counts_{};
 };
 
 Status wander(const char* folder, uint64_t operations, uint64_t seed) {

@@ -99,8 +99,8 @@ Status UserfaultMapper::set(PageNumber first, uint64_t count, Right from, Right 
   return protect(first, count, to == Right::kRead);
 }
 
-Result<std::unique_ptr<ept::PageMapper>> MprotectMapper::create(uint8_t* base, uint64_t bytes) {
-  if (::mprotect(base, bytes, PROT_NONE) < 0) return fail_errno(ErrorCode::kHost, errno, "mprotect of a view");
+Result<std::unique_ptr<ept::PageMapper>> MprotectMapper::create(uint8_t* base, uint64_t bytes, Right initial) {
+  if (initial == Right::kNone && ::mprotect(base, bytes, PROT_NONE) < 0) return fail_errno(ErrorCode::kHost, errno, "mprotect of a view");
   return std::unique_ptr<ept::PageMapper>(new MprotectMapper(base));
 }
 

@@ -38,7 +38,8 @@ class UserfaultMapper final : public ept::PageMapper {
 // Threads: confined to the view's vCPU thread.
 class MprotectMapper final : public ept::PageMapper {
  public:
-  static Result<std::unique_ptr<ept::PageMapper>> create(uint8_t* base, uint64_t bytes);
+  // `initial`: what all pages get; none or writing. Errors: kHost.
+  static Result<std::unique_ptr<ept::PageMapper>> create(uint8_t* base, uint64_t bytes, Right initial);
   Status set(PageNumber first, uint64_t count, Right from, Right to) override;
 
  private:

@@ -1,0 +1,384 @@
+#include "replay/stop_search.h"
+
+#include <algorithm>
+
+#include "vmm/linear_memory.h"
+
+namespace reprise::replay {
+namespace {
+
+constexpr uint64_t kWindowGrowth = 4;
+// Safepoints and stops, each with some dozen instructions: as far as it is quicker to walk than to search.
+constexpr uint64_t kWalk = 16;
+
+using gdb::Breakpoint;
+using gdb::BreakpointKind;
+using gdb::StopReason;
+
+// The nearest mark before `mark` that may be another position of the same vCPU.
+Mark one_tick_before(const Mark& mark) {
+  return {mark.event, mark.stops, mark.ticks == 0 ? 0 : mark.ticks - 1, 0};
+}
+
+// Of a repeated string instruction: all elements that were gone through. One that has left the instruction has
+// gone through all, or to where they differ.
+void extend(std::vector<ept::DataTouch>& touches, const kvm_regs& before, const kvm_regs& after) {
+  const uint64_t done = after.rip == before.rip || after.rcx < before.rcx ? before.rcx - after.rcx : before.rcx;
+  for (auto& touch : touches) {
+    if (!touch.repeats || done <= 1 || done > before.rcx) continue;
+    const uint64_t element = touch.bytes;
+    touch.bytes = done * element;
+    if (touch.downwards) touch.linear = Gva(touch.linear.raw - (done - 1) * element);
+  }
+}
+
+}  // namespace
+
+// --- what is looked for ---
+
+Status StopSearch::insert(const Breakpoint& breakpoint) {
+  if (!breakpoint.is_watchpoint()) {
+    places_.insert(breakpoint);
+    return {};
+  }
+  if (std::ranges::find(watchpoints_, breakpoint) != watchpoints_.end()) return {};
+  vmm::Machine& machine = timeline_.machine();
+  std::vector<VcpuId> order{timeline_.turn().value_or(VcpuId(0))};
+  for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) order.push_back(vcpu);
+  bool mapped = false;
+  for (size_t i = 0; i < order.size() && !mapped; ++i) {
+    const VcpuId vcpu = order[i];
+    TRY_ASSIGN(const kvm_sregs sregs, machine.kvm(vcpu).special_registers());
+    const vmm::WholeMemory physical(machine, vcpu);
+    const vmm::LinearMemory memory(sregs, physical);
+    std::vector<vmm::WatchedRange> ranges;
+    uint64_t done = 0;
+    while (done < breakpoint.length) {
+      const Gva at(breakpoint.address.raw + done);
+      const uint64_t part = std::min(breakpoint.length - done, kPageSize - at.raw % kPageSize);
+      const auto gpa = memory.translate(at);
+      if (!gpa.has_value()) break;
+      ranges.push_back({*gpa, part, breakpoint.kind != BreakpointKind::kWrite, breakpoint.kind != BreakpointKind::kRead});
+      done += part;
+    }
+    mapped = done == breakpoint.length;
+    if (mapped) meant_[breakpoint] = ranges;
+  }
+  const auto meant = meant_.find(breakpoint);
+  if (meant == meant_.end())
+    return fail(ErrorCode::kUsage, "{:#x} is not mapped now: watch it at a moment when it is", breakpoint.address.raw);
+  TRY(vmm::WatchedMemory::check(machine, meant->second));
+  for (const auto& range : meant->second) {
+    ranges_.push_back(range);
+    watchpoints_.push_back(breakpoint);
+  }
+  return {};
+}
+
+void StopSearch::remove(const Breakpoint& breakpoint) {
+  places_.erase(breakpoint);
+  for (size_t i = watchpoints_.size(); i-- > 0;) {
+    if (watchpoints_[i] != breakpoint) continue;
+    watchpoints_.erase(watchpoints_.begin() + static_cast<ptrdiff_t>(i));
+    ranges_.erase(ranges_.begin() + static_cast<ptrdiff_t>(i));
+  }
+}
+
+Result<StopSearch::Stop> StopSearch::last_access(const vmm::WatchedRange& range, gdb::Interruption& interruption) {
+  class AllWanted final : public gdb::RunListener {
+   public:
+    explicit AllWanted(gdb::Interruption& interruption) : interruption_(interruption) {}
+    bool interrupted() override { return interruption_.interrupted(); }
+    bool wants(const gdb::StopEvent& /*stop*/) override { return true; }
+
+   private:
+    gdb::Interruption& interruption_;
+  };
+  AllWanted listener(interruption);
+  StopSearch search(timeline_, begin_);
+  search.ranges_ = {range};
+  search.watchpoints_.resize(1);
+  TRY_ASSIGN(const gdb::StopEvent stop, search.run_backward(listener));
+  return stop.reason == StopReason::kWatchpoint ? Stop(stop) : Stop();
+}
+
+Timeline::Lookout StopSearch::lookout() const {
+  Timeline::Lookout lookout;
+  for (const auto& breakpoint : places_) lookout.addresses.insert(breakpoint.address);
+  lookout.ranges = ranges_;
+  return lookout;
+}
+
+StopSearch::Stop StopSearch::breakpoint_at(VcpuId vcpu, Gva address) const {
+  if (vcpu == ignored_) return std::nullopt;
+  for (const auto kind : {BreakpointKind::kSoftware, BreakpointKind::kHardware}) {
+    const auto found = places_.find({.kind = kind, .address = address});
+    if (found != places_.end())
+      return gdb::StopEvent{.reason = StopReason::kBreakpoint, .vcpu = vcpu, .hit = *found, .accessed = {}};
+  }
+  return std::nullopt;
+}
+
+gdb::StopEvent StopSearch::stop_here(StopReason reason) const {
+  return {.reason = reason, .vcpu = timeline_.turn().value_or(VcpuId(0)), .hit = {}, .accessed = {}};
+}
+
+Result<Gva> StopSearch::rip(VcpuId vcpu) const {
+  TRY_ASSIGN(const kvm_regs regs, timeline_.machine().kvm(vcpu).registers());
+  return Gva(regs.rip);
+}
+
+// --- one instruction after the other ---
+
+// The next one of the vCPU whose turn it is, or a part of it, up to where others are first.
+Status StopSearch::walk(Walk& walk) {
+  vmm::Machine& machine = timeline_.machine();
+  const VcpuId vcpu = *timeline_.turn();
+  walk.before = timeline_.now();
+  walk.accessed.reset();
+  std::vector<ept::DataTouch> touches;
+  kvm_regs before{};
+  if (!ranges_.empty()) {
+    TRY_ASSIGN(touches, vmm::next_touches(machine, vcpu));
+    TRY_ASSIGN(before, machine.kvm(vcpu).registers());
+  }
+  TRY_ASSIGN(walk.completed, timeline_.step());
+  if (!walk.completed) return {};
+  walk.passed.erase(vcpu);
+  if (touches.empty()) return {};
+  TRY_ASSIGN(const kvm_regs after, machine.kvm(vcpu).registers());
+  extend(touches, before, after);
+  TRY_ASSIGN(const auto touched, vmm::find_touched(machine, vcpu, touches, ranges_));
+  if (!touched.has_value()) return {};
+  const Breakpoint& hit = watchpoints_[touched->index];
+  uint64_t offset = touched->offset;
+  for (size_t i = touched->index; i > 0 && watchpoints_[i - 1] == hit; --i) offset += ranges_[i - 1].bytes;
+  walk.accessed = gdb::StopEvent{
+      .reason = StopReason::kWatchpoint, .vcpu = vcpu, .hit = hit, .accessed = Gva(hit.address.raw + offset)};
+  return {};
+}
+
+// --- forward ---
+
+Result<StopSearch::Stop> StopSearch::arrive(const Timeline::Sighting& sighting, const Mark& end, Walk& walk,
+                                            gdb::RunListener& listener) {
+  const Mark late{sighting.mark.event, sighting.mark.stops, sighting.mark.ticks + 1, 0};
+  bool met = false;
+  while (!timeline_.at_end() && timeline_.now() < late && timeline_.now() < end) {
+    const VcpuId vcpu = *timeline_.turn();
+    TRY_ASSIGN(const Gva at, rip(vcpu));
+    if (const Stop stop = breakpoint_at(vcpu, at)) {
+      met = true;
+      if (!walk.passed.contains(vcpu) && listener.wants(*stop)) return stop;
+      walk.passed.insert(vcpu);
+    }
+    TRY(this->walk(walk));
+    if (walk.accessed.has_value()) return walk.accessed;
+  }
+  // Where single steps do not lead: the first place behind it.
+  if (!met && sighting.address.has_value() && timeline_.now() < end) return stop_here(StopReason::kBreakpoint);
+  return Stop();
+}
+
+Result<StopSearch::Stop> StopSearch::first(const Mark& end, gdb::RunListener& listener) {
+  Walk walk;
+  while (!lookout().empty() && timeline_.now() < end) {
+    const Mark begin = timeline_.now();
+    TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(), end));
+    if (!sighting.has_value()) {
+      TRY(timeline_.seek(std::max(begin, end)));
+      return Stop();
+    }
+    // In the middle of a safepoint the clock is ahead of the position: one tick earlier is early enough.
+    TRY(timeline_.seek(std::max(begin, one_tick_before(sighting->mark))));
+    TRY_ASSIGN(const Stop stop, arrive(*sighting, end, walk, listener));
+    if (stop.has_value()) return stop;
+  }
+  TRY(timeline_.seek(std::max(timeline_.now(), end)));
+  return Stop();
+}
+
+Result<gdb::StopEvent> StopSearch::run_forward(const Mark& end, gdb::RunListener& listener) {
+  TRY_ASSIGN(const Stop stop, first(end, listener));
+  return stop.has_value() ? *stop : stop_here(StopReason::kEnd);
+}
+
+Result<gdb::StopEvent> StopSearch::step_forward(VcpuId vcpu, gdb::RunListener& listener) {
+  Walk walk;
+  while (!timeline_.at_end()) {
+    if (timeline_.turn() != vcpu) {
+      uint64_t event = timeline_.now().event;
+      while (event < timeline_.end_event() && timeline_.owner_of(event) != vcpu) ++event;
+      TRY_ASSIGN(const Stop stop, first({event, 0, 0, 0}, listener));
+      if (stop.has_value()) return *stop;
+      continue;
+    }
+    TRY(this->walk(walk));
+    if (walk.accessed.has_value()) return *walk.accessed;
+    if (!walk.completed) continue;
+    gdb::StopEvent stop = stop_here(StopReason::kStep);
+    stop.vcpu = vcpu;
+    return stop;
+  }
+  return stop_here(StopReason::kEnd);
+}
+
+// --- backward ---
+
+Result<Mark> StopSearch::seek_sum(uint64_t event, uint64_t sum) {
+  const Mark start{event, 0, 0, 0};
+  const Mark now = timeline_.now();
+  if (timeline_.is_astray() || now.event != event || now.steps != 0 || now.sum() > sum) TRY(timeline_.seek(start));
+  TRY(timeline_.run_to_sum(sum));
+  return timeline_.now();
+}
+
+Result<std::optional<Mark>> StopSearch::between(const Mark& begin, const Mark& end) {
+  std::optional<Mark> none;
+  uint64_t end_sum = end.sum();
+  if (end.event > begin.event) {
+    const Mark mid{begin.event + std::max<uint64_t>(1, (end.event - begin.event) / 2), 0, 0, 0};
+    if (mid < end) return std::optional(mid);
+    // The end is where the begin's event ends.
+    const auto vcpu = timeline_.owner_of(begin.event);
+    if (!vcpu.has_value()) return none;
+    TRY(timeline_.seek(end));
+    end_sum = sum_of(*vcpu);
+  }
+  if (end_sum <= begin.sum() + kWalk) return none;
+  TRY(timeline_.seek(begin));
+  TRY_ASSIGN(const Mark mid, seek_sum(begin.event, begin.sum() + (end_sum - begin.sum()) / 2));
+  return begin < mid && mid < end ? std::optional(mid) : none;
+}
+
+uint64_t StopSearch::sum_of(VcpuId vcpu) const {
+  const Position position = timeline_.machine().vcpu(vcpu).position();
+  return position.stops + position.ticks.raw;
+}
+
+Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin, const Mark& end,
+                                                               gdb::RunListener& listener) {
+  TRY(timeline_.seek(begin));
+  Walk walk;
+  // What a vCPU is in the middle of has begun in an earlier window.
+  for (VcpuId vcpu; vcpu.raw < timeline_.machine().vcpus(); ++vcpu)
+    if (begin.steps == 0 && timeline_.machine().vcpu(vcpu).at_fault()) walk.passed.insert(vcpu);
+  std::optional<Hit> last;
+  while (!timeline_.at_end() && timeline_.now() < end) {
+    const VcpuId vcpu = *timeline_.turn();
+    TRY_ASSIGN(const Gva at, rip(vcpu));
+    if (const Stop stop = breakpoint_at(vcpu, at)) {
+      if (!walk.passed.contains(vcpu) && listener.wants(*stop)) last = Hit{timeline_.now(), *stop};
+      walk.passed.insert(vcpu);
+    }
+    TRY(this->walk(walk));
+    if (walk.accessed.has_value() && timeline_.now() <= end) last = Hit{walk.before, *walk.accessed};
+  }
+  return last;
+}
+
+Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, const Mark& end,
+                                                           gdb::RunListener& listener) {
+  TRY_ASSIGN(const auto mid, between(begin, end));
+  if (!mid.has_value()) return last_walked(begin, end, listener);
+  TRY(timeline_.seek(begin));
+  TRY(timeline_.checkpoint_for_search());
+  TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(), end));
+  if (!sighting.has_value()) return std::optional<Hit>();
+  TRY_ASSIGN(const auto upper, last_in(*mid, end, listener));
+  if (upper.has_value()) return upper;
+  return last_in(begin, *mid, listener);
+}
+
+// Windows that grow: in this event, then over whole events.
+Result<std::optional<StopSearch::Hit>> StopSearch::last_before(const Mark& floor, const Mark& end,
+                                                               gdb::RunListener& listener) {
+  std::optional<Hit> none;
+  if (lookout().empty()) return none;
+  Mark reached = end;
+  const auto look = [&](const Mark& begin) -> Result<std::optional<Hit>> {
+    const Mark window = std::max(begin, floor);
+    if (window >= reached) return none;
+    TRY_ASSIGN(const auto hit, last_in(window, reached, listener));
+    reached = window;
+    return hit;
+  };
+  for (uint64_t back = 1; back < end.sum() && reached > floor; back *= kWindowGrowth) {
+    TRY_ASSIGN(const Mark begin, seek_sum(end.event, end.sum() - back));
+    TRY_ASSIGN(const auto hit, look(begin));
+    if (hit.has_value()) return hit;
+    const auto vcpu = timeline_.owner_of(end.event);
+    TRY(timeline_.seek({end.event, 0, 0, 0}));
+    if (!vcpu.has_value() || reached <= timeline_.now()) break;
+  }
+  for (uint64_t back = 0; back < end.event && reached > floor; back = std::max<uint64_t>(1, back * kWindowGrowth)) {
+    TRY_ASSIGN(const auto hit, look({end.event - back, 0, 0, 0}));
+    if (hit.has_value()) return hit;
+  }
+  return look(floor);
+}
+
+Result<gdb::StopEvent> StopSearch::run_backward(gdb::RunListener& listener) {
+  TRY_ASSIGN(const auto hit, last_before(begin_, timeline_.now(), listener));
+  TRY(timeline_.seek(hit.has_value() ? hit->mark : begin_));
+  return hit.has_value() ? hit->stop : stop_here(StopReason::kBegin);
+}
+
+// From here on, in this event, which is the vCPU's.
+Result<std::vector<StopSearch::Completion>> StopSearch::completions(const Mark& end) {
+  std::vector<Completion> found;
+  const uint64_t event = timeline_.now().event;
+  while (!timeline_.at_end() && timeline_.now().event == event && timeline_.now() < end) {
+    const Mark before = timeline_.now();
+    TRY_ASSIGN(const bool completed, timeline_.step());
+    if (!completed || timeline_.now() > end) continue;
+    found.push_back({before, timeline_.now()});
+    if (found.size() > 2) found.erase(found.begin());
+  }
+  return found;
+}
+
+Result<std::vector<StopSearch::Completion>> StopSearch::last_completions(VcpuId vcpu, const Mark& end) {
+  std::vector<Completion> later;  // in events behind the one that is looked at
+  for (uint64_t event = end.event; event >= 1 && later.size() < 2; --event) {
+    if (timeline_.owner_of(event) != vcpu) continue;
+    if (event != end.event) TRY(timeline_.seek({event + 1, 0, 0, 0}));
+    const uint64_t sum = event == end.event ? end.sum() : sum_of(vcpu);
+    bool whole = false;
+    std::vector<Completion> found;
+    for (uint64_t back = 1; !whole && found.size() + later.size() < 2; back *= kWindowGrowth) {
+      TRY(timeline_.seek({event, 0, 0, 0}));
+      whole = back >= sum || timeline_.now().sum() >= sum - back;
+      if (!whole) TRY(timeline_.run_to_sum(sum - back));
+      if (timeline_.now().event != event) continue;
+      TRY_ASSIGN(found, completions(end));
+    }
+    later.insert(later.begin(), found.begin(), found.end());
+  }
+  return later;
+}
+
+// Where it comes to: at once after the instruction before, so that as many steps forward lead back.
+Result<gdb::StopEvent> StopSearch::step_backward(VcpuId vcpu, gdb::RunListener& listener) {
+  const Mark target = timeline_.now();
+  TRY_ASSIGN(const auto done, last_completions(vcpu, target));
+  if (done.empty()) {
+    TRY(timeline_.seek(begin_));
+    return stop_here(StopReason::kBegin);
+  }
+  const Mark mark = done.size() == 1 ? done[0].before : done[done.size() - 2].after;
+  ignored_ = vcpu;
+  const auto hit = last_before(mark, target, listener);
+  ignored_.reset();
+  if (!hit) return tl::unexpected(hit.error());
+  if (hit->has_value()) {
+    TRY(timeline_.seek((*hit)->mark));
+    return (*hit)->stop;
+  }
+  TRY(timeline_.seek(mark));
+  gdb::StopEvent stop = stop_here(StopReason::kStep);
+  stop.vcpu = vcpu;
+  return stop;
+}
+
+}  // namespace reprise::replay

@@ -1,0 +1,196 @@
+#include "vmm/debug/watched_memory.h"
+
+#include <algorithm>
+
+#include "vmm/cpu_state.h"
+#include "vmm/debug/single_step.h"
+
+namespace reprise::vmm {
+namespace {
+
+struct Next {
+  ept::AccessSet set;
+  std::vector<ept::DataTouch> touches;
+  bool is_instruction = false;  // no exception or interrupt is delivered first, or instead
+};
+
+// Nothing: nobody knows what it does.
+Result<std::optional<Next>> decode_next(Machine& machine, VcpuId vcpu) {
+  KvmVcpu& kvm = machine.kvm(vcpu);
+  TRY_ASSIGN(const kvm_regs regs, kvm.registers());
+  TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
+  TRY_ASSIGN(const kvm_vcpu_events events, kvm.events());
+  const WholeMemory memory(machine, vcpu);
+  const bool raised = events.exception.injected != 0 || events.exception.pending != 0;
+  std::optional<Next> next(std::in_place);
+  ept::AccessOptions options;
+  Result<ept::AccessSet> set;
+  if (raised || events.interrupt.injected != 0) {
+    set = ept::delivery_access(cpu_state(regs, sregs), memory, options, raised ? events.exception.nr : events.interrupt.nr);
+  } else {
+    options.touches = &next->touches;
+    set = ept::decode_access(cpu_state(regs, sregs), memory, options);
+    next->is_instruction = set && !set->exception.has_value();
+  }
+  if (!set || !set->complete) return std::optional<Next>();
+  next->set = *set;
+  if (!next->is_instruction) next->touches.clear();
+  return next;
+}
+
+bool looks_at(const WatchedRange& range, bool reads, bool writes) {
+  return (range.reads && reads) || (range.writes && writes);
+}
+
+// Of a part on one page. Nothing: they do not meet.
+std::optional<uint64_t> offset_of(const WatchedRange& range, Gpa start, uint64_t bytes) {
+  const Gpa first = std::max(range.start, start);
+  if (first >= range.start + range.bytes || first >= start + bytes) return std::nullopt;
+  return first - range.start;
+}
+
+}  // namespace
+
+Result<std::vector<ept::DataTouch>> next_touches(Machine& machine, VcpuId vcpu) {
+  TRY_ASSIGN(auto next, decode_next(machine, vcpu));
+  return next.has_value() ? std::move(next->touches) : std::vector<ept::DataTouch>();
+}
+
+Result<std::optional<TouchedRange>> find_touched(Machine& machine, VcpuId vcpu,
+                                                 std::span<const ept::DataTouch> touches,
+                                                 std::span<const WatchedRange> ranges) {
+  std::optional<TouchedRange> found;
+  TRY_ASSIGN(const kvm_sregs sregs, machine.kvm(vcpu).special_registers());
+  const WholeMemory physical(machine, vcpu);
+  const LinearMemory memory(sregs, physical);
+  for (const auto& touch : touches) {
+    for (uint64_t done = 0; done < touch.bytes;) {
+      const Gva at(touch.linear.raw + done);
+      const uint64_t part = std::min(touch.bytes - done, kPageSize - at.raw % kPageSize);
+      done += part;
+      const auto gpa = memory.translate(at);
+      if (!gpa.has_value()) continue;
+      for (size_t i = 0; i < ranges.size(); ++i) {
+        if (!looks_at(ranges[i], touch.reads, touch.writes)) continue;
+        if (const auto offset = offset_of(ranges[i], *gpa, part)) return std::optional(TouchedRange{i, *offset});
+      }
+    }
+  }
+  return found;
+}
+
+WatchedMemory::WatchedMemory(Machine& machine, std::vector<WatchedRange> ranges)
+    : machine_(machine), ranges_(std::move(ranges)) {
+  for (const auto& range : ranges_) {
+    for (PageNumber page = page_of(range.start); page <= page_of(range.start + (range.bytes - 1)); page = page + 1) {
+      const Right left = range.reads ? Right::kNone : Right::kRead;
+      const auto [at, is_new] = left_.emplace(page, left);
+      if (!is_new) at->second = std::min(at->second, left);
+    }
+  }
+}
+
+Status WatchedMemory::check(Machine& machine, std::span<const WatchedRange> ranges) {
+  for (const auto& range : ranges) {
+    for (PageNumber page = page_of(range.start); page <= page_of(range.start + (range.bytes - 1)); page = page + 1) {
+      if (page.raw >= machine.memory().pages())
+        return fail(ErrorCode::kUsage, "{:#x} is no RAM: it cannot be watched", range.start.raw);
+      if (machine.view(VcpuId(0)).is_exempt(page))
+        return fail(ErrorCode::kUsage, "{:#x} is in a page that each vCPU has its own of: it cannot be watched",
+                    range.start.raw);
+    }
+  }
+  return {};
+}
+
+Result<std::unique_ptr<WatchedMemory>> WatchedMemory::watch(Machine& machine, std::vector<WatchedRange> ranges) {
+  TRY(check(machine, ranges));
+  std::unique_ptr<WatchedMemory> watched(new WatchedMemory(machine, std::move(ranges)));
+  for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) TRY(watched->conceal(vcpu));
+  return watched;
+}
+
+WatchedMemory::~WatchedMemory() {
+  for (VcpuId vcpu; vcpu.raw < machine_.vcpus(); ++vcpu) (void)reveal(vcpu);
+}
+
+Status WatchedMemory::conceal(VcpuId vcpu) {
+  for (const auto& [page, left] : left_) TRY(machine_.view(vcpu).conceal(page, left));
+  return {};
+}
+
+Status WatchedMemory::reveal(VcpuId vcpu) {
+  for (const auto& [page, left] : left_) TRY(machine_.view(vcpu).reveal(page));
+  return {};
+}
+
+bool WatchedMemory::is_concealed(PageNumber page, Right needed) const {
+  const auto left = left_.find(page);
+  return left != left_.end() && left->second < needed;
+}
+
+bool WatchedMemory::touches(Gpa gpa, uint64_t bytes, bool is_write) const {
+  return std::ranges::any_of(ranges_, [&](const WatchedRange& range) {
+    return looks_at(range, !is_write, is_write) && offset_of(range, gpa, bytes).has_value();
+  });
+}
+
+Result<Vcpu::Verdict> WatchedMemory::look_at(VcpuId vcpu, ExitKind exit) {
+  switch (exit) {
+    case ExitKind::kFault:
+    case ExitKind::kInternalError:
+      return look_at_instruction(vcpu);
+    case ExitKind::kMmio:
+      return look_at_mmio(vcpu);
+    default:
+      return Vcpu::Verdict::kHandle;
+  }
+}
+
+Result<Vcpu::Verdict> WatchedMemory::look_at_instruction(VcpuId vcpu) {
+  const ept::View& view = machine_.view(vcpu);
+  TRY_ASSIGN(const auto next, decode_next(machine_, vcpu));
+  if (!next.has_value()) return Vcpu::Verdict::kHandle;
+  bool concealed = false;
+  for (const auto& access : next->set.pages()) {
+    if (access.page.raw >= view.ram_pages()) continue;
+    if (!view.allows(access.page, access.right)) return Vcpu::Verdict::kHandle;
+    concealed |= is_concealed(access.page, access.right);
+  }
+  if (!concealed) return Vcpu::Verdict::kHandle;
+  TRY_ASSIGN(const auto touched, find_touched(machine_, vcpu, next->touches, ranges_));
+  if (touched.has_value() || !next->is_instruction) return Vcpu::Verdict::kCaught;
+  KvmVcpu& kvm = machine_.kvm(vcpu);
+  TRY_ASSIGN(const kvm_regs regs, kvm.registers());
+  TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
+  const WholeMemory physical(machine_, vcpu);
+  if (!can_step_over(LinearMemory(sregs, physical), regs)) return Vcpu::Verdict::kCaught;
+  TRY(reveal(vcpu));
+  TRY_ASSIGN(const bool stepped, single_step(kvm));
+  TRY(conceal(vcpu));
+  return stepped ? Vcpu::Verdict::kDone : Vcpu::Verdict::kCaught;
+}
+
+// Where KVM emulates kernel code, it says what is accessed, and wants to be answered.
+Result<Vcpu::Verdict> WatchedMemory::look_at_mmio(VcpuId vcpu) {
+  KvmVcpu& kvm = machine_.kvm(vcpu);
+  const WholeMemory memory(machine_, vcpu);
+  for (bool first = true;; first = false) {
+    auto& mmio = kvm.shared().mmio;
+    const Gpa gpa(mmio.phys_addr);
+    const bool writes = mmio.is_write != 0;
+    uint8_t* const byte = memory.at(gpa, mmio.len);
+    const bool ours = byte != nullptr && is_concealed(page_of(gpa), writes ? Right::kWrite : Right::kRead) &&
+                      machine_.view(vcpu).allows(page_of(gpa), writes ? Right::kWrite : Right::kRead);
+    // In the middle of an instruction nobody can go back to its handler: caught, and then found out by a step.
+    if (!ours) return first ? Vcpu::Verdict::kHandle : Vcpu::Verdict::kCaught;
+    if (touches(gpa, mmio.len, writes)) return Vcpu::Verdict::kCaught;
+    if (writes) std::copy_n(mmio.data, mmio.len, byte);
+    else std::copy_n(byte, mmio.len, mmio.data);
+    TRY_ASSIGN(const auto next, kvm.complete());
+    if (!next.has_value()) return Vcpu::Verdict::kDone;
+    if (*next != ExitKind::kMmio) return Vcpu::Verdict::kCaught;
+  }
+}
+
+}  // namespace reprise::vmm

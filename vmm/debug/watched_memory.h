@@ -1,0 +1,67 @@
+// Stops at accesses to ranges of guest memory, by the host's page permissions below the views' own.
+#pragma once
+
+#include <set>
+#include <vector>
+
+#include "ept/access.h"
+#include "vmm/machine.h"
+
+namespace reprise::vmm {
+
+// Guest-physical, so it does not matter through which address, and in whose address space, it is accessed.
+struct WatchedRange {
+  Gpa start;
+  uint64_t bytes = 1;
+  bool reads = false;   // look at reads,
+  bool writes = false;  // at writes; a read-modify-write is both
+};
+
+// The ranges of its operands and of the stack that this vCPU's next instruction accesses; none where it raises
+// an exception, or cannot be decoded. Looks at memory whatever the view grants. Errors: kHost.
+[[nodiscard]] Result<std::vector<ept::DataTouch>> next_touches(Machine& machine, VcpuId vcpu);
+
+struct TouchedRange {
+  size_t index = 0;  // in `ranges`
+  uint64_t offset = 0;  // of the first byte that is accessed in it
+};
+// The first of `ranges` that one of these accesses touches, as it looks at; translated by the page tables of
+// this vCPU. Errors: kHost.
+[[nodiscard]] Result<std::optional<TouchedRange>> find_touched(Machine& machine, VcpuId vcpu,
+                                                               std::span<const ept::DataTouch> touches,
+                                                               std::span<const WatchedRange> ranges);
+
+// As planted bytes (vmm/debug/planted_stops.h): for machines that run to find out where something is, and are
+// thrown away. Every access to a page with a range in it is an exit, whatever the view grants; what is not an
+// access to the range is carried out with the page given back for one instruction, and counts as nothing.
+// Threads: confined to the thread that runs the machine.
+class WatchedMemory {
+ public:
+  // Errors: kUsage for ranges that are no RAM, or on pages that each vCPU has its own of.
+  static Status check(Machine& machine, std::span<const WatchedRange> ranges);
+  // Errors: as check(); kHost.
+  static Result<std::unique_ptr<WatchedMemory>> watch(Machine& machine, std::vector<WatchedRange> ranges);
+  ~WatchedMemory();
+  WatchedMemory(const WatchedMemory&) = delete;
+  WatchedMemory& operator=(const WatchedMemory&) = delete;
+
+  // What an exit of this vCPU is about: something else (kHandle); an access to a range, or one that cannot be
+  // told from it without executing it (kCaught); one that was carried out (kDone). Errors: kHost.
+  Result<Vcpu::Verdict> look_at(VcpuId vcpu, ExitKind exit);
+  // Whether such an access is one to a range.
+  [[nodiscard]] bool touches(Gpa gpa, uint64_t bytes, bool is_write) const;
+
+ private:
+  WatchedMemory(Machine& machine, std::vector<WatchedRange> ranges);
+  Status conceal(VcpuId vcpu);
+  Status reveal(VcpuId vcpu);
+  [[nodiscard]] bool is_concealed(PageNumber page, Right needed) const;
+  Result<Vcpu::Verdict> look_at_instruction(VcpuId vcpu);
+  Result<Vcpu::Verdict> look_at_mmio(VcpuId vcpu);
+
+  Machine& machine_;
+  std::vector<WatchedRange> ranges_;
+  std::map<PageNumber, Right> left_;  // what is left of each page
+};
+
+}  // namespace reprise::vmm
