@@ -237,7 +237,8 @@ Result<std::optional<Mark>> StopSearch::between(const Mark& begin, const Mark& e
   std::optional<Mark> none;
   uint64_t end_sum = end.sum();
   if (end.event > begin.event) {
-    const Mark mid{begin.event + std::max<uint64_t>(1, (end.event - begin.event) / 2), 0, 0, 0};
+    TRY(timeline_.seek({begin.event + std::max<uint64_t>(1, (end.event - begin.event) / 2), 0, 0, 0}));
+    const Mark mid = timeline_.now();
     if (mid < end) return std::optional(mid);
     // The end is where the begin's event ends.
     const auto vcpu = timeline_.owner_of(begin.event);
@@ -297,7 +298,10 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_before(const Mark& floor
   if (lookout().empty()) return none;
   Mark reached = end;
   const auto look = [&](const Mark& begin) -> Result<std::optional<Hit>> {
-    const Mark window = std::max(begin, floor);
+    // What a vCPU completes with its ticket is before the first place in the event after it: that, not the event's
+    // beginning, is where the window before ends.
+    TRY(timeline_.seek(std::max(begin, floor)));
+    const Mark window = timeline_.now();
     if (window >= reached) return none;
     TRY_ASSIGN(const auto hit, last_in(window, reached, listener));
     reached = window;

@@ -160,6 +160,10 @@ Result<Vcpu::Verdict> WatchedMemory::look_at_instruction(VcpuId vcpu) {
   if (!concealed) return Vcpu::Verdict::kHandle;
   TRY_ASSIGN(const auto touched, find_touched(machine_, vcpu, next->touches, ranges_));
   if (touched.has_value() || !next->is_instruction) return Vcpu::Verdict::kCaught;
+  return step_across(vcpu);
+}
+
+Result<Vcpu::Verdict> WatchedMemory::step_across(VcpuId vcpu) {
   KvmVcpu& kvm = machine_.kvm(vcpu);
   TRY_ASSIGN(const kvm_regs regs, kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
@@ -175,6 +179,7 @@ Result<Vcpu::Verdict> WatchedMemory::look_at_instruction(VcpuId vcpu) {
 Result<Vcpu::Verdict> WatchedMemory::look_at_mmio(VcpuId vcpu) {
   KvmVcpu& kvm = machine_.kvm(vcpu);
   const WholeMemory memory(machine_, vcpu);
+  TRY_ASSIGN(const kvm_regs before, kvm.registers());
   for (bool first = true;; first = false) {
     auto& mmio = kvm.shared().mmio;
     const Gpa gpa(mmio.phys_addr);
@@ -188,7 +193,11 @@ Result<Vcpu::Verdict> WatchedMemory::look_at_mmio(VcpuId vcpu) {
     if (writes) std::copy_n(mmio.data, mmio.len, byte);
     else std::copy_n(byte, mmio.len, mmio.data);
     TRY_ASSIGN(const auto next, kvm.complete());
-    if (!next.has_value()) return Vcpu::Verdict::kDone;
+    if (!next.has_value()) {
+      // The emulator has forgotten what it read, and would read it again for ever (far jumps).
+      TRY_ASSIGN(const kvm_regs after, kvm.registers());
+      return after.rip != before.rip || after.rcx != before.rcx ? Vcpu::Verdict::kDone : step_across(vcpu);
+    }
     if (*next != ExitKind::kMmio) return Vcpu::Verdict::kCaught;
   }
 }

@@ -58,6 +58,8 @@ class WatchedMemory {
   [[nodiscard]] bool is_concealed(PageNumber page, Right needed) const;
   Result<Vcpu::Verdict> look_at_instruction(VcpuId vcpu);
   Result<Vcpu::Verdict> look_at_mmio(VcpuId vcpu);
+  // Carries out the next instruction with the pages given back.
+  Result<Vcpu::Verdict> step_across(VcpuId vcpu);
 
   Machine& machine_;
   std::vector<WatchedRange> ranges_;
