@@ -205,6 +205,7 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
   std::optional<Gva> seen;
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
     machine().vcpu(vcpu).watch({
+        .entry = [&, vcpu] { return watched->enter(vcpu); },
         .exit = [&, vcpu](vmm::ExitKind exit) -> Result<vmm::Vcpu::Verdict> {
           const Position position = machine().vcpu(vcpu).position();
           exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
@@ -212,7 +213,8 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
           if (seen.has_value()) return vmm::Vcpu::Verdict::kCaught;
           return watched->look_at(vcpu, exit);
         },
-        .access = [&](Gpa gpa, uint64_t bytes, bool is_write) { return watched->touches(gpa, bytes, is_write); },
+        .access = [&, vcpu](Gpa gpa, uint64_t bytes,
+                            bool is_write) { return watched->is_touched(vcpu, gpa, bytes, is_write); },
     });
   dirty_ = true;
   const Status ran = run_to(end.without_steps());

@@ -229,6 +229,7 @@ Status Vcpu::enter() {
   parts_.clock.stop_at(waiting && kicked == KickedStop::kAtTick ? Ticks(0) : parts_.journal.next_stop());
   parts_.kvm.shared().request_interrupt_window = waiting && kicked != KickedStop::kAtTick ? 1 : 0;
   if (parts_.journal.kicked()) parts_.clock.stop_at(Ticks(0));
+  if (watch_.entry) TRY(watch_.entry());
   in_guest_.store(true, std::memory_order_relaxed);
   auto ran = parts_.kvm.run();
   in_guest_.store(false, std::memory_order_relaxed);
@@ -359,7 +360,9 @@ Status Vcpu::ram_access(kvm_run& run) {
     if (!granted) return {};
   }
   const std::span<uint8_t> data(run.mmio.data, std::min<size_t>(run.mmio.len, sizeof run.mmio.data));
-  if (watch_.access && watch_.access(gpa, data.size(), run.mmio.is_write != 0)) caught_ = true;
+  if (watch_.access) {
+    TRY_ASSIGN(caught_, watch_.access(gpa, data.size(), run.mmio.is_write != 0));
+  }
   const bool done = run.mmio.is_write != 0 ? parts_.memory.write(gpa, data) : parts_.memory.read(gpa, data);
   if (!done) return guest_error(fmt::format("an access across pages at guest-physical address {:#x}", gpa.raw));
   return {};

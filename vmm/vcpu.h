@@ -134,10 +134,12 @@ class Vcpu {
     kCaught,  // advance() ends with kCaught
   };
   struct Watch {
+    // Before each entry.
+    std::function<Status()> entry;
     // Asked about each exit before it is handled.
     std::function<Result<Verdict>(ExitKind)> exit;
     // Told of each access to RAM that is made for the guest, with the page granted: true is kCaught.
-    std::function<bool(Gpa, uint64_t bytes, bool is_write)> access;
+    std::function<Result<bool>(Gpa, uint64_t bytes, bool is_write)> access;
   };
   // For debugging; empty: nobody is asked.
   void watch(Watch watch) { watch_ = std::move(watch); }

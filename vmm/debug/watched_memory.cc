@@ -80,7 +80,7 @@ Result<std::optional<TouchedRange>> find_touched(Machine& machine, VcpuId vcpu,
 }
 
 WatchedMemory::WatchedMemory(Machine& machine, std::vector<WatchedRange> ranges)
-    : machine_(machine), ranges_(std::move(ranges)) {
+    : machine_(machine), ranges_(std::move(ranges)), revealed_(machine.vcpus()) {
   for (const auto& range : ranges_) {
     for (PageNumber page = page_of(range.start); page <= page_of(range.start + (range.bytes - 1)); page = page + 1) {
       const Right left = range.reads ? Right::kNone : Right::kRead;
@@ -127,6 +127,21 @@ Status WatchedMemory::reveal(VcpuId vcpu) {
 bool WatchedMemory::is_concealed(PageNumber page, Right needed) const {
   const auto left = left_.find(page);
   return left != left_.end() && left->second < needed;
+}
+
+Result<bool> WatchedMemory::is_touched(VcpuId vcpu, Gpa gpa, uint64_t bytes, bool is_write) {
+  if (touches(gpa, bytes, is_write)) return true;
+  // KVM may read it once more to finish the instruction, and would make another exit of it.
+  if (!left_.contains(page_of(gpa))) return false;
+  TRY(reveal(vcpu));
+  revealed_[vcpu.raw] = true;
+  return false;
+}
+
+Status WatchedMemory::enter(VcpuId vcpu) {
+  if (!revealed_[vcpu.raw]) return {};
+  revealed_[vcpu.raw] = false;
+  return conceal(vcpu);
 }
 
 bool WatchedMemory::touches(Gpa gpa, uint64_t bytes, bool is_write) const {

@@ -48,13 +48,16 @@ class WatchedMemory {
   // What an exit of this vCPU is about: something else (kHandle); an access to a range, or one that cannot be
   // told from it without executing it (kCaught); one that was carried out (kDone). Errors: kHost.
   Result<Vcpu::Verdict> look_at(VcpuId vcpu, ExitKind exit);
-  // Whether such an access is one to a range.
-  [[nodiscard]] bool touches(Gpa gpa, uint64_t bytes, bool is_write) const;
+  // An access that is made for this vCPU, with the page granted: whether it is one to a range. Errors: kHost.
+  Result<bool> is_touched(VcpuId vcpu, Gpa gpa, uint64_t bytes, bool is_write);
+  // Before each entry of this vCPU. Errors: kHost.
+  Status enter(VcpuId vcpu);
 
  private:
   WatchedMemory(Machine& machine, std::vector<WatchedRange> ranges);
   Status conceal(VcpuId vcpu);
   Status reveal(VcpuId vcpu);
+  [[nodiscard]] bool touches(Gpa gpa, uint64_t bytes, bool is_write) const;
   [[nodiscard]] bool is_concealed(PageNumber page, Right needed) const;
   Result<Vcpu::Verdict> look_at_instruction(VcpuId vcpu);
   Result<Vcpu::Verdict> look_at_mmio(VcpuId vcpu);
@@ -64,6 +67,7 @@ class WatchedMemory {
   Machine& machine_;
   std::vector<WatchedRange> ranges_;
   std::map<PageNumber, Right> left_;  // what is left of each page
+  std::vector<bool> revealed_;        // of each vCPU, until it enters
 };
 
 }  // namespace reprise::vmm
