@@ -213,6 +213,12 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
           if (seen.has_value()) return vmm::Vcpu::Verdict::kCaught;
           return watched->look_at(vcpu, exit);
         },
+        .part =
+            [&, vcpu](vmm::ExitKind exit) {
+              const Position position = machine().vcpu(vcpu).position();
+              exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
+              return watched->is_concealed_access(vcpu, exit);
+            },
         .access = [&, vcpu](Gpa gpa, uint64_t bytes,
                             bool is_write) { return watched->is_touched(vcpu, gpa, bytes, is_write); },
     });

@@ -14,6 +14,8 @@ namespace {
 constexpr uint64_t kInterruptFlag = 1ull << 9;  // Intel SDM vol. 1, 3.4.3
 // The host may take a mapping away as often as it likes, but not without end at one instruction.
 constexpr unsigned kHostRetries = 100;
+// Of an instruction, each of them an exit: a page of bytes that a string instruction sends to a port.
+constexpr unsigned kMostParts = 4096;
 
 kvm_segment to_kvm(const SegmentRegister& from) {
   kvm_segment segment{};
@@ -237,6 +239,7 @@ Status Vcpu::enter() {
   if (watch_.exit) {
     TRY_ASSIGN(const Verdict verdict, watch_.exit(exit));
     caught_ = verdict == Verdict::kCaught;
+    if (caught_) unfinished_ = exit;
     if (verdict == Verdict::kDone) after_ = After::kFault;
     if (verdict != Verdict::kHandle) return {};
   }
@@ -252,6 +255,11 @@ Status Vcpu::carry_out(ExitKind exit) {
     TRY_ASSIGN(const auto next_part, parts_.kvm.complete());
     if (!next_part.has_value()) break;
     exit = *next_part;
+    if (watch_.part && watch_.part(exit)) {
+      caught_ = true;
+      unfinished_ = exit;
+      return {};
+    }
   }
   return end_stop();
 }
@@ -584,7 +592,14 @@ Result<VcpuState> Vcpu::save(std::span<const uint32_t> msrs) {
 
 // An exit that has begun is dropped with the instruction that made it.
 Status Vcpu::restore(const VcpuState& state) {
-  if (std::exchange(unfinished_, std::nullopt).has_value()) TRY(parts_.kvm.complete());
+  if (std::exchange(unfinished_, std::nullopt).has_value()) {
+    bool complete = false;
+    for (unsigned parts = 0; !complete && parts < kMostParts; ++parts) {
+      TRY_ASSIGN(const auto part, parts_.kvm.complete());
+      complete = !part.has_value();
+    }
+    if (!complete) return fail(ErrorCode::kHost, "KVM does not come to the end of an instruction (exit reason {})", parts_.kvm.shared().exit_reason);
+  }
   TRY(parts_.kvm.restore(state.kvm));
   parts_.apic.set_state(state.apic);
   stops_ = state.stops;

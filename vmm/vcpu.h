@@ -138,6 +138,9 @@ class Vcpu {
     std::function<Status()> entry;
     // Asked about each exit before it is handled.
     std::function<Result<Verdict>(ExitKind)> exit;
+    // Asked when KVM has to be answered again before the instruction of a stop is complete: true is kCaught. Where it
+    // emulates, that may be the next instruction already.
+    std::function<bool(ExitKind)> part;
     // Told of each access to RAM that is made for the guest, with the page granted: true is kCaught.
     std::function<Result<bool>(Gpa, uint64_t bytes, bool is_write)> access;
   };

@@ -190,6 +190,14 @@ Result<Vcpu::Verdict> WatchedMemory::step_across(VcpuId vcpu) {
   return stepped ? Vcpu::Verdict::kDone : Vcpu::Verdict::kCaught;
 }
 
+bool WatchedMemory::is_concealed_access(VcpuId vcpu, ExitKind exit) {
+  if (exit != ExitKind::kMmio) return false;
+  const auto& mmio = machine_.kvm(vcpu).shared().mmio;
+  const PageNumber page = page_of(Gpa(mmio.phys_addr));
+  const Right right = mmio.is_write != 0 ? Right::kWrite : Right::kRead;
+  return is_concealed(page, right) && machine_.view(vcpu).allows(page, right);
+}
+
 // Where KVM emulates kernel code, it says what is accessed, and wants to be answered.
 Result<Vcpu::Verdict> WatchedMemory::look_at_mmio(VcpuId vcpu) {
   KvmVcpu& kvm = machine_.kvm(vcpu);
@@ -200,8 +208,7 @@ Result<Vcpu::Verdict> WatchedMemory::look_at_mmio(VcpuId vcpu) {
     const Gpa gpa(mmio.phys_addr);
     const bool writes = mmio.is_write != 0;
     uint8_t* const byte = memory.at(gpa, mmio.len);
-    const bool ours = byte != nullptr && is_concealed(page_of(gpa), writes ? Right::kWrite : Right::kRead) &&
-                      machine_.view(vcpu).allows(page_of(gpa), writes ? Right::kWrite : Right::kRead);
+    const bool ours = byte != nullptr && is_concealed_access(vcpu, ExitKind::kMmio);
     // In the middle of an instruction nobody can go back to its handler: caught, and then found out by a step.
     if (!ours) return first ? Vcpu::Verdict::kHandle : Vcpu::Verdict::kCaught;
     if (touches(gpa, mmio.len, writes)) return Vcpu::Verdict::kCaught;

@@ -48,6 +48,8 @@ class WatchedMemory {
   // What an exit of this vCPU is about: something else (kHandle); an access to a range, or one that cannot be
   // told from it without executing it (kCaught); one that was carried out (kDone). Errors: kHost.
   Result<Vcpu::Verdict> look_at(VcpuId vcpu, ExitKind exit);
+  // Whether the exit is one that the view would not have made.
+  [[nodiscard]] bool is_concealed_access(VcpuId vcpu, ExitKind exit);
   // An access that is made for this vCPU, with the page granted: whether it is one to a range. Errors: kHost.
   Result<bool> is_touched(VcpuId vcpu, Gpa gpa, uint64_t bytes, bool is_write);
   // Before each entry of this vCPU. Errors: kHost.
