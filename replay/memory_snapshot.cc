@@ -22,6 +22,11 @@ Result<MemorySnapshot> MemorySnapshot::take(const vmm::GuestMemory& memory, cons
   return snapshot;
 }
 
+void MemorySnapshot::add_pages(std::unordered_set<const Page*>& pages) const {
+  for (const auto& page : pages_)
+    if (page != nullptr) pages.insert(page.get());
+}
+
 Status MemorySnapshot::put_back(vmm::GuestMemory& memory) const {
   const auto ram = memory.ram();
   const auto page_at = [&](size_t number) { return ram.subspan(number * kPageSize, kPageSize); };

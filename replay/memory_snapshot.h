@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <unordered_set>
 #include <vector>
 
 #include "base/result.h"
@@ -25,6 +26,8 @@ class MemorySnapshot {
 
   // Pages that this snapshot does not share with `before`.
   [[nodiscard]] uint64_t own_pages() const { return own_pages_; }
+  // Adds those that it holds.
+  void add_pages(std::unordered_set<const Page*>& pages) const;
 
  private:
   std::vector<std::shared_ptr<const Page>> pages_;  // by number; null: zeros

@@ -3,8 +3,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
-
-#include "vmm/supervisor.h"
+#include <cmath>
 
 namespace reprise::replay {
 
@@ -12,6 +11,8 @@ namespace {
 
 constexpr uint64_t kAskEveryNs = 50'000'000;
 constexpr uint64_t kFarNs = 10'000'000;  // as long as a checkpoint of a small guest takes to make
+// Checkpoints are not nearer to each other than this. A few times what making and putting back one costs.
+constexpr uint64_t kNearestNs = 4'000'000;
 
 }  // namespace
 
@@ -30,6 +31,7 @@ Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log:
                                                  self.options_.disk, {}));
   TRY(self.machine().assemble(self.replay_->journals()));
   self.machine().run_from_here();
+  self.metronome_ = std::make_unique<Metronome>(self.machine());
   self.left_.resize(self.machine().vcpus());
   TRY(self.checkpoint());
   return timeline;
@@ -97,6 +99,7 @@ Status Timeline::advance(const std::optional<Mark>& until) {
 Status Timeline::run_to_sum(uint64_t sum) {
   const uint64_t start = event();
   const auto vcpu = turn();
+  const Metronome::Beating beating(*metronome_);
   while (!at_end() && event() == start) {
     const Position position = machine().vcpu(*vcpu).position();
     if (position.stops + position.ticks.raw >= sum) break;
@@ -125,10 +128,21 @@ Status Timeline::go_on() {
   for (size_t i = shown_.size(); i < console.size(); ++i)
     if (options_.console) options_.console(static_cast<uint8_t>(console[i]));
   if (console.size() > shown_.size()) shown_ = console;
-  if (options_.checkpoint_every_ns != 0 &&
-      executed_ns_ - checkpoints_.back()->executed_ns >= options_.checkpoint_every_ns && !at_end())
-    TRY(checkpoint());
+  if (checkpoint_is_due()) TRY(checkpoint());
   return {};
+}
+
+// Every so often; on the way back to a moment after which something is known, more and more often towards it:
+// who goes one step back will go another one.
+bool Timeline::checkpoint_is_due() {
+  if (options_.checkpoint_every_ns == 0 || at_end()) return false;
+  const auto after = std::ranges::upper_bound(checkpoints_, now(), {}, [](const auto& checkpoint) {
+    return checkpoint->mark;
+  });
+  const uint64_t last_ns = (*(after - 1))->executed_ns;
+  const uint64_t since = executed_ns_ - std::min(executed_ns_, last_ns);
+  const uint64_t left = sought_ns_ > executed_ns_ ? sought_ns_ - executed_ns_ : options_.checkpoint_every_ns;
+  return since >= std::clamp(left, std::min(kNearestNs, options_.checkpoint_every_ns), options_.checkpoint_every_ns);
 }
 
 Result<bool> Timeline::step() {
@@ -158,26 +172,21 @@ Result<bool> Timeline::step() {
 }
 
 Status Timeline::check_interruption() {
+  if (options_.interrupt != nullptr && options_.interrupt->load(std::memory_order_relaxed))
+    return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
   if (!interrupted_ || ept::monotonic_ns() - asked_ns_ < kAskEveryNs) return {};
   asked_ns_ = ept::monotonic_ns();
   return interrupted_() ? fail(ErrorCode::kUsage, "interrupted at {}", to_text(now())) : Status();
 }
 
 Status Timeline::run_to(const Mark& mark) {
-  std::atomic<bool> stopping{false};
-  std::optional<vmm::Supervisor> supervisor;
   const Mark coarse = mark.without_steps();
-  while (!at_end() && !caught_ && now() < coarse) {
-    if (!supervisor.has_value())
-      supervisor.emplace(
-          machine(), options_.interrupt,
-          vmm::Supervisor::Hooks{.stopping = [&] { return stopping.load(std::memory_order_relaxed); },
-                                 .interrupt = [&] { stopping.store(true, std::memory_order_relaxed); },
-                                 .look = [] {}});
-    TRY(advance(coarse));
-    if (stopping.load(std::memory_order_relaxed))
-      return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
-    TRY(check_interruption());
+  if (!at_end() && !caught_ && now() < coarse) {
+    const Metronome::Beating beating(*metronome_);
+    while (!at_end() && !caught_ && now() < coarse) {
+      TRY(advance(coarse));
+      TRY(check_interruption());
+    }
   }
   while (!at_end() && !caught_ && now() < mark && now().without_steps() == coarse) {
     TRY(step());
@@ -195,7 +204,10 @@ Status Timeline::seek(const Mark& mark) {
       std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
   const Checkpoint& before = after == checkpoints_.begin() ? **after : **(after - 1);
   // From here, if that is nearer.
-  if (dirty_ || now() > mark || now() < before.mark) TRY(go_back(before));
+  if (dirty_ || now() > mark || now() < before.mark) {
+    sought_ns_ = executed_ns_;
+    TRY(go_back(before));
+  }
   return run_to(mark);
 }
 
@@ -248,6 +260,7 @@ Result<bool> Timeline::checkpoint() {
   made->left = left_;
   made->console_bytes = replay_->console().size();
   checkpoints_.insert(place, std::move(made));
+  ++checkpoints_made_;
   thin_out();
   return true;
 }
@@ -269,10 +282,11 @@ void Timeline::thin_out() {
   size_t least = 1;
   double smallest = 0;
   for (size_t i = 1; i + 1 < checkpoints_.size(); ++i) {
-    const auto gap = static_cast<double>(checkpoints_[i + 1]->executed_ns - checkpoints_[i - 1]->executed_ns);
-    const auto distance = static_cast<double>(std::max(executed_ns_, checkpoints_[i]->executed_ns) -
-                                              std::min(executed_ns_, checkpoints_[i]->executed_ns));
-    const double loss = gap / (distance + static_cast<double>(options_.checkpoint_every_ns) + 1);
+    // The same way does not take the same time twice: a later checkpoint may seem to be the earlier one.
+    const auto ns = [&](size_t at) { return static_cast<double>(checkpoints_[at]->executed_ns); };
+    const double gap = std::max(0.0, ns(i + 1) - ns(i - 1));
+    const double distance = std::abs(static_cast<double>(executed_ns_) - ns(i));
+    const double loss = gap / (distance + static_cast<double>(kNearestNs));
     if (i > 1 && loss >= smallest) continue;
     least = i;
     smallest = loss;
@@ -326,6 +340,19 @@ std::vector<CheckpointInfo> Timeline::checkpoints() const {
   for (const auto& checkpoint : checkpoints_)
     infos.push_back({checkpoint->mark, checkpoint->memory.own_pages()});
   return infos;
+}
+
+uint64_t Timeline::checkpoint_bytes() const {
+  std::unordered_set<const MemorySnapshot::Page*> pages;
+  uint64_t bytes = 0;
+  for (const auto& checkpoint : checkpoints_) {
+    checkpoint->memory.add_pages(pages);
+    for (const auto& cpu : checkpoint->machine.cpus)
+      bytes += sizeof cpu + cpu.private_bytes.size() + cpu.rights.size();
+    bytes += checkpoint->order.versions.size() * sizeof(checkpoint->order.versions[0]) +
+             checkpoint->order.exclusive_tickets.size() * sizeof(checkpoint->order.exclusive_tickets[0]);
+  }
+  return bytes + pages.size() * kPageSize;
 }
 
 }  // namespace reprise::replay

@@ -9,6 +9,7 @@
 
 #include "replay/mark.h"
 #include "replay/memory_snapshot.h"
+#include "replay/metronome.h"
 #include "replay/replay_machine.h"
 #include "replay/replay_run.h"
 #include "replay/total_order.h"
@@ -23,7 +24,7 @@ struct TimelineOptions {
   vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
   const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
   uint64_t checkpoint_every_ns = 100'000'000;    // of executing; 0: no checkpoints but the first
-  size_t most_checkpoints = 64;  // thinned exponentially: dense near the end, sparse far from it
+  size_t most_checkpoints = 128;  // thinned exponentially: dense near the present, sparse far from it
 };
 
 struct CheckpointInfo {
@@ -94,6 +95,9 @@ class Timeline {
   // The same, if it takes long to come here from the last one before. Errors: kHost.
   Status checkpoint_for_search();
   [[nodiscard]] std::vector<CheckpointInfo> checkpoints() const;
+  [[nodiscard]] uint64_t checkpoints_made() const { return checkpoints_made_; }
+  // What they all hold: pages of memory, each counted once, and the rest. Cost: looks at all of them.
+  [[nodiscard]] uint64_t checkpoint_bytes() const;
   [[nodiscard]] vmm::Machine& machine() { return replay_->machine(); }
 
  private:
@@ -116,13 +120,16 @@ class Timeline {
   void note_move(const Mark& before);
   Status check_interruption();
   Status go_back(const Checkpoint& checkpoint);
+  [[nodiscard]] bool checkpoint_is_due();
   void thin_out();
 
   TotalOrder order_;
   TimelineOptions options_;
   std::unique_ptr<ReplayMachine> replay_;
+  std::unique_ptr<Metronome> metronome_;
   std::vector<bool> left_;                                // vCPUs that execute nothing any more
   std::vector<std::unique_ptr<Checkpoint>> checkpoints_;  // by mark
+  uint64_t checkpoints_made_ = 0;
   // The moment is this many instructions after `base_`.
   uint64_t steps_ = 0;
   Mark base_;
@@ -132,6 +139,7 @@ class Timeline {
   std::function<bool()> interrupted_;
   uint64_t asked_ns_ = 0;     // when it was asked last
   uint64_t executed_ns_ = 0;  // from the beginning to here
+  uint64_t sought_ns_ = 0;    // to where it was when it went back: what is sought is at most that far
   std::string shown_;         // the console up to the furthest moment so far
 };
 
