@@ -1,9 +1,8 @@
 // debug_costs: what going to and fro in a recording costs, without GDB.
 //
-//   debug_costs RECORDING ADDRESS SEED
+//   debug_costs RECORDING SEED
 //
-// ADDRESS (0x...): of an instruction that is executed near the beginning and never again. Prints one JSON
-// object, all times in nanoseconds. Exit status: 0; 1 a failure.
+// Prints one JSON object, all times in nanoseconds. Exit status: 0; 1 a failure.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -26,6 +25,7 @@ using replay::gdb::StopReason;
 constexpr int kPlaces = 10;
 constexpr int kStepsAtAPlace = 10;
 constexpr int kSeeks = 30;
+constexpr int kBootSteps = 5;  // to an instruction of the boot code, which is never executed again
 // In no page table: nothing is planted, and everything is searched.
 constexpr Gva kNowhere{0xffff'ffff'ffff'f000};
 
@@ -45,8 +45,8 @@ Result<uint64_t> time(Work work) {
 std::string half_and_most(std::vector<uint64_t> times) {
   std::ranges::sort(times);
   const size_t last = times.size() - 1;
-  return fmt::format(R"({{"p50": {}, "p99": {}, "count": {}}})", times[last / 2], times[last * 99 / 100],
-                     times.size());
+  return fmt::format(R"({{"p50": {}, "p99": {}, "most": {}, "count": {}}})", times[last / 2],
+                     times[last * 99 / 100], times[last], times.size());
 }
 
 class Costs {
@@ -55,7 +55,8 @@ class Costs {
       : timeline_(timeline), target_(target), random_(seed) {}
 
   // In this order: what has been made on the way helps later.
-  Status measure(Gva address) {
+  Status measure() {
+    TRY_ASSIGN(const Gva address, in_boot_code());
     TRY(ends());
     TRY(seeks());
     TRY(steps());
@@ -66,12 +67,20 @@ class Costs {
   [[nodiscard]] const std::string& json() const { return json_; }
 
  private:
-  void add(std::string_view name, std::string_view value) { json_ += fmt::format(", \"{}\": {}", name, value); }
+  void add(std::string_view name, std::string_view value) {
+    json_ += fmt::format(", \"{}\": {}", name, value);
+  }
   void add(std::string_view name, uint64_t value) { add(name, fmt::format("{}", value)); }
 
   Mark anywhere() { return {1 + random_() % (target_.end().event - 1), random_() % 20, 0, 0}; }
 
   Status go_to(const Mark& mark) { return target_.seek(mark, patience_); }
+
+  Result<Gva> in_boot_code() {
+    for (int i = 0; i < kBootSteps; ++i) TRY(target_.step(VcpuId(0), Direction::kForward, patience_));
+    TRY_ASSIGN(const auto registers, target_.registers(VcpuId(0)));
+    return Gva(registers.general.rip);
+  }
 
   Status ends() {
     TRY_ASSIGN(const uint64_t first, time([&] { return go_to(target_.end()); }));
@@ -129,7 +138,7 @@ class Costs {
   Status searches(Gva address) {
     const auto from_the_end = [&](Gva where, StopReason expected) -> Result<uint64_t> {
       const replay::gdb::Breakpoint breakpoint{
-          .kind = replay::gdb::BreakpointKind::kSoftware, .address = where, .length = 1};
+          .kind = replay::gdb::BreakpointKind::kSoftware, .address = where, .length = 0};
       TRY(go_to(target_.end()));
       TRY(target_.insert(breakpoint));
       StopReason found = StopReason::kStep;
@@ -140,7 +149,8 @@ class Costs {
                  }));
       TRY(target_.remove(breakpoint));
       if (found != expected)
-        return fail(ErrorCode::kUsage, "the search for {:#x} did not end as it should", where.raw);
+        return fail(ErrorCode::kUsage, "the search for {:#x} ended at {} for another reason ({})", where.raw,
+                    to_text(target_.now()), static_cast<int>(found));
       return took;
     };
     TRY_ASSIGN(const uint64_t hit, from_the_end(address, StopReason::kBreakpoint));
@@ -157,7 +167,7 @@ class Costs {
   std::string json_;
 };
 
-Status measure(const char* folder, Gva address, uint64_t seed) {
+Status measure(const char* folder, uint64_t seed) {
   const uint64_t start = ept::monotonic_ns();
   TRY_ASSIGN(const auto recording, log::Recording::open(folder));
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
@@ -167,26 +177,20 @@ Status measure(const char* folder, Gva address, uint64_t seed) {
   TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
   const uint64_t opened = ept::monotonic_ns() - start;
   Costs costs(*timeline, *target, seed);
-  TRY(costs.measure(address));
+  TRY(costs.measure());
   fmt::print("{{\"open\": {}{}}}\n", opened, costs.json());
   return {};
 }
 
-std::optional<uint64_t> number(std::string_view text, int base) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  return error == std::errc() && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
-}
-
 int run(int argc, char** argv) {
-  const std::string_view address = argc == 4 ? argv[2] : "";
-  const auto where = address.starts_with("0x") ? number(address.substr(2), 16) : std::nullopt;
-  const auto seed = argc == 4 ? number(argv[3], 10) : std::nullopt;
-  if (!where || !seed) {
-    fmt::print(stderr, "usage: debug_costs RECORDING 0xADDRESS SEED\n");
+  uint64_t seed = 0;
+  const std::string_view text = argc == 3 ? argv[2] : "";
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (error != std::errc() || end != text.data() + text.size() || text.empty()) {
+    fmt::print(stderr, "usage: debug_costs RECORDING SEED\n");
     return 1;
   }
-  const Status measured = measure(argv[1], Gva(*where), *seed);
+  const Status measured = measure(argv[1], seed);
   if (measured) return 0;
   fmt::print(stderr, "debug_costs: {}\n", measured.error().message);
   return 1;
