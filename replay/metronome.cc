@@ -5,16 +5,15 @@
 namespace reprise::replay {
 namespace {
 
-// A beat costs the vCPU one exit, 26 us where KVM is software: 1 % of the time. Checkpoints cannot be nearer to
-// each other than this.
+// A beat costs the vCPU one exit, 26 us where KVM is software: 1 % of the time. Checkpoints cannot be nearer
+// to each other than this.
 constexpr auto kPeriod = std::chrono::milliseconds(2);
 // As the supervisor of a machine in parallel does it: a signal costs more than a beat.
 constexpr unsigned kBeatsPerNudge = 10;
 
 }  // namespace
 
-Metronome::Metronome(vmm::Machine& machine)
-    : machine_(machine), thread_([this] { beat_until_the_end(); }) {}
+Metronome::Metronome(vmm::Machine& machine) : machine_(machine), thread_([this] { beat_until_the_end(); }) {}
 
 Metronome::~Metronome() {
   {

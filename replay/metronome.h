@@ -1,5 +1,5 @@
-// Brings a vCPU that computes for long without a stop to a position every now and then, where the timeline can
-// be interrupted and can make a checkpoint.
+// Brings a vCPU that computes for long without a stop to a position every now and then, where the timeline
+// can be interrupted and can make a checkpoint.
 #pragma once
 
 #include <thread>
@@ -9,10 +9,9 @@
 
 namespace reprise::replay {
 
-// A beat kicks the clocks, as the recorder does when it wants a page: the vCPU stops at its next safepoint, and
-// that leaves no trace (vmm/clock/clock.h). Where a guest's kernel has no safepoints, beats nudge the machine
-// as well.
-// Threads: the one that runs the machine calls; beats come on a thread of its own.
+// A beat kicks the clocks, as the recorder does when it wants a page: the vCPU stops at its next safepoint,
+// and that leaves no trace (vmm/clock/clock.h). Where a guest's kernel has no safepoints, beats nudge the
+// machine as well. Threads: the one that runs the machine calls; beats come on a thread of its own.
 class Metronome {
  public:
   explicit Metronome(vmm::Machine& machine);
@@ -20,8 +19,8 @@ class Metronome {
   Metronome(const Metronome&) = delete;
   Metronome& operator=(const Metronome&) = delete;
 
-  // There are beats while one of these lives. Single steps must not be taken then: they count on the limit that
-  // the clock has.
+  // There are beats while one of these lives. Single steps must not be taken then: they count on the limit
+  // that the clock has.
   class Beating {
    public:
     explicit Beating(Metronome& metronome) : metronome_(metronome) { metronome_.set(true); }

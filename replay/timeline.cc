@@ -1,9 +1,14 @@
 #include "replay/timeline.h"
 
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
+
+#include "log/format.h"
+#include "vmm/host_profile.h"
 
 namespace reprise::replay {
 
@@ -34,7 +39,19 @@ Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log:
   self.metronome_ = std::make_unique<Metronome>(self.machine());
   self.left_.resize(self.machine().vcpus());
   TRY(self.checkpoint());
+  TRY(self.open_checkpoint_files(recording, kvm));
   return timeline;
+}
+
+// After the beginning has been kept: that needs no file.
+Status Timeline::open_checkpoint_files(const log::Recording& recording, const vmm::Kvm& kvm) {
+  TRY_ASSIGN(auto files, CheckpointFiles::create(recording, machine(),
+                                                 to_message(vmm::describe_host(kvm, options_.views))));
+  files_.emplace(std::move(files));
+  if (options_.store_checkpoints) return files_->clear();
+  for (auto& checkpoint : files_->load(options_.remark))
+    if (checkpoint->mark > checkpoints_.back()->mark) checkpoints_.push_back(std::move(checkpoint));
+  return {};
 }
 
 // Whose turn it is; after the last ticket, the first vCPU that has not left.
@@ -99,6 +116,11 @@ Status Timeline::advance(const std::optional<Mark>& until) {
 Status Timeline::run_to_sum(uint64_t sum) {
   const uint64_t start = event();
   const auto vcpu = turn();
+  // An event can be long: from the last checkpoint in it, if that is nearer.
+  const auto nearest = std::find_if(checkpoints_.rbegin(), checkpoints_.rend(), [&](const auto& checkpoint) {
+    return checkpoint->mark.event == start && checkpoint->mark.sum() <= sum;
+  });
+  if (nearest != checkpoints_.rend() && (*nearest)->mark > now()) TRY(seek(Mark((*nearest)->mark)));
   const Metronome::Beating beating(*metronome_);
   while (!at_end() && event() == start) {
     const Position position = machine().vcpu(*vcpu).position();
@@ -202,13 +224,31 @@ Status Timeline::run_to_end() {
 Status Timeline::seek(const Mark& mark) {
   const auto after =
       std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
-  const Checkpoint& before = after == checkpoints_.begin() ? **after : **(after - 1);
+  const auto place = after == checkpoints_.begin() ? after : after - 1;
+  const Checkpoint& before = **place;
   // From here, if that is nearer.
   if (dirty_ || now() > mark || now() < before.mark) {
     sought_ns_ = executed_ns_;
     TRY(go_back(before));
+    TRY_ASSIGN(const bool kept, keeps_promise(**place));
+    if (!kept) {
+      checkpoints_.erase(place);
+      dirty_ = true;
+      return seek(mark);
+    }
   }
   return run_to(mark);
+}
+
+// One from a file is looked at when it is put back for the first time.
+Result<bool> Timeline::keeps_promise(Checkpoint& checkpoint) {
+  if (!checkpoint.promised.has_value()) return true;
+  TRY_ASSIGN(const uint64_t found, digest());
+  if (found == std::exchange(checkpoint.promised, std::nullopt)) return true;
+  if (options_.remark)
+    options_.remark(fmt::format("{}{} is ignored: the machine is not as it was when it was stored",
+                                log::kCheckpointPrefix, to_text(checkpoint.mark)));
+  return false;
 }
 
 Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& lookout, const Mark& end) {
@@ -259,6 +299,10 @@ Result<bool> Timeline::checkpoint() {
   made->order = replay_->order().save();
   made->left = left_;
   made->console_bytes = replay_->console().size();
+  if (options_.store_checkpoints && files_.has_value()) {
+    TRY_ASSIGN(const uint64_t now_digest, digest());
+    TRY(files_->store(*made, replay_->console(), now_digest));
+  }
   checkpoints_.insert(place, std::move(made));
   ++checkpoints_made_;
   thin_out();
@@ -304,6 +348,10 @@ Status Timeline::go_back(const Checkpoint& checkpoint) {
   steps_ = 0;
   dirty_ = caught_ = false;
   left_ = checkpoint.left;
+  // A later session has not been there.
+  for (size_t i = shown_.size(); i < checkpoint.console.size(); ++i)
+    if (options_.console) options_.console(static_cast<uint8_t>(checkpoint.console[i]));
+  if (checkpoint.console.size() > shown_.size()) shown_ = checkpoint.console;
   replay_->console() = shown_.substr(0, checkpoint.console_bytes);
   executed_ns_ = checkpoint.executed_ns;
   return {};

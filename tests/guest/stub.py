@@ -23,8 +23,10 @@ class Stub:
         self.bench, self.address = bench, str(bench.installation.folder / f"{bench.folder.name}.socket")
         words = [str(word) for word in (bench.installation.reprise, "replay", folder, f"--gdb=unix:{self.address}")]
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        line = self.process.stderr.readline()
-        expect(b"GDB can attach" in line, f"the stub says {line!r}")
+        self.remarks = []
+        while b"GDB can attach" not in (line := self.process.stderr.readline()):
+            expect(line, f"the stub ends, and says {self.remarks}")
+            self.remarks.append(line.decode().rstrip())
 
     def __enter__(self):
         return self
@@ -64,7 +66,14 @@ class Packets:
         self.send(text)
         return self.answer()
 
-    def answer(self):
+    def monitor(self, line):
+        self.send(b"qRcmd," + line.encode().hex().encode())
+        said = b""
+        while re.fullmatch(rb"O?([0-9a-f]{2})+", part := self.answer(lines_too=True)) and part != b"OK":
+            said += bytes.fromhex(part.decode().lstrip("O"))
+        return said.decode()
+
+    def answer(self, lines_too=False):
         while True:
             seen = b""
             while not re.search(rb"\$[^#]*#..$", seen, re.DOTALL):
@@ -74,7 +83,7 @@ class Packets:
             with contextlib.suppress(BrokenPipeError):  # who has let it detach hangs up
                 self.socket.sendall(b"+")
             found = re.search(rb"\$([^#]*)#..$", seen, re.DOTALL)[1]
-            if not re.match(rb"O[0-9a-f]+$", found):
+            if lines_too or not re.match(rb"O[0-9a-f]+$", found):
                 return found
 
 
