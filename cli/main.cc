@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   add_record(app, action);
   add_replay(app, action);
   add_gdb(app, action);
+  add_checkpoint(app, action);
   add_run(app, action);
   add_info(app, action);
   add_dump(app, action);

@@ -16,6 +16,7 @@ void add_record(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
 void add_replay(CLI::App& app, Action& action);
 void add_gdb(CLI::App& app, Action& action);
+void add_checkpoint(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 void add_dump(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);

@@ -19,6 +19,7 @@ using Magic = std::array<char, 8>;
 inline constexpr Magic kManifestMagic = {'\x89', 'R', 'P', 'R', 'M', 'A', 'N', '\n'};
 inline constexpr Magic kFinalMagic = {'\x89', 'R', 'P', 'R', 'F', 'I', 'N', '\n'};
 inline constexpr Magic kIndexMagic = {'\x89', 'R', 'P', 'R', 'I', 'D', 'X', '\n'};
+inline constexpr Magic kCheckpointMagic = {'\x89', 'R', 'P', 'R', 'C', 'P', 'T', '\n'};
 inline constexpr Magic kLogMagic = {'\x89', 'R', 'P', 'R', 'L', 'O', 'G', '\n'};
 
 inline constexpr std::string_view kManifestFile = "manifest";
@@ -27,6 +28,7 @@ inline constexpr std::string_view kInitrdFile = "initrd";
 inline constexpr std::string_view kConsoleFile = "console";
 inline constexpr std::string_view kFinalFile = "final";
 inline constexpr std::string_view kIndexFile = "index";
+inline constexpr std::string_view kCheckpointPrefix = "checkpoint-";
 inline std::string log_file_name(VcpuId vcpu) {
   return "vcpu-" + std::to_string(vcpu.raw) + ".log";
 }
@@ -45,6 +47,8 @@ inline constexpr uint32_t kMaxBlockEvents = 65536;
 inline constexpr size_t kMaxPagesPerGain = 65536;
 // Largest manifest, final or index; an index entry is about 30 bytes for 64 KiB of events.
 inline constexpr uint32_t kMaxSealedBytes = 64 * 1024 * 1024;
+// Largest state of a checkpoint, unpacked. Its file is sealed, so it must also pack into kMaxSealedBytes.
+inline constexpr uint64_t kMaxCheckpointBytes = 1ull << 30;
 // Largest image or console that is read back, bytes.
 inline constexpr uint64_t kMaxImageBytes = 4ull << 30;
 

@@ -32,6 +32,7 @@ Status VcpuLogReader::seek(const LogCursor& cursor) {
   events_.clear();
   next_ = block_offset_ = 0;
   TRY(fill());
+  if (cursor.event > events_.size()) return fail(ErrorCode::kDamaged, "the log has no such place");
   next_ = cursor.event;
   return {};
 }

@@ -6,20 +6,43 @@
 namespace reprise::replay {
 
 Result<MemorySnapshot> MemorySnapshot::take(const vmm::GuestMemory& memory, const MemorySnapshot* before) {
-  MemorySnapshot snapshot;
-  snapshot.pages_.resize(memory.pages());
+  MemorySnapshot snapshot(memory.pages());
   TRY(memory.for_each_used_page([&](PageNumber number, std::span<const uint8_t> bytes) {
     const auto old = before == nullptr ? nullptr : before->pages_[number.raw];
     if (old != nullptr && std::ranges::equal(*old, bytes)) {
       snapshot.pages_[number.raw] = old;
       return;
     }
-    auto page = std::make_shared<Page>();
-    std::ranges::copy(bytes, page->begin());
-    snapshot.pages_[number.raw] = std::move(page);
-    ++snapshot.own_pages_;
+    snapshot.add(number, bytes);
   }));
   return snapshot;
+}
+
+void MemorySnapshot::add(PageNumber number, std::span<const uint8_t> bytes) {
+  auto page = std::make_shared<Page>();
+  std::ranges::copy(bytes, page->begin());
+  pages_[number.raw] = std::move(page);
+  ++own_pages_;
+}
+
+void MemorySnapshot::share_with(const MemorySnapshot& other) {
+  for (size_t number = 0; number < pages_.size(); ++number) {
+    auto& page = pages_[number];
+    const auto& same = other.pages_[number];
+    if (page == nullptr || same == nullptr || page == same || *page != *same) continue;
+    page = same;
+    --own_pages_;
+  }
+}
+
+void MemorySnapshot::for_each_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const {
+  for (size_t number = 0; number < pages_.size(); ++number)
+    if (pages_[number] != nullptr) visit(PageNumber(number), *pages_[number]);
+}
+
+void MemorySnapshot::add_pages(std::unordered_set<const Page*>& pages) const {
+  for (const auto& page : pages_)
+    if (page != nullptr) pages.insert(page.get());
 }
 
 Status MemorySnapshot::put_back(vmm::GuestMemory& memory) const {

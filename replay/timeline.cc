@@ -1,10 +1,14 @@
 #include "replay/timeline.h"
 
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
-#include "vmm/supervisor.h"
+#include "log/format.h"
+#include "vmm/host_profile.h"
 
 namespace reprise::replay {
 
@@ -12,6 +16,8 @@ namespace {
 
 constexpr uint64_t kAskEveryNs = 50'000'000;
 constexpr uint64_t kFarNs = 10'000'000;  // as long as a checkpoint of a small guest takes to make
+// Checkpoints are not nearer to each other than this. A few times what making and putting back one costs.
+constexpr uint64_t kNearestNs = 4'000'000;
 
 }  // namespace
 
@@ -30,9 +36,22 @@ Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log:
                                                  self.options_.disk, {}));
   TRY(self.machine().assemble(self.replay_->journals()));
   self.machine().run_from_here();
+  self.metronome_ = std::make_unique<Metronome>(self.machine());
   self.left_.resize(self.machine().vcpus());
   TRY(self.checkpoint());
+  TRY(self.open_checkpoint_files(recording, kvm));
   return timeline;
+}
+
+// After the beginning has been kept: that needs no file.
+Status Timeline::open_checkpoint_files(const log::Recording& recording, const vmm::Kvm& kvm) {
+  TRY_ASSIGN(auto files, CheckpointFiles::create(recording, machine(),
+                                                 to_message(vmm::describe_host(kvm, options_.views))));
+  files_.emplace(std::move(files));
+  if (options_.store_checkpoints) return files_->clear();
+  for (auto& checkpoint : files_->load(options_.remark))
+    if (checkpoint->mark > checkpoints_.back()->mark) checkpoints_.push_back(std::move(checkpoint));
+  return {};
 }
 
 // Whose turn it is; after the last ticket, the first vCPU that has not left.
@@ -97,6 +116,12 @@ Status Timeline::advance(const std::optional<Mark>& until) {
 Status Timeline::run_to_sum(uint64_t sum) {
   const uint64_t start = event();
   const auto vcpu = turn();
+  // An event can be long: from the last checkpoint in it, if that is nearer.
+  const auto nearest = std::find_if(checkpoints_.rbegin(), checkpoints_.rend(), [&](const auto& checkpoint) {
+    return checkpoint->mark.event == start && checkpoint->mark.sum() <= sum;
+  });
+  if (nearest != checkpoints_.rend() && (*nearest)->mark > now()) TRY(seek(Mark((*nearest)->mark)));
+  const Metronome::Beating beating(*metronome_);
   while (!at_end() && event() == start) {
     const Position position = machine().vcpu(*vcpu).position();
     if (position.stops + position.ticks.raw >= sum) break;
@@ -125,10 +150,21 @@ Status Timeline::go_on() {
   for (size_t i = shown_.size(); i < console.size(); ++i)
     if (options_.console) options_.console(static_cast<uint8_t>(console[i]));
   if (console.size() > shown_.size()) shown_ = console;
-  if (options_.checkpoint_every_ns != 0 &&
-      executed_ns_ - checkpoints_.back()->executed_ns >= options_.checkpoint_every_ns && !at_end())
-    TRY(checkpoint());
+  if (checkpoint_is_due()) TRY(checkpoint());
   return {};
+}
+
+// Every so often; on the way back to a moment after which something is known, more and more often towards it:
+// who goes one step back will go another one.
+bool Timeline::checkpoint_is_due() {
+  if (options_.checkpoint_every_ns == 0 || at_end()) return false;
+  const auto after = std::ranges::upper_bound(checkpoints_, now(), {}, [](const auto& checkpoint) {
+    return checkpoint->mark;
+  });
+  const uint64_t last_ns = (*(after - 1))->executed_ns;
+  const uint64_t since = executed_ns_ - std::min(executed_ns_, last_ns);
+  const uint64_t left = sought_ns_ > executed_ns_ ? sought_ns_ - executed_ns_ : options_.checkpoint_every_ns;
+  return since >= std::clamp(left, std::min(kNearestNs, options_.checkpoint_every_ns), options_.checkpoint_every_ns);
 }
 
 Result<bool> Timeline::step() {
@@ -158,26 +194,21 @@ Result<bool> Timeline::step() {
 }
 
 Status Timeline::check_interruption() {
+  if (options_.interrupt != nullptr && options_.interrupt->load(std::memory_order_relaxed))
+    return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
   if (!interrupted_ || ept::monotonic_ns() - asked_ns_ < kAskEveryNs) return {};
   asked_ns_ = ept::monotonic_ns();
   return interrupted_() ? fail(ErrorCode::kUsage, "interrupted at {}", to_text(now())) : Status();
 }
 
 Status Timeline::run_to(const Mark& mark) {
-  std::atomic<bool> stopping{false};
-  std::optional<vmm::Supervisor> supervisor;
   const Mark coarse = mark.without_steps();
-  while (!at_end() && !caught_ && now() < coarse) {
-    if (!supervisor.has_value())
-      supervisor.emplace(
-          machine(), options_.interrupt,
-          vmm::Supervisor::Hooks{.stopping = [&] { return stopping.load(std::memory_order_relaxed); },
-                                 .interrupt = [&] { stopping.store(true, std::memory_order_relaxed); },
-                                 .look = [] {}});
-    TRY(advance(coarse));
-    if (stopping.load(std::memory_order_relaxed))
-      return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
-    TRY(check_interruption());
+  if (!at_end() && !caught_ && now() < coarse) {
+    const Metronome::Beating beating(*metronome_);
+    while (!at_end() && !caught_ && now() < coarse) {
+      TRY(advance(coarse));
+      TRY(check_interruption());
+    }
   }
   while (!at_end() && !caught_ && now() < mark && now().without_steps() == coarse) {
     TRY(step());
@@ -193,10 +224,31 @@ Status Timeline::run_to_end() {
 Status Timeline::seek(const Mark& mark) {
   const auto after =
       std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
-  const Checkpoint& before = after == checkpoints_.begin() ? **after : **(after - 1);
+  const auto place = after == checkpoints_.begin() ? after : after - 1;
+  const Checkpoint& before = **place;
   // From here, if that is nearer.
-  if (dirty_ || now() > mark || now() < before.mark) TRY(go_back(before));
+  if (dirty_ || now() > mark || now() < before.mark) {
+    sought_ns_ = executed_ns_;
+    TRY(go_back(before));
+    TRY_ASSIGN(const bool kept, keeps_promise(**place));
+    if (!kept) {
+      checkpoints_.erase(place);
+      dirty_ = true;
+      return seek(mark);
+    }
+  }
   return run_to(mark);
+}
+
+// One from a file is looked at when it is put back for the first time.
+Result<bool> Timeline::keeps_promise(Checkpoint& checkpoint) {
+  if (!checkpoint.promised.has_value()) return true;
+  TRY_ASSIGN(const uint64_t found, digest());
+  if (found == std::exchange(checkpoint.promised, std::nullopt)) return true;
+  if (options_.remark)
+    options_.remark(fmt::format("{}{} is ignored: the machine is not as it was when it was stored",
+                                log::kCheckpointPrefix, to_text(checkpoint.mark)));
+  return false;
 }
 
 Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& lookout, const Mark& end) {
@@ -253,7 +305,12 @@ Result<bool> Timeline::checkpoint() {
   made->order = replay_->order().save();
   made->left = left_;
   made->console_bytes = replay_->console().size();
+  if (options_.store_checkpoints && files_.has_value()) {
+    TRY_ASSIGN(const uint64_t now_digest, digest());
+    TRY(files_->store(*made, replay_->console(), now_digest));
+  }
   checkpoints_.insert(place, std::move(made));
+  ++checkpoints_made_;
   thin_out();
   return true;
 }
@@ -275,10 +332,11 @@ void Timeline::thin_out() {
   size_t least = 1;
   double smallest = 0;
   for (size_t i = 1; i + 1 < checkpoints_.size(); ++i) {
-    const auto gap = static_cast<double>(checkpoints_[i + 1]->executed_ns - checkpoints_[i - 1]->executed_ns);
-    const auto distance = static_cast<double>(std::max(executed_ns_, checkpoints_[i]->executed_ns) -
-                                              std::min(executed_ns_, checkpoints_[i]->executed_ns));
-    const double loss = gap / (distance + static_cast<double>(options_.checkpoint_every_ns) + 1);
+    // The same way does not take the same time twice: a later checkpoint may seem to be the earlier one.
+    const auto ns = [&](size_t at) { return static_cast<double>(checkpoints_[at]->executed_ns); };
+    const double gap = std::max(0.0, ns(i + 1) - ns(i - 1));
+    const double distance = std::abs(static_cast<double>(executed_ns_) - ns(i));
+    const double loss = gap / (distance + static_cast<double>(kNearestNs));
     if (i > 1 && loss >= smallest) continue;
     least = i;
     smallest = loss;
@@ -296,6 +354,10 @@ Status Timeline::go_back(const Checkpoint& checkpoint) {
   steps_ = 0;
   dirty_ = caught_ = false;
   left_ = checkpoint.left;
+  // A later session has not been there.
+  for (size_t i = shown_.size(); i < checkpoint.console.size(); ++i)
+    if (options_.console) options_.console(static_cast<uint8_t>(checkpoint.console[i]));
+  if (checkpoint.console.size() > shown_.size()) shown_ = checkpoint.console;
   replay_->console() = shown_.substr(0, checkpoint.console_bytes);
   executed_ns_ = checkpoint.executed_ns;
   return {};
@@ -332,6 +394,19 @@ std::vector<CheckpointInfo> Timeline::checkpoints() const {
   for (const auto& checkpoint : checkpoints_)
     infos.push_back({checkpoint->mark, checkpoint->memory.own_pages()});
   return infos;
+}
+
+uint64_t Timeline::checkpoint_bytes() const {
+  std::unordered_set<const MemorySnapshot::Page*> pages;
+  uint64_t bytes = 0;
+  for (const auto& checkpoint : checkpoints_) {
+    checkpoint->memory.add_pages(pages);
+    for (const auto& cpu : checkpoint->machine.cpus)
+      bytes += sizeof cpu + cpu.private_bytes.size() + cpu.rights.size();
+    bytes += checkpoint->order.versions.size() * sizeof(checkpoint->order.versions[0]) +
+             checkpoint->order.exclusive_tickets.size() * sizeof(checkpoint->order.exclusive_tickets[0]);
+  }
+  return bytes + pages.size() * kPageSize;
 }
 
 }  // namespace reprise::replay

@@ -7,8 +7,9 @@
 #include <optional>
 #include <vector>
 
+#include "replay/checkpoint_file.h"
 #include "replay/mark.h"
-#include "replay/memory_snapshot.h"
+#include "replay/metronome.h"
 #include "replay/replay_machine.h"
 #include "replay/replay_run.h"
 #include "replay/total_order.h"
@@ -23,7 +24,11 @@ struct TimelineOptions {
   vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
   const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
   uint64_t checkpoint_every_ns = 100'000'000;    // of executing; 0: no checkpoints but the first
-  size_t most_checkpoints = 64;  // thinned exponentially: dense near the end, sparse far from it
+  size_t most_checkpoints = 128;  // thinned exponentially: dense near the present, sparse far from it
+  // Checkpoints that are made go to files beside the recording, in the place of those that are there; else those
+  // that are there are used.
+  bool store_checkpoints = false;
+  std::function<void(const std::string&)> remark;  // takes a sentence about a file that cannot be used; may be empty
 };
 
 struct CheckpointInfo {
@@ -94,35 +99,33 @@ class Timeline {
   // The same, if it takes long to come here from the last one before. Errors: kHost.
   Status checkpoint_for_search();
   [[nodiscard]] std::vector<CheckpointInfo> checkpoints() const;
+  [[nodiscard]] uint64_t checkpoints_made() const { return checkpoints_made_; }
+  // What they all hold: pages of memory, each counted once, and the rest. Cost: looks at all of them.
+  [[nodiscard]] uint64_t checkpoint_bytes() const;
   [[nodiscard]] vmm::Machine& machine() { return replay_->machine(); }
 
  private:
-  struct Checkpoint {
-    Mark mark;
-    uint64_t executed_ns = 0;
-    MemorySnapshot memory;
-    vmm::MachineState machine;
-    std::vector<ReplayJournalState> journals;
-    PageOrderState order;
-    std::vector<bool> left;
-    size_t console_bytes = 0;
-  };
-
   Timeline(TotalOrder order, TimelineOptions options)
       : order_(std::move(order)), options_(std::move(options)) {}
+  Status open_checkpoint_files(const log::Recording& recording, const vmm::Kvm& kvm);
   [[nodiscard]] uint64_t event() const;
   Status go_on();
   Status advanced(VcpuId vcpu, vmm::Vcpu::Advance how);
   void note_move(const Mark& before);
   Status check_interruption();
   Status go_back(const Checkpoint& checkpoint);
+  Result<bool> keeps_promise(Checkpoint& checkpoint);
+  [[nodiscard]] bool checkpoint_is_due();
   void thin_out();
 
   TotalOrder order_;
   TimelineOptions options_;
   std::unique_ptr<ReplayMachine> replay_;
+  std::unique_ptr<Metronome> metronome_;
   std::vector<bool> left_;                                // vCPUs that execute nothing any more
   std::vector<std::unique_ptr<Checkpoint>> checkpoints_;  // by mark
+  uint64_t checkpoints_made_ = 0;
+  std::optional<CheckpointFiles> files_;
   // The moment is this many instructions after `base_`.
   uint64_t steps_ = 0;
   Mark base_;
@@ -132,6 +135,7 @@ class Timeline {
   std::function<bool()> interrupted_;
   uint64_t asked_ns_ = 0;     // when it was asked last
   uint64_t executed_ns_ = 0;  // from the beginning to here
+  uint64_t sought_ns_ = 0;    // to where it was when it went back: what is sought is at most that far
   std::string shown_;         // the console up to the furthest moment so far
 };
 

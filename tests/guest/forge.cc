@@ -3,8 +3,8 @@
 //   forge FROM TO WHAT SEED
 //
 // WHAT: ticket, gain-position, loss-position, value, message-position, message-vector, digest, machine-digest, end (one event,
-// chosen by SEED, so are vCPU and change), cpuid (the manifest asks for AVX-512). Prints
-// what it changed. Exit status: 0; 3 the recording has no such event; 1 any other failure.
+// chosen by SEED, so are vCPU and change), cpuid (the manifest asks for AVX-512); checkpoint-host, checkpoint-digest (FROM and TO are one
+// file of a checkpoint). Prints what it changed. Exit status: 0; 3 the recording has no such event; 1 any other failure.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -14,6 +14,7 @@
 
 #include "log/event_text.h"
 #include "log/recording_editor.h"
+#include "log/sealed_file.h"
 
 namespace reprise {
 namespace {
@@ -101,7 +102,22 @@ bool change_event(log::RecordingEditor& editor, std::string_view what, Random& r
   return true;
 }
 
+Status forge_checkpoint(const char* from, const char* to, std::string_view what) {
+  TRY_ASSIGN(const auto payload, log::read_sealed_file(from, log::kCheckpointMagic));
+  log::pb::Checkpoint checkpoint;
+  if (!checkpoint.ParseFromArray(payload.data(), static_cast<int>(payload.size())) || checkpoint.host().facts_size() == 0)
+    return fail(ErrorCode::kDamaged, "{} is no checkpoint", from);
+  if (what == "checkpoint-host") checkpoint.mutable_host()->mutable_facts(0)->set_value("another");
+  else checkpoint.set_digest(checkpoint.digest() ^ 1);
+  return log::write_sealed_file(to, log::kCheckpointMagic, checkpoint.SerializeAsString());
+}
+
 int forge(const char* from, const char* to, std::string_view what, uint64_t seed) {
+  if (what.starts_with("checkpoint-")) {
+    const Status forged = forge_checkpoint(from, to, what);
+    if (!forged) fmt::print(stderr, "forge: {}\n", forged.error().message);
+    return forged ? 0 : 1;
+  }
   auto editor = log::RecordingEditor::open(from);
   if (!editor) {
     fmt::print(stderr, "forge: {}\n", editor.error().message);

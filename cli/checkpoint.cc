@@ -1,0 +1,49 @@
+// reprise checkpoint: checkpoints beside a recording, for debuggers that come later.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "cli/machine_options.h"
+#include "cli/verbs.h"
+#include "replay/timeline.h"
+
+namespace reprise::cli {
+namespace {
+
+struct CheckpointArguments {
+  std::string folder;
+  std::optional<vmm::ViewKind> views;
+  double every_seconds = 1;
+};
+
+Result<ExitCode> make_checkpoints(const CheckpointArguments& arguments) {
+  TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
+  TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
+  replay::TimelineOptions options;
+  options.views = views_or_best(arguments.views);
+  options.interrupt = &interrupt_flag();
+  options.checkpoint_every_ns = static_cast<uint64_t>(arguments.every_seconds * 1e9);
+  options.store_checkpoints = true;
+  options.most_checkpoints = 2;  // in memory
+  TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
+  TRY(timeline->run_to_end());
+  TRY(timeline->finish());
+  fmt::print("{} checkpoints in {}\n", timeline->checkpoints_made() - 1, arguments.folder);
+  return kOk;
+}
+
+}  // namespace
+
+void add_checkpoint(CLI::App& app, Action& action) {
+  auto arguments = std::make_shared<CheckpointArguments>();
+  auto* verb = app.add_subcommand(
+      "checkpoint", "run a recording, and keep checkpoints beside it: GDB then goes to any moment at once");
+  verb->add_option("recording", arguments->folder, "folder that `reprise record` made")->required();
+  verb->add_option("--every", arguments->every_seconds, "seconds of executing between two of them")
+      ->check(CLI::Range(0.01, 86400.0))
+      ->capture_default_str();
+  add_views_option(*verb, arguments->views);
+  verb->callback([arguments, &action] { action = [arguments] { return make_checkpoints(*arguments); }; });
+}
+
+}  // namespace reprise::cli

@@ -1,0 +1,96 @@
+"""Checkpoints beside a recording: a later session goes on from them, exactly, and from none that is not its own."""
+import re
+import shutil
+import subprocess
+import time
+
+from debugger import Done
+from harness import BUILD, FORGE, OK, Test, count_for, expect, one_sentence, record
+from stub import Packets, Stub
+
+SEEK = BUILD / "tests" / "guest" / "seek"
+
+
+def make(bench, folder, every):
+    done = bench.reprise("checkpoint", folder, "--every", every)
+    files = sorted(folder.glob("checkpoint-*"))
+    expect(done.status == OK and done.out.decode() == f"{len(files)} checkpoints in {folder}\n", f"{len(files)} files are made", done)
+    return files
+
+
+def exact(workload, arguments, vcpus):
+    """`seek` with no checkpoints of its own: it has the digests from a straight run, and comes back from the files."""
+    def run(bench):
+        folder = bench.folder / "recording"
+        record(bench, folder, workload, arguments, vcpus=vcpus, chaos=5)
+        files = make(bench, folder, 0.02)
+        expect(files, "no checkpoint is made")
+        command = [str(word) for word in (SEEK, folder, 30, 1, 0)]
+        done = subprocess.run(command, capture_output=True, timeout=bench.timeout)
+        expect(done.returncode == OK, "a moment differs", Done(command, done.returncode, done.stdout, done.stderr))
+        found = int(re.search(rb" checkpoints=(\d+)", done.stdout)[1])
+        expect(found == len(files) + 1, f"{found - 1} of {len(files)} checkpoints are used")
+        return done.stdout.decode().strip()
+
+    return Test(f"checkpoints/{workload}-{vcpus}", run)
+
+
+def go_near_the_end(bench, folder):
+    """Seconds that it takes a new session, the mark and the digest."""
+    with Stub(bench, folder) as stub, Packets(stub) as client:
+        end = int(client.monitor("when").split()[-1].rstrip("."))
+        start = time.monotonic()
+        expect("now at" in client.monitor(f"seek {end - 3}"), "seek goes nowhere")
+        seconds = time.monotonic() - start
+        return seconds, client.monitor("when"), client.monitor("digest"), stub.remarks
+
+
+def used(bench):
+    """The second session need not run from the beginning."""
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", f"n={count_for(bench, 'lost_update', 1_000_000, 2)}", vcpus=2)
+    far, *expected = go_near_the_end(bench, folder)
+    make(bench, folder, far / 20)
+    near, *found = go_near_the_end(bench, folder)
+    expect(found == expected, f"with checkpoints: {found}, without: {expected}")
+    expect(near < far / 4, f"it took {near:.2f} s with checkpoints, {far:.2f} s without")
+    return f"{far:.2f} s without checkpoints, {near:.2f} s with them"
+
+
+def refused(bench):
+    """Each with one sentence, and what it cannot use it does without."""
+    folder, other = bench.folder / "recording", bench.folder / "other"
+    for each in (folder, other):
+        record(bench, each, "lost_update", "n=20000", vcpus=2, chaos=7)
+        make(bench, each, 0.01)
+    file = max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1].split(".")[0]))
+    _, *expected, remarks = go_near_the_end(bench, folder)
+    expect(remarks == [], f"good checkpoints are refused: {remarks}")
+    good = file.read_bytes()
+
+    def forged(what):
+        done = bench.command([FORGE, file, bench.folder / "forged", what, 0])
+        expect(done.status == OK, "forge fails", done)
+        return (bench.folder / "forged").read_bytes()
+
+    foreign = next(iter(sorted(other.glob("checkpoint-*")))).read_bytes()
+    for bad, sentence in ((good[:-1], "bytes of payload"), (good[:100] + bytes([good[100] ^ 1]) + good[101:], "wrong checksum"), (b"", "too short"),
+                          (foreign, "of another recording"), (forged("checkpoint-host"), "made on another host"),
+                          (good[:8] + b"\xff" + good[9:], "newer Reprise")):
+        file.write_bytes(bad)
+        _, *found, remarks = go_near_the_end(bench, folder)
+        expect(found == expected, f"with a bad file ({sentence}): {found}, not {expected}")
+        expect(len(remarks) == 1 and re.fullmatch(rf"reprise: {re.escape(file.name)} is ignored: .*{sentence}.*", remarks[0]), f"{sentence}: {remarks}")
+    file.write_bytes(good)
+    file.write_bytes(forged("checkpoint-digest"))
+    with Stub(bench, folder) as stub, Packets(stub) as client:
+        expect("now at" in client.monitor("seek end"), "seek goes nowhere")
+        line = stub.process.stderr.readline().decode()
+        expect(re.search(f"{re.escape(file.name)} is ignored: the machine is not as it was", line), f"a wrong digest: {line!r}")
+    shutil.rmtree(other)
+    one_sentence(bench.reprise("checkpoint", other), 66, "other")
+
+
+def tests(_options):
+    return [exact("lost_update", "n=200000", 2), exact("locks", "n=4", 4), exact("stencil", "n=64 steps=20", 2), exact("timer", "n=500000 period=20000", 2),
+            Test("checkpoints/used", used), Test("checkpoints/refused", refused)]
