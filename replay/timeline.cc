@@ -114,13 +114,13 @@ Result<bool> Timeline::step() {
   const Mark next{base.event, base.stops, base.ticks + 1, 0};
   replay_->journal(vcpu).pause_at(Position{next.stops, Ticks(next.ticks)});
   const uint64_t completed = machine().vcpu(vcpu).completed_stops();
+  const Mark before = now();
   TRY_ASSIGN(const auto how, machine().vcpu(vcpu).step(Ticks(next.ticks)));
   if (machine().vcpu(vcpu).stepped()) {
     base_ = base;
     ++steps_;
     return true;
   }
-  const Mark before = now();
   TRY(advanced(vcpu, how));
   note_move(before);
   // An instruction that stopped where a page was missing, or that waits for others, has not been completed.
