@@ -86,12 +86,16 @@ ViewMemory::ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping al
   for (Gpa gpa = range.start; gpa < range.end; gpa = gpa + kPageSize) view_.exempt(page_of(gpa));
 }
 
-uint8_t* ViewMemory::granted(Gpa gpa, size_t bytes, Right right) const {
+uint8_t* ViewMemory::at(Gpa gpa, size_t bytes) const {
   if (gpa.raw >= memory_.bytes() || bytes > memory_.bytes() - gpa.raw) return nullptr;
   if (bytes == 0 || (gpa.raw & (kPageSize - 1)) + bytes > kPageSize) return nullptr;
-  if (!view_.allows(page_of(gpa), right)) return nullptr;
   // Through the VMM's own mapping where the view's may be absent for a moment (the host reclaims pages).
   return (range_.contains(gpa) ? alias_.data() : memory_.ram().data()) + gpa.raw;
+}
+
+uint8_t* ViewMemory::granted(Gpa gpa, size_t bytes, Right right) const {
+  uint8_t* const first = at(gpa, bytes);
+  return first != nullptr && view_.allows(page_of(gpa), right) ? first : nullptr;
 }
 
 bool ViewMemory::read(Gpa gpa, std::span<uint8_t> out) const {

@@ -77,6 +77,9 @@ class ViewMemory final : public ept::PhysicalReader {
   [[nodiscard]] bool read(Gpa gpa, std::span<uint8_t> out) const override;
   // Writes where the view grants writing. False: outside RAM or not granted.
   [[nodiscard]] bool write(Gpa gpa, std::span<const uint8_t> bytes);
+  // The byte at `gpa` as this vCPU sees it, with `bytes - 1` more behind it, whatever the view grants; null if that is not all RAM on one
+  // page. For who debugs a machine that stands still.
+  [[nodiscard]] uint8_t* at(Gpa gpa, size_t bytes) const;
 
  private:
   ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping alias, std::unique_ptr<ept::PageMapper> mapper,

@@ -280,9 +280,7 @@ Status Machine::restore(const MachineState& state) {
 }
 
 uint8_t* Machine::byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) {
-  if (bytes == 0 || gpa.raw >= memory_->bytes() || (gpa.raw & (kPageSize - 1)) + bytes > kPageSize) return nullptr;
-  if (private_.contains(gpa)) return cpus_[vcpu.raw]->memory->private_bytes().data() + (gpa - private_.start);
-  return memory_->ram().data() + gpa.raw;
+  return cpus_[vcpu.raw]->memory->at(gpa, bytes);
 }
 
 bool WholeMemory::read(Gpa gpa, std::span<uint8_t> out) const {

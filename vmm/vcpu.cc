@@ -129,8 +129,8 @@ Status Vcpu::go_on() {
   TRY_ASSIGN(const bool ready, get_ready());
   if (!ready) return {};
   if (step_until_.has_value()) {
-    TRY_ASSIGN(stepped_, step_over());
-    if (stepped_) return {};
+    TRY_ASSIGN(const bool done, step_over());
+    if (done) return {};
   }
   return enter();
 }

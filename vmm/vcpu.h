@@ -114,10 +114,13 @@ class Vcpu {
     kCaught,  // a watch caught it; only restore() leads on
   };
   Result<Advance> advance();
-  // As advance(), but if one instruction can be stepped over exactly (vmm/debug/single_step.h), no more than
-  // that is executed: then stepped(). The clock stops the vCPU at tick `next`.
+  // As advance(), but if one instruction can be carried out alone (vmm/debug/step_plan.h), no more than that is
+  // executed; if it did not stop, stepped(). The delivery of an event is a step, too: to the first instruction
+  // of its handler. The clock stops the vCPU at tick `next`.
   Result<Advance> step(Ticks next);
   [[nodiscard]] bool stepped() const { return stepped_; }
+  // How many steps nothing could carry out alone, which ran on to the vCPU's next stop or tick.
+  [[nodiscard]] uint64_t coarse_steps() const { return coarse_steps_; }
   // Whether it stands at the end of a stop, where something may happen to it; not so at a fault, and after a
   // step.
   [[nodiscard]] bool is_halted() const { return halted_; }
@@ -176,6 +179,8 @@ class Vcpu {
   Status go_on();
   Result<bool> get_ready();
   Result<bool> step_over();
+  [[nodiscard]] bool interrupt_window_is_open(const kvm_regs& regs, const kvm_vcpu_events& events) const;
+  Status leave_shadow(const kvm_vcpu_events& before, uint8_t shadow);
   Status finish_exit();
   Status tell_board();
   Status take_async();
@@ -238,6 +243,7 @@ class Vcpu {
   bool caught_ = false;
   std::optional<Ticks> step_until_;  // during step()
   bool stepped_ = false;
+  uint64_t coarse_steps_ = 0;
   uint64_t completed_stops_ = 0;
   std::atomic<bool> abandoned_{false};
   std::atomic<bool> in_guest_{false};

@@ -183,11 +183,12 @@ Result<Vcpu::Verdict> WatchedMemory::step_across(VcpuId vcpu) {
   TRY_ASSIGN(const kvm_regs regs, kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
   const WholeMemory physical(machine_, vcpu);
-  if (!can_step_over(LinearMemory(sregs, physical), regs)) return Vcpu::Verdict::kCaught;
+  TRY_ASSIGN(const auto plan, plan_step(kvm, LinearMemory(sregs, physical), regs, sregs));
+  if (plan.method != StepMethod::kTrace) return Vcpu::Verdict::kCaught;
   TRY(reveal(vcpu));
-  TRY_ASSIGN(const bool stepped, single_step(kvm));
+  TRY_ASSIGN(const auto outcome, single_step(kvm, plan));
   TRY(conceal(vcpu));
-  return stepped ? Vcpu::Verdict::kDone : Vcpu::Verdict::kCaught;
+  return outcome.carried_out ? Vcpu::Verdict::kDone : Vcpu::Verdict::kCaught;
 }
 
 bool WatchedMemory::is_concealed_access(VcpuId vcpu, ExitKind exit) {

@@ -261,7 +261,7 @@ Status KvmVcpu::set_guest_debug(const kvm_guest_debug& debug) {
   return call(fd_.get(), KVM_SET_GUEST_DEBUG, &debug, "KVM_SET_GUEST_DEBUG");
 }
 
-Status KvmVcpu::step() {
+Result<ExitKind> KvmVcpu::try_step() {
   kvm_guest_debug debug{};
   debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
   TRY(set_guest_debug(debug));
@@ -270,6 +270,11 @@ Status KvmVcpu::step() {
     TRY_ASSIGN(exit, run());
   }
   TRY(set_guest_debug({}));
+  return exit;
+}
+
+Status KvmVcpu::step() {
+  TRY_ASSIGN(const ExitKind exit, try_step());
   if (exit == ExitKind::kDebug) return {};
   return fail(ErrorCode::kHost, "a single step ended in another way (KVM exit reason {})", shared().exit_reason);
 }

@@ -114,6 +114,8 @@ class KvmVcpu {
   // nor save its flags, which would show that it was stepped. Errors: kHost, also where it ended in another
   // way.
   Status step();
+  // The same; how it ended. kDebug: it is carried out.
+  Result<ExitKind> try_step();
   // KVM_INTERRUPT (4.16): queues an external interrupt, taken when the guest's IF and shadow allow.
   Status interrupt(uint8_t vector);
   Status nmi();
