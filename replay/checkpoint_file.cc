@@ -161,6 +161,25 @@ log::pb::CheckpointState to_message(const Checkpoint& checkpoint, std::string_vi
   return state;
 }
 
+// Two recordings of one guest can have equal manifests.
+Result<std::string> identity_of(const log::Recording& recording) {
+  std::vector<std::string> names{std::string(log::kManifestFile)};
+  for (VcpuId vcpu; vcpu.raw < recording.vcpus(); ++vcpu) names.push_back(log::log_file_name(vcpu));
+  log::ImageHash hash;
+  std::vector<uint8_t> piece(1 << 20);
+  for (const std::string& name : names) {
+    const auto path = recording.folder() / name;
+    TRY_ASSIGN(const UniqueFd fd, log::open_file(path));
+    for (uint64_t at = 0;;) {
+      TRY_ASSIGN(const size_t got, log::read_at(fd.get(), at, piece, path));
+      if (got == 0) break;
+      hash.add({piece.data(), got});
+      at += got;
+    }
+  }
+  return hash.hex();
+}
+
 tl::unexpected<Error> does_not_fit() {
   return fail(ErrorCode::kDamaged, "what it holds is not a state of this machine");
 }
@@ -170,9 +189,7 @@ tl::unexpected<Error> does_not_fit() {
 Result<CheckpointFiles> CheckpointFiles::create(const log::Recording& recording, vmm::Machine& machine,
                                                 log::pb::HostProfile host) {
   CheckpointFiles files(recording, machine);
-  TRY_ASSIGN(const auto manifest, log::read_file(recording.folder() / log::kManifestFile,
-                                                 log::kMaxSealedBytes + uint64_t{kPageSize}));
-  files.identity_ = log::xxh3_128_hex(manifest);
+  TRY_ASSIGN(files.identity_, identity_of(recording));
   files.host_ = std::move(host);
   return files;
 }
