@@ -345,7 +345,14 @@ Status KvmVcpu::restore(const KvmVcpuState& state) {
   TRY(set_special_registers(state.sregs));
   TRY(set_registers(state.regs));
   TRY(call(fd_.get(), KVM_SET_XCRS, &state.xcrs, "KVM_SET_XCRS"));
-  TRY(call(fd_.get(), kSetXsave, state.xsave.data(), "KVM_SET_XSAVE"));
+  // Linux takes no MXCSR from an area whose header says that x87 and SSE are in their initial states, but a processor
+  // without XSAVES loads it all the same: from what was there before. The area holds the initial values, so it may as well say
+  // that they are in use. Source: arch/x86/kernel/fpu/xstate.c, copy_uabi_to_xstate(); Intel SDM vol. 1, 13.8.1.
+  constexpr size_t kXstateBv = 512;
+  constexpr uint8_t kX87AndSse = 3;
+  auto xsave = state.xsave;
+  xsave[kXstateBv] |= kX87AndSse;
+  TRY(call(fd_.get(), kSetXsave, xsave.data(), "KVM_SET_XSAVE"));
   TRY(call(fd_.get(), KVM_SET_DEBUGREGS, &state.debugregs, "KVM_SET_DEBUGREGS"));
   for (size_t first = 0; first < state.msrs.size();) {
     auto request = msr_request(std::span(state.msrs).subspan(first));
