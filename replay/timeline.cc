@@ -12,6 +12,8 @@ namespace {
 
 constexpr uint64_t kAskEveryNs = 50'000'000;
 constexpr uint64_t kFarNs = 10'000'000;  // as long as a checkpoint of a small guest takes to make
+// Executing takes at least so many times as long as the checkpoints on the way: those of large guests are slow.
+constexpr uint64_t kCheckpointShare = 8;
 
 }  // namespace
 
@@ -20,12 +22,6 @@ Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log:
   TRY_ASSIGN(auto order, TotalOrder::read(recording));
   std::unique_ptr<Timeline> timeline(new Timeline(std::move(order), std::move(options)));
   Timeline& self = *timeline;
-  const auto& manifest = recording.manifest();
-  if (manifest.has_disk() ||
-      std::ranges::find(manifest.virtio(), vmm::kVirtioConsoleName) != manifest.virtio().end())
-    return fail(ErrorCode::kUsage,
-                "a guest with a disk or a virtio console cannot be replayed backwards yet: its devices have "
-                "no checkpoints");
   TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views,
                                                  self.options_.disk, {}));
   TRY(self.machine().assemble(self.replay_->journals()));
@@ -125,10 +121,19 @@ Status Timeline::go_on() {
   for (size_t i = shown_.size(); i < console.size(); ++i)
     if (options_.console) options_.console(static_cast<uint8_t>(console[i]));
   if (console.size() > shown_.size()) shown_ = console;
-  if (options_.checkpoint_every_ns != 0 &&
-      executed_ns_ - checkpoints_.back()->executed_ns >= options_.checkpoint_every_ns && !at_end())
+  if (options_.checkpoint_every_ns != 0 && !at_end() &&
+      since_checkpoint_ns() >= std::max(options_.checkpoint_every_ns, kCheckpointShare * checkpoint_cost_ns_))
     TRY(checkpoint());
   return {};
+}
+
+// Of executing, from the last checkpoint before this moment.
+uint64_t Timeline::since_checkpoint_ns() {
+  const Mark mark = now();
+  const auto after =
+      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
+  if (after == checkpoints_.begin()) return 0;
+  return executed_ns_ - std::min(executed_ns_, (*(after - 1))->executed_ns);
 }
 
 Result<bool> Timeline::step() {
@@ -241,6 +246,7 @@ Result<bool> Timeline::checkpoint() {
   const auto place =
       std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });
   if (place != checkpoints_.end() && (*place)->mark == mark) return true;
+  const uint64_t start = ept::monotonic_ns();
   auto made = std::make_unique<Checkpoint>();
   made->mark = mark;
   made->executed_ns = executed_ns_;
@@ -253,17 +259,14 @@ Result<bool> Timeline::checkpoint() {
   made->order = replay_->order().save();
   made->left = left_;
   made->console_bytes = replay_->console().size();
+  checkpoint_cost_ns_ = ept::monotonic_ns() - start;
   checkpoints_.insert(place, std::move(made));
   thin_out();
   return true;
 }
 
 Status Timeline::checkpoint_for_search() {
-  const Mark mark = now();
-  const auto after =
-      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
-  if (after != checkpoints_.begin() && executed_ns_ - std::min(executed_ns_, (*(after - 1))->executed_ns) < kFarNs)
-    return {};
+  if (!checkpoints_.empty() && since_checkpoint_ns() < std::max(kFarNs, checkpoint_cost_ns_)) return {};
   TRY(checkpoint());
   return {};
 }

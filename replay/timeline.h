@@ -22,7 +22,8 @@ struct TimelineOptions {
   std::optional<std::filesystem::path> disk;     // as ReplayOptions::disk
   vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
   const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
-  uint64_t checkpoint_every_ns = 100'000'000;    // of executing; 0: no checkpoints but the first
+  // Of executing, and more where making one takes long; 0: no checkpoints but the first.
+  uint64_t checkpoint_every_ns = 100'000'000;
   size_t most_checkpoints = 64;  // thinned exponentially: dense near the end, sparse far from it
 };
 
@@ -117,6 +118,7 @@ class Timeline {
   Status check_interruption();
   Status go_back(const Checkpoint& checkpoint);
   void thin_out();
+  [[nodiscard]] uint64_t since_checkpoint_ns();
 
   TotalOrder order_;
   TimelineOptions options_;
@@ -132,6 +134,7 @@ class Timeline {
   std::function<bool()> interrupted_;
   uint64_t asked_ns_ = 0;     // when it was asked last
   uint64_t executed_ns_ = 0;  // from the beginning to here
+  uint64_t checkpoint_cost_ns_ = 0;  // of the last one
   std::string shown_;         // the console up to the furthest moment so far
 };
 

@@ -65,7 +65,8 @@ struct MachineState {
     std::vector<uint8_t> rights;         // of its view
   };
   std::vector<Cpu> cpus;
-  std::vector<std::vector<std::byte>> devices;  // those that vCPUs share
+  PcBoard::State devices;  // those that vCPUs share
+  DiskSnapshot disk;
 };
 
 // Threads: create and destroy on one thread; run() starts one thread a vCPU and joins them.
@@ -149,7 +150,6 @@ class Machine {
   Status load_kernel(ConsoleSink console);
   void claim_devices(Cpu& cpu);
   Status map_memory(Cpu& cpu, bool present);
-  [[nodiscard]] std::vector<IoHandler*> shared_devices() const;
   Status add_cpu(const Kvm& kvm, VcpuId id);
   // No view is ever taken a page from.
   [[nodiscard]] bool is_unprotected() const { return options_.free_run || options_.serial; }
