@@ -214,6 +214,8 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
         .exit = [&, vcpu](vmm::ExitKind exit) -> Result<vmm::Vcpu::Verdict> {
           const Position position = machine().vcpu(vcpu).position();
           exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
+          TRY_ASSIGN(const bool own, planted->pass(vcpu, exit));
+          if (own) return vmm::Vcpu::Verdict::kDone;
           TRY_ASSIGN(seen, planted->find(vcpu, exit));
           if (seen.has_value()) return vmm::Vcpu::Verdict::kCaught;
           return watched->look_at(vcpu, exit);

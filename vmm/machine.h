@@ -116,6 +116,8 @@ class Machine {
   // Whether modules that the guest's kernel loads are patched like itself; true also where there is no such
   // kernel.
   [[nodiscard]] bool patches_modules() const { return board_ == nullptr || !patches_.module_pushes.empty(); }
+  // What was patched in the guest's kernel; nothing where it is none.
+  [[nodiscard]] const KernelPatches& patches() const { return patches_; }
   // The guest's disk, if it has one.
   [[nodiscard]] const DiskImage* disk() const { return disk_.get(); }
 
