@@ -121,6 +121,10 @@ Status Timeline::go_on() {
   for (size_t i = shown_.size(); i < console.size(); ++i)
     if (options_.console) options_.console(static_cast<uint8_t>(console[i]));
   if (console.size() > shown_.size()) shown_ = console;
+  return checkpoint_if_due();
+}
+
+Status Timeline::checkpoint_if_due() {
   if (options_.checkpoint_every_ns != 0 && !at_end() &&
       since_checkpoint_ns() >= std::max(options_.checkpoint_every_ns, kCheckpointShare * checkpoint_cost_ns_))
     TRY(checkpoint());
@@ -149,10 +153,14 @@ Result<bool> Timeline::step() {
       continue;
     }
     replay_->journal(vcpu).pause_at(Position{next.stops, Ticks(next.ticks)});
+    const uint64_t start = ept::monotonic_ns();
     TRY_ASSIGN(const auto how, machine().vcpu(vcpu).step(Ticks(next.ticks)));
+    executed_ns_ += ept::monotonic_ns() - start;
     if (machine().vcpu(vcpu).stepped()) {
       base_ = base;
       ++steps_;
+      // A kernel without safepoints executes hundreds of thousands of instructions from one stop to the next.
+      if (machine().has_board()) TRY(checkpoint_if_due());
       return true;
     }
     TRY(advanced(vcpu, how));
@@ -204,6 +212,18 @@ Status Timeline::seek(const Mark& mark) {
   return run_to(mark);
 }
 
+Status Timeline::seek_sum(uint64_t event, uint64_t sum) {
+  const auto is_after = [&](const Mark& mark) {
+    return mark.event > event || (mark.event == event && (mark.sum() > sum || (mark.sum() == sum && mark.steps != 0)));
+  };
+  const auto after =
+      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return is_after(checkpoint->mark); });
+  const Checkpoint& before = after == checkpoints_.begin() ? **after : **(after - 1);
+  if (dirty_ || is_after(now()) || now() < before.mark) TRY(go_back(before));
+  TRY(run_to({event, 0, 0, 0}));
+  return this->event() == event ? run_to_sum(sum) : Status();
+}
+
 Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& lookout, const Mark& end) {
   TRY_ASSIGN(const auto planted, vmm::PlantedStops::plant(machine(), lookout.addresses));
   TRY_ASSIGN(const auto watched, vmm::WatchedMemory::watch(machine(), lookout.ranges));
@@ -243,7 +263,7 @@ Result<ReplayOutcome> Timeline::finish() {
 }
 
 Result<bool> Timeline::checkpoint() {
-  if (dirty_ || steps_ != 0 || !machine().can_be_saved()) return false;
+  if (dirty_ || (steps_ != 0 && !machine().has_board()) || !machine().can_be_saved()) return false;
   const Mark mark = now();
   const auto place =
       std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });
@@ -298,7 +318,8 @@ Status Timeline::go_back(const Checkpoint& checkpoint) {
     TRY(replay_->journal(VcpuId(i)).restore(checkpoint.journals[i]));
   replay_->order().restore(checkpoint.order);
   order_.go_to(Ticket(std::min(checkpoint.mark.event, order_.last().raw + 1)));
-  steps_ = 0;
+  steps_ = checkpoint.mark.steps;
+  base_ = checkpoint.mark.without_steps();
   dirty_ = caught_ = false;
   left_ = checkpoint.left;
   replay_->console() = shown_.substr(0, checkpoint.console_bytes);

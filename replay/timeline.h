@@ -68,6 +68,8 @@ class Timeline {
   // In this event, which it is in, on to where the stops and ticks of its vCPU together are `sum` or more: a
   // measure of how far it has come. Errors: the same.
   Status run_to_sum(uint64_t sum);
+  // The same in any event, from wherever it is. Errors: the same.
+  Status seek_sum(uint64_t event, uint64_t sum);
 
   struct Lookout {
     std::set<Gva> addresses;                // about to be executed
@@ -119,6 +121,7 @@ class Timeline {
   Status go_back(const Checkpoint& checkpoint);
   void thin_out();
   [[nodiscard]] uint64_t since_checkpoint_ns();
+  Status checkpoint_if_due();
 
   TotalOrder order_;
   TimelineOptions options_;
