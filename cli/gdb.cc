@@ -59,11 +59,13 @@ Result<std::vector<std::string>> kernel_words(const GdbArguments& arguments, con
   if (arguments.vmlinux.has_value()) {
     TRY_ASSIGN(const uint64_t offset, vmm::offset_of_vmlinux(kernel, *arguments.vmlinux));
     fmt::print(stderr, "reprise: symbols of {}, moved by {:#x}\n", *arguments.vmlinux, offset);
-    return std::vector<std::string>{"-ex", fmt::format("symbol-file -o {:#x} {}", offset, *arguments.vmlinux)};
+    return std::vector<std::string>{"-ex",
+                                    fmt::format("symbol-file -o {:#x} {}", offset, *arguments.vmlinux)};
   }
   const auto symbols = vmm::write_kernel_symbols(kernel, file);
   if (!symbols) {
-    fmt::print(stderr, "reprise: no symbols: {}; --vmlinux names a file that has them\n", symbols.error().message);
+    fmt::print(stderr, "reprise: no symbols: {}; --vmlinux names a file that has them\n",
+               symbols.error().message);
     return std::vector<std::string>();
   }
   fmt::print(stderr, "reprise: {} symbols that the kernel carries, at its addresses\n", *symbols);
@@ -74,7 +76,8 @@ Result<std::vector<std::string>> kernel_words(const GdbArguments& arguments, con
 Result<std::vector<std::string>> symbol_words(const GdbArguments& arguments, const std::string& file) {
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.session.folder));
   if (recording.manifest().boot() == "linux") return kernel_words(arguments, recording, file);
-  if (arguments.vmlinux.has_value()) return fail(ErrorCode::kUsage, "--vmlinux is for recordings of Linux guests");
+  if (arguments.vmlinux.has_value())
+    return fail(ErrorCode::kUsage, "--vmlinux is for recordings of Linux guests");
   return std::vector<std::string>{arguments.session.folder + "/image.elf"};
 }
 
@@ -134,8 +137,9 @@ void add_gdb(CLI::App& app, Action& action) {
       app.add_subcommand("gdb", "debug a recording: starts GDB with the guest's image, attached to a replay");
   verb->add_option("recording", arguments->session.folder, "folder that `reprise record` made")->required();
   add_views_option(*verb, arguments->session.views);
-  verb->add_option("--vmlinux", arguments->vmlinux,
-                   "the Linux guest's kernel with its debugging information, instead of the symbols that it carries");
+  verb->add_option(
+      "--vmlinux", arguments->vmlinux,
+      "the Linux guest's kernel with its debugging information, instead of the symbols that it carries");
   verb->add_option("--disk", arguments->session.disk,
                    "where the guest's disk image is, if it is not where it was recorded");
   verb->add_option("words", arguments->words, "further arguments for GDB, after --");

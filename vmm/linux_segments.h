@@ -7,12 +7,14 @@
 
 namespace reprise::vmm {
 
-// Selectors without their privilege level. Source: Linux, arch/x86/include/asm/segment.h (__USER_CS, __USER_DS).
+// Selectors without their privilege level. Source: Linux, arch/x86/include/asm/segment.h (__USER_CS,
+// __USER_DS).
 inline constexpr uint64_t kLinuxUserCode = 0x30;
 inline constexpr uint64_t kLinuxUserData = 0x28;
 inline constexpr uint64_t kUserPrivilege = 3;
 
-// Puts these two into CS and SS, as iretq to user mode does with Linux's descriptors. Source: AMD APM vol. 2, 8.9.3.
+// Puts these two into CS and SS, as iretq to user mode does with Linux's descriptors. Source: AMD APM vol.
+// 2, 8.9.3.
 inline void load_user_segments(kvm_sregs& sregs, uint64_t code, uint64_t stack) {
   const bool is_64_bit = (code & 0xfffc) == kLinuxUserCode;
   kvm_segment segment{};

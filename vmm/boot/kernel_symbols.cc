@@ -16,7 +16,8 @@ namespace reprise::vmm {
 namespace {
 
 constexpr uint64_t kKernelHalf = 1ull << 63;
-constexpr std::string_view kFirstSymbol = "_text";  // where the kernel begins. Source: arch/x86/kernel/vmlinux.lds.S
+constexpr std::string_view kFirstSymbol =
+    "_text";  // where the kernel begins. Source: arch/x86/kernel/vmlinux.lds.S
 
 struct EndElf {
   void operator()(Elf* elf) const { (void)::elf_end(elf); }
@@ -52,7 +53,9 @@ std::vector<Section> sections_of(Elf* elf) {
 
 std::optional<Kallsyms> kallsyms_of(std::span<const Section> sections) {
   for (const Section& section : sections) {
-    if (section.header.sh_type != SHT_PROGBITS || (section.header.sh_flags & (SHF_ALLOC | SHF_EXECINSTR)) != SHF_ALLOC) continue;
+    if (section.header.sh_type != SHT_PROGBITS ||
+        (section.header.sh_flags & (SHF_ALLOC | SHF_EXECINSTR)) != SHF_ALLOC)
+      continue;
     const Elf_Data* const data = ::elf_rawdata(section.content, nullptr);
     if (data == nullptr || data->d_buf == nullptr) continue;
     if (auto found = Kallsyms::find({static_cast<const uint8_t*>(data->d_buf), data->d_size})) return found;
@@ -62,12 +65,15 @@ std::optional<Kallsyms> kallsyms_of(std::span<const Section> sections) {
 
 std::vector<uint8_t> build_id_of(std::span<const Section> sections) {
   for (const Section& section : sections) {
-    Elf_Data* const data = section.header.sh_type == SHT_NOTE ? ::elf_getdata(section.content, nullptr) : nullptr;
+    Elf_Data* const data =
+        section.header.sh_type == SHT_NOTE ? ::elf_getdata(section.content, nullptr) : nullptr;
     size_t next = 0, name = 0, description = 0;
     GElf_Nhdr note;
-    for (size_t at = 0; data != nullptr && (next = ::gelf_getnote(data, at, &note, &name, &description)) > 0; at = next) {
+    for (size_t at = 0; data != nullptr && (next = ::gelf_getnote(data, at, &note, &name, &description)) > 0;
+         at = next) {
       const auto* const bytes = static_cast<const uint8_t*>(data->d_buf);
-      if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof ELF_NOTE_GNU && std::equal(bytes + name, bytes + name + note.n_namesz, ELF_NOTE_GNU))
+      if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == sizeof ELF_NOTE_GNU &&
+          std::equal(bytes + name, bytes + name + note.n_namesz, ELF_NOTE_GNU))
         return {bytes + description, bytes + description + note.n_descsz};
     }
   }
@@ -126,18 +132,25 @@ class SymbolWriter {
     header.sh_addr = section.header.sh_addr;
     header.sh_size = section.header.sh_size;
     header.sh_addralign = section.header.sh_addralign;
-    Elf_Scn* const made = add(section_names_.add(section.name), header, nullptr, section.header.sh_size, ELF_T_BYTE);
-    if (made != nullptr) places_.push_back({section.header.sh_addr, section.header.sh_size, static_cast<uint16_t>(::elf_ndxscn(made))});
+    Elf_Scn* const made =
+        add(section_names_.add(section.name), header, nullptr, section.header.sh_size, ELF_T_BYTE);
+    if (made != nullptr)
+      places_.push_back(
+          {section.header.sh_addr, section.header.sh_size, static_cast<uint16_t>(::elf_ndxscn(made))});
     return made != nullptr;
   }
 
   void add_symbol(char type, std::string_view name, Gva address) {
-    const auto place = std::ranges::find_if(places_, [&](const Place& each) { return address.raw >= each.address && address.raw - each.address < each.bytes; });
+    const auto place = std::ranges::find_if(places_, [&](const Place& each) {
+      return address.raw >= each.address && address.raw - each.address < each.bytes;
+    });
     if (place == places_.end()) return;
     const bool code = type == 't' || type == 'T' || type == 'w' || type == 'W';
     Elf64_Sym symbol{};
     symbol.st_name = symbol_names_.add(name);
-    symbol.st_info = ELF64_ST_INFO(std::isupper(static_cast<unsigned char>(type)) != 0 ? STB_GLOBAL : STB_LOCAL, code ? STT_FUNC : STT_OBJECT);
+    symbol.st_info =
+        ELF64_ST_INFO(std::isupper(static_cast<unsigned char>(type)) != 0 ? STB_GLOBAL : STB_LOCAL,
+                      code ? STT_FUNC : STT_OBJECT);
     symbol.st_shndx = place->section;
     symbol.st_value = address.raw;
     (symbol.st_info >> 4 == STB_LOCAL ? locals_ : globals_).push_back(symbol);
@@ -154,11 +167,14 @@ class SymbolWriter {
     header.sh_entsize = sizeof(Elf64_Sym);
     header.sh_info = static_cast<uint32_t>(locals_.size());
     locals_.insert(locals_.end(), globals_.begin(), globals_.end());
-    if (add(section_names_.add(".symtab"), header, locals_.data(), locals_.size() * sizeof(Elf64_Sym), ELF_T_SYM) == nullptr) return false;
+    if (add(section_names_.add(".symtab"), header, locals_.data(), locals_.size() * sizeof(Elf64_Sym),
+            ELF_T_SYM) == nullptr)
+      return false;
     header = {};
     header.sh_type = SHT_STRTAB;
     const uint32_t name = section_names_.add(".shstrtab");
-    Elf_Scn* const last = add(name, header, section_names_.text().data(), section_names_.text().size(), ELF_T_BYTE);
+    Elf_Scn* const last =
+        add(name, header, section_names_.text().data(), section_names_.text().size(), ELF_T_BYTE);
     GElf_Ehdr all;
     if (last == nullptr || ::gelf_getehdr(elf_, &all) == nullptr) return false;
     all.e_shstrndx = static_cast<uint16_t>(::elf_ndxscn(last));
@@ -201,16 +217,22 @@ Result<uint32_t> write_kernel_symbols(Bytes kernel, const std::filesystem::path&
   if (from == nullptr) return bad_image("the kernel is no ELF file");
   const auto sections = sections_of(from.get());
   const auto symbols = kallsyms_of(sections);
-  if (!symbols.has_value()) return bad_image("the kernel carries no symbols (CONFIG_KALLSYMS), or not as Linux 6.1 does");
+  if (!symbols.has_value())
+    return bad_image("the kernel carries no symbols (CONFIG_KALLSYMS), or not as Linux 6.1 does");
   const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!fd.valid()) return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
+  if (!fd.valid())
+    return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
   const ElfFile to(::elf_begin(fd.get(), ELF_C_WRITE, nullptr));
-  const auto cannot = [&] { return fail(ErrorCode::kOutput, "cannot write {}: {}", path.string(), ::elf_errmsg(-1)); };
+  const auto cannot = [&] {
+    return fail(ErrorCode::kOutput, "cannot write {}: {}", path.string(), ::elf_errmsg(-1));
+  };
   if (to == nullptr) return cannot();
   SymbolWriter writer(to.get());
   if (!writer.begin()) return cannot();
   for (const Section& section : sections)
-    if ((section.header.sh_flags & SHF_ALLOC) != 0 && section.header.sh_addr >= kKernelHalf && !writer.add_place(section)) return cannot();
+    if ((section.header.sh_flags & SHF_ALLOC) != 0 && section.header.sh_addr >= kKernelHalf &&
+        !writer.add_place(section))
+      return cannot();
   symbols->for_each([&](char type, std::string_view name, Gva address) {
     writer.add_symbol(type, name, address);
     return true;
@@ -223,15 +245,18 @@ Result<uint64_t> offset_of_vmlinux(Bytes kernel, const std::filesystem::path& vm
   const ElfFile runs = open_elf(kernel);
   if (runs == nullptr) return bad_image("the kernel is no ELF file");
   const UniqueFd fd(::open(vmlinux.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot open {}", vmlinux.string()));
+  if (!fd.valid())
+    return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot open {}", vmlinux.string()));
   const ElfFile given(::elf_begin(fd.get(), ELF_C_READ_MMAP, nullptr));
-  if (given == nullptr || ::elf_kind(given.get()) != ELF_K_ELF) return bad_image("{} is no ELF file", vmlinux.string());
+  if (given == nullptr || ::elf_kind(given.get()) != ELF_K_ELF)
+    return bad_image("{} is no ELF file", vmlinux.string());
   const auto sections = sections_of(runs.get());
   const auto others = sections_of(given.get());
   if (build_id_of(sections).empty() || build_id_of(sections) != build_id_of(others))
     return bad_image("{} is not the kernel that was recorded: their build IDs differ", vmlinux.string());
   const auto linked = symbol_in(given.get(), others, kFirstSymbol);
-  if (!linked.has_value()) return bad_image("{} has no symbol {}: is it stripped?", vmlinux.string(), kFirstSymbol);
+  if (!linked.has_value())
+    return bad_image("{} has no symbol {}: is it stripped?", vmlinux.string(), kFirstSymbol);
   const auto symbols = kallsyms_of(sections);
   const auto at = symbols.has_value() ? symbols->address_of(kFirstSymbol) : std::nullopt;
   // Without symbols of its own it runs where it was linked all the same.

@@ -10,11 +10,12 @@
 namespace reprise::vmm {
 namespace {
 
-constexpr size_t kTracerBytes = 5;       // Linux, arch/x86/include/asm/ftrace.h (MCOUNT_INSN_SIZE)
+constexpr size_t kTracerBytes = 5;  // Linux, arch/x86/include/asm/ftrace.h (MCOUNT_INSN_SIZE)
 constexpr uint64_t kKernelHalf = 1ull << 63;
 constexpr uint64_t kAlwaysSet = 1 << 1;  // Intel SDM vol. 1, figure 3-8
 
-// Whether the kernel's tracer has, or had, the instruction there. The call goes to a function that only returns.
+// Whether the kernel's tracer has, or had, the instruction there. The call goes to a function that only
+// returns.
 bool is_tracers(const LinearMemory& memory, Gva address) {
   constexpr std::array<uint8_t, kTracerBytes> kNop = {0x0f, 0x1f, 0x44, 0x00, 0x00};
   constexpr uint8_t kCall = 0xe8, kReturn = 0xc3, kJump = 0xe9;
@@ -25,11 +26,14 @@ bool is_tracers(const LinearMemory& memory, Gva address) {
   int32_t offset = 0;
   std::copy_n(code.begin() + 1, sizeof offset, reinterpret_cast<uint8_t*>(&offset));
   uint8_t target = 0;
-  (void)memory.read(address + kTracerBytes + static_cast<uint64_t>(static_cast<int64_t>(offset)), {&target, 1});
+  (void)memory.read(address + kTracerBytes + static_cast<uint64_t>(static_cast<int64_t>(offset)),
+                    {&target, 1});
   return target == kReturn || target == kJump;  // a return that goes by a thunk
 }
 
-bool is_in_user_mode(Gva address) { return address.raw < kKernelHalf; }
+bool is_in_user_mode(Gva address) {
+  return address.raw < kKernelHalf;
+}
 
 // What iretq takes from the stack.
 struct ReturnFrame {
@@ -42,7 +46,8 @@ Status PlantedStops::check_linux() const {
   const bool user = std::ranges::any_of(addresses_, is_in_user_mode);
   if (!user || machine_.patches().fault_handler) return {};
   return fail(ErrorCode::kHost,
-              "this kernel's general-protection handler is not one that Reprise knows, so breakpoints in user mode cannot be looked for");
+              "this kernel's general-protection handler is not one that Reprise knows, so breakpoints in "
+              "user mode cannot be looked for");
 }
 
 // Where the addresses lead for this vCPU now.
@@ -73,7 +78,8 @@ Result<bool> PlantedStops::pass(VcpuId vcpu, ExitKind exit) {
   const WholeMemory physical(machine_, vcpu);
   const LinearMemory memory(sregs, physical);
   const auto at = memory.translate(Gva(regs.rip - 1));
-  if (!at.has_value() || std::ranges::find(machine_.patches().returns, at->raw) == machine_.patches().returns.end() ||
+  if (!at.has_value() ||
+      std::ranges::find(machine_.patches().returns, at->raw) == machine_.patches().returns.end() ||
       planted_at(regs.rip - 1).has_value())
     return false;
   constexpr uint8_t kIretq = 0xcf;  // behind REX.W, over which the byte was put
@@ -107,7 +113,8 @@ Result<std::optional<Gva>> PlantedStops::find_linux(VcpuId vcpu, ExitKind exit) 
     TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
     std::array<uint64_t, 3> frame{};  // error code, rip, cs
     const WholeMemory physical(machine_, vcpu);
-    (void)LinearMemory(sregs, physical).read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
+    (void)LinearMemory(sregs, physical)
+        .read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
     const auto there = planted_at(frame[1]);
     if (there.has_value() && frame[0] == 0 && (frame[2] & kUserPrivilege) == kUserPrivilege) {
       TRY(kvm.complete());  // nothing is left of the exit for who goes back from here

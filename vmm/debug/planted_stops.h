@@ -20,10 +20,10 @@ namespace reprise::vmm {
 // A Linux guest has many address spaces, and makes them anew all the time. So bytes are put wherever the
 // addresses lead at each exit, into pages that were mapped since, and over code that was changed since. Its
 // handler of general-protection faults makes an exit already (vmm/boot/kernel_patch.h). For addresses in user
-// mode there are also bytes at the instructions that return to it: nothing that was mapped can be executed before.
-// Where a function begins with the tracer's call, or with the nop that the kernel puts over it, the byte is
-// behind that: the kernel looks at these five bytes again, and does not like others.
-// Threads: confined to the thread that runs the machine.
+// mode there are also bytes at the instructions that return to it: nothing that was mapped can be executed
+// before. Where a function begins with the tracer's call, or with the nop that the kernel puts over it, the
+// byte is behind that: the kernel looks at these five bytes again, and does not like others. Threads:
+// confined to the thread that runs the machine.
 class PlantedStops {
  public:
   // Puts them where each vCPU's page tables have these addresses, for a vCPU that has no IDT yet again at its
