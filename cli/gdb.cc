@@ -16,12 +16,16 @@
 #include "cli/gdb_session.h"
 #include "cli/machine_options.h"
 #include "cli/verbs.h"
+#include "log/recording_reader.h"
+#include "vmm/boot/kernel_symbols.h"
+#include "vmm/boot/kernel_unpack.h"
 
 namespace reprise::cli {
 namespace {
 
 struct GdbArguments {
   GdbSessionArguments session;
+  std::optional<std::string> vmlinux;
   std::vector<std::string> words;
 };
 
@@ -39,17 +43,49 @@ class PrivateFolder {
   PrivateFolder& operator=(PrivateFolder&&) = delete;
   ~PrivateFolder() {
     std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove(path_, ignored);
+    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
   }
   [[nodiscard]] std::string socket() const { return path_ + "/socket"; }
+  [[nodiscard]] std::string symbols() const { return path_ + "/kernel"; }
 
  private:
   std::string path_;
 };
 
-Result<pid_t> start_gdb(const GdbArguments& arguments, const std::string& socket) {
-  std::vector<std::string> words = {"gdb", arguments.session.folder + "/image.elf", "-ex",
-                                    "target remote " + socket};
+// Arguments that give GDB a Linux kernel's symbols.
+Result<std::vector<std::string>> kernel_words(const GdbArguments& arguments, const log::Recording& recording,
+                                              const std::string& file) {
+  TRY_ASSIGN(const auto kernel, vmm::unpack_kernel(recording.image()));
+  if (arguments.vmlinux.has_value()) {
+    TRY_ASSIGN(const uint64_t offset, vmm::offset_of_vmlinux(kernel, *arguments.vmlinux));
+    fmt::print(stderr, "reprise: symbols of {}, moved by {:#x}\n", *arguments.vmlinux, offset);
+    return std::vector<std::string>{"-ex",
+                                    fmt::format("symbol-file -o {:#x} {}", offset, *arguments.vmlinux)};
+  }
+  const auto symbols = vmm::write_kernel_symbols(kernel, file);
+  if (!symbols) {
+    fmt::print(stderr, "reprise: no symbols: {}; --vmlinux names a file that has them\n",
+               symbols.error().message);
+    return std::vector<std::string>();
+  }
+  fmt::print(stderr, "reprise: {} symbols that the kernel carries, at its addresses\n", *symbols);
+  return std::vector<std::string>{file};
+}
+
+// The guest's symbols.
+Result<std::vector<std::string>> symbol_words(const GdbArguments& arguments, const std::string& file) {
+  TRY_ASSIGN(const auto recording, log::Recording::open(arguments.session.folder));
+  if (recording.manifest().boot() == "linux") return kernel_words(arguments, recording, file);
+  if (arguments.vmlinux.has_value())
+    return fail(ErrorCode::kUsage, "--vmlinux is for recordings of Linux guests");
+  return std::vector<std::string>{arguments.session.folder + "/image.elf"};
+}
+
+Result<pid_t> start_gdb(const GdbArguments& arguments, const std::vector<std::string>& symbols,
+                        const std::string& socket) {
+  std::vector<std::string> words = {"gdb"};
+  words.insert(words.end(), symbols.begin(), symbols.end());
+  words.insert(words.end(), {"-ex", "target remote " + socket});
   words.insert(words.end(), arguments.words.begin(), arguments.words.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
@@ -71,12 +107,13 @@ void wake_listener(const std::string& socket) {
 
 Result<ExitCode> debug_recording(const GdbArguments& arguments) {
   TRY_ASSIGN(const auto folder, PrivateFolder::create());
+  TRY_ASSIGN(const auto symbols, symbol_words(arguments, folder.symbols()));
   TRY_ASSIGN(const auto listener, replay::gdb::Listener::create("unix:" + folder.socket()));
   std::atomic<bool> gone{false};
   std::thread waiter;
   std::optional<Error> failed;
   const auto start = [&] {
-    const auto pid = start_gdb(arguments, folder.socket());
+    const auto pid = start_gdb(arguments, symbols, folder.socket());
     (void)::signal(SIGINT, SIG_IGN);  // Ctrl-C is for GDB, which has it from the same terminal
     if (!pid) failed = pid.error();
     waiter = std::thread([&, pid = pid ? *pid : 0] {
@@ -100,6 +137,11 @@ void add_gdb(CLI::App& app, Action& action) {
       app.add_subcommand("gdb", "debug a recording: starts GDB with the guest's image, attached to a replay");
   verb->add_option("recording", arguments->session.folder, "folder that `reprise record` made")->required();
   add_views_option(*verb, arguments->session.views);
+  verb->add_option(
+      "--vmlinux", arguments->vmlinux,
+      "the Linux guest's kernel with its debugging information, instead of the symbols that it carries");
+  verb->add_option("--disk", arguments->session.disk,
+                   "where the guest's disk image is, if it is not where it was recorded");
   verb->add_option("words", arguments->words, "further arguments for GDB, after --");
   verb->callback([arguments, &action] { action = [arguments] { return debug_recording(*arguments); }; });
 }

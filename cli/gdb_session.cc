@@ -18,6 +18,7 @@ Result<ExitCode> serve_gdb(const GdbSessionArguments& arguments, replay::gdb::Li
   options.views = views_or_best(arguments.views);
   options.console = display.console();
   options.remark = [](const std::string& sentence) { fmt::print(stderr, "reprise: {}\n", sentence); };
+  if (arguments.disk.has_value()) options.disk = *arguments.disk;
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
   TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
   listening();

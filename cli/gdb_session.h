@@ -16,11 +16,12 @@ struct GdbSessionArguments {
   std::string folder;
   std::optional<vmm::ViewKind> views;
   bool json = false;
+  std::optional<std::string> disk;  // where the guest's disk image is now
 };
 
 // Serves one GDB after another at `listener`. When one detaches, the replay goes on to its end, is compared
 // with the recording, and reported. `ended`, if given, is asked after each session: true ends it there.
-// `listening` is called when GDB can connect. Errors: kUsage for recordings of Linux guests; the replay's.
+// `listening` is called when GDB can connect. Errors: the replay's.
 Result<ExitCode> serve_gdb(const GdbSessionArguments& arguments, replay::gdb::Listener& listener,
                            const std::function<void()>& listening, const std::function<bool()>& ended);
 

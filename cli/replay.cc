@@ -20,13 +20,12 @@ struct ReplayArguments {
 };
 
 Result<ExitCode> replay_for_gdb(const ReplayArguments& arguments) {
-  if (arguments.memory_file.has_value() || arguments.disk.has_value())
-    return fail(ErrorCode::kUsage, "--gdb goes with neither --save-memory nor --disk");
+  if (arguments.memory_file.has_value()) return fail(ErrorCode::kUsage, "--gdb does not go with --save-memory");
   TRY_ASSIGN(const auto listener, replay::gdb::Listener::create(*arguments.gdb));
   const auto tell = [&] {
     fmt::print(stderr, "reprise: GDB can attach: target remote {}\n", listener->address());
   };
-  return serve_gdb({arguments.folder, arguments.views, arguments.json}, *listener, tell, {});
+  return serve_gdb({arguments.folder, arguments.views, arguments.json, arguments.disk}, *listener, tell, {});
 }
 
 Result<ExitCode> replay_recording(const ReplayArguments& arguments) {

@@ -226,10 +226,7 @@ Result<gdb::StopEvent> StopSearch::step_forward(VcpuId vcpu, gdb::RunListener& l
 // --- backward ---
 
 Result<Mark> StopSearch::seek_sum(uint64_t event, uint64_t sum) {
-  const Mark start{event, 0, 0, 0};
-  const Mark now = timeline_.now();
-  if (timeline_.is_astray() || now.event != event || now.steps != 0 || now.sum() > sum) TRY(timeline_.seek(start));
-  TRY(timeline_.run_to_sum(sum));
+  TRY(timeline_.seek_sum(event, sum));
   return timeline_.now();
 }
 
@@ -246,7 +243,9 @@ Result<std::optional<Mark>> StopSearch::between(const Mark& begin, const Mark& e
     TRY(timeline_.seek(end));
     end_sum = sum_of(*vcpu);
   }
-  if (end_sum <= begin.sum() + kWalk) return none;
+  // Without safepoints, it is far from one stop to the next.
+  const uint64_t walk = timeline_.machine().has_board() ? 1 : kWalk;
+  if (end_sum <= begin.sum() + walk) return none;
   TRY(timeline_.seek(begin));
   TRY_ASSIGN(const Mark mid, seek_sum(begin.event, begin.sum() + (end_sum - begin.sum()) / 2));
   return begin < mid && mid < end ? std::optional(mid) : none;
@@ -296,6 +295,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_before(const Mark& floor
                                                                gdb::RunListener& listener) {
   std::optional<Hit> none;
   if (lookout().empty()) return none;
+  if (floor.without_steps() == end.without_steps()) return last_walked(floor, end, listener);
   Mark reached = end;
   const auto look = [&](const Mark& begin) -> Result<std::optional<Hit>> {
     // What a vCPU completes with its ticket is before the first place in the event after it: that, not the event's
@@ -344,6 +344,13 @@ Result<std::vector<StopSearch::Completion>> StopSearch::completions(const Mark& 
 
 Result<std::vector<StopSearch::Completion>> StopSearch::last_completions(VcpuId vcpu, const Mark& end) {
   std::vector<Completion> later;  // in events behind the one that is looked at
+  constexpr uint64_t kNear = 3;
+  if (timeline_.owner_of(end.event) == vcpu && end.steps >= kNear) {
+    TRY(timeline_.seek({end.event, end.stops, end.ticks, end.steps - kNear}));
+    TRY_ASSIGN(later, completions(end));
+    if (later.size() == 2) return later;
+    later.clear();
+  }
   for (uint64_t event = end.event; event >= 1 && later.size() < 2; --event) {
     if (timeline_.owner_of(event) != vcpu) continue;
     if (event != end.event) TRY(timeline_.seek({event + 1, 0, 0, 0}));

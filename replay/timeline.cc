@@ -18,6 +18,8 @@ constexpr uint64_t kAskEveryNs = 50'000'000;
 constexpr uint64_t kFarNs = 10'000'000;  // as long as a checkpoint of a small guest takes to make
 // Checkpoints are not nearer to each other than this. A few times what making and putting back one costs.
 constexpr uint64_t kNearestNs = 4'000'000;
+// Executing takes at least so many times as long as the checkpoints on the way: those of large guests are slow.
+constexpr uint64_t kCheckpointShare = 8;
 
 }  // namespace
 
@@ -26,12 +28,6 @@ Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log:
   TRY_ASSIGN(auto order, TotalOrder::read(recording));
   std::unique_ptr<Timeline> timeline(new Timeline(std::move(order), std::move(options)));
   Timeline& self = *timeline;
-  const auto& manifest = recording.manifest();
-  if (manifest.has_disk() ||
-      std::ranges::find(manifest.virtio(), vmm::kVirtioConsoleName) != manifest.virtio().end())
-    return fail(ErrorCode::kUsage,
-                "a guest with a disk or a virtio console cannot be replayed backwards yet: its devices have "
-                "no checkpoints");
   TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views,
                                                  self.options_.disk, {}));
   TRY(self.machine().assemble(self.replay_->journals()));
@@ -158,13 +154,19 @@ Status Timeline::go_on() {
 // who goes one step back will go another one.
 bool Timeline::checkpoint_is_due() {
   if (options_.checkpoint_every_ns == 0 || at_end()) return false;
-  const auto after = std::ranges::upper_bound(checkpoints_, now(), {}, [](const auto& checkpoint) {
-    return checkpoint->mark;
-  });
-  const uint64_t last_ns = (*(after - 1))->executed_ns;
-  const uint64_t since = executed_ns_ - std::min(executed_ns_, last_ns);
   const uint64_t left = sought_ns_ > executed_ns_ ? sought_ns_ - executed_ns_ : options_.checkpoint_every_ns;
-  return since >= std::clamp(left, std::min(kNearestNs, options_.checkpoint_every_ns), options_.checkpoint_every_ns);
+  const uint64_t furthest = std::max(options_.checkpoint_every_ns, kCheckpointShare * checkpoint_cost_ns_);
+  const uint64_t nearest = std::min(std::max(kNearestNs, checkpoint_cost_ns_), furthest);
+  return since_checkpoint_ns() >= std::clamp(left, nearest, furthest);
+}
+
+// Of executing, from the last checkpoint before this moment.
+uint64_t Timeline::since_checkpoint_ns() {
+  const Mark mark = now();
+  const auto after =
+      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
+  if (after == checkpoints_.begin()) return 0;
+  return executed_ns_ - std::min(executed_ns_, (*(after - 1))->executed_ns);
 }
 
 Result<bool> Timeline::step() {
@@ -180,10 +182,14 @@ Result<bool> Timeline::step() {
       continue;
     }
     replay_->journal(vcpu).pause_at(Position{next.stops, Ticks(next.ticks)});
+    const uint64_t start = ept::monotonic_ns();
     TRY_ASSIGN(const auto how, machine().vcpu(vcpu).step(Ticks(next.ticks)));
+    executed_ns_ += ept::monotonic_ns() - start;
     if (machine().vcpu(vcpu).stepped()) {
       base_ = base;
       ++steps_;
+      // A kernel without safepoints executes hundreds of thousands of instructions from one stop to the next.
+      if (machine().has_board() && checkpoint_is_due()) TRY(checkpoint());
       return true;
     }
     TRY(advanced(vcpu, how));
@@ -222,22 +228,24 @@ Status Timeline::run_to_end() {
 }
 
 Status Timeline::seek(const Mark& mark) {
-  const auto after =
-      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
-  const auto place = after == checkpoints_.begin() ? after : after - 1;
-  const Checkpoint& before = **place;
-  // From here, if that is nearer.
-  if (dirty_ || now() > mark || now() < before.mark) {
-    sought_ns_ = executed_ns_;
-    TRY(go_back(before));
-    TRY_ASSIGN(const bool kept, keeps_promise(**place));
-    if (!kept) {
-      checkpoints_.erase(place);
-      dirty_ = true;
-      return seek(mark);
-    }
-  }
+  TRY(go_back_before([&](const Mark& other) { return other > mark; }));
   return run_to(mark);
+}
+
+// To the last checkpoint that is not after what is sought, or nowhere if it is nearer from here.
+Status Timeline::go_back_before(const std::function<bool(const Mark&)>& is_after) {
+  for (;;) {
+    const auto after =
+        std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return is_after(checkpoint->mark); });
+    const auto place = after == checkpoints_.begin() ? after : after - 1;
+    if (!dirty_ && !is_after(now()) && now() >= (*place)->mark) return {};
+    sought_ns_ = executed_ns_;
+    TRY(go_back(**place));
+    TRY_ASSIGN(const bool kept, keeps_promise(**place));
+    if (kept) return {};
+    checkpoints_.erase(place);
+    dirty_ = true;
+  }
 }
 
 // One from a file is looked at when it is put back for the first time.
@@ -251,6 +259,15 @@ Result<bool> Timeline::keeps_promise(Checkpoint& checkpoint) {
   return false;
 }
 
+Status Timeline::seek_sum(uint64_t event, uint64_t sum) {
+  const auto is_after = [&](const Mark& mark) {
+    return mark.event > event || (mark.event == event && (mark.sum() > sum || (mark.sum() == sum && mark.steps != 0)));
+  };
+  TRY(go_back_before(is_after));
+  TRY(run_to({event, 0, 0, 0}));
+  return this->event() == event ? run_to_sum(sum) : Status();
+}
+
 Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& lookout, const Mark& end) {
   TRY_ASSIGN(const auto planted, vmm::PlantedStops::plant(machine(), lookout.addresses));
   TRY_ASSIGN(const auto watched, vmm::WatchedMemory::watch(machine(), lookout.ranges));
@@ -261,6 +278,8 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
         .exit = [&, vcpu](vmm::ExitKind exit) -> Result<vmm::Vcpu::Verdict> {
           const Position position = machine().vcpu(vcpu).position();
           exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
+          TRY_ASSIGN(const bool own, planted->pass(vcpu, exit));
+          if (own) return vmm::Vcpu::Verdict::kDone;
           TRY_ASSIGN(seen, planted->find(vcpu, exit));
           if (seen.has_value()) return vmm::Vcpu::Verdict::kCaught;
           return watched->look_at(vcpu, exit);
@@ -288,11 +307,12 @@ Result<ReplayOutcome> Timeline::finish() {
 }
 
 Result<bool> Timeline::checkpoint() {
-  if (dirty_ || steps_ != 0 || !machine().can_be_saved()) return false;
+  if (dirty_ || (steps_ != 0 && !machine().has_board()) || !machine().can_be_saved()) return false;
   const Mark mark = now();
   const auto place =
       std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });
   if (place != checkpoints_.end() && (*place)->mark == mark) return true;
+  const uint64_t start = ept::monotonic_ns();
   auto made = std::make_unique<Checkpoint>();
   made->mark = mark;
   made->executed_ns = executed_ns_;
@@ -309,6 +329,7 @@ Result<bool> Timeline::checkpoint() {
     TRY_ASSIGN(const uint64_t now_digest, digest());
     TRY(files_->store(*made, replay_->console(), now_digest));
   }
+  checkpoint_cost_ns_ = ept::monotonic_ns() - start;
   checkpoints_.insert(place, std::move(made));
   ++checkpoints_made_;
   thin_out();
@@ -316,11 +337,7 @@ Result<bool> Timeline::checkpoint() {
 }
 
 Status Timeline::checkpoint_for_search() {
-  const Mark mark = now();
-  const auto after =
-      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
-  if (after != checkpoints_.begin() && executed_ns_ - std::min(executed_ns_, (*(after - 1))->executed_ns) < kFarNs)
-    return {};
+  if (!checkpoints_.empty() && since_checkpoint_ns() < std::max(kFarNs, checkpoint_cost_ns_)) return {};
   TRY(checkpoint());
   return {};
 }
@@ -351,7 +368,8 @@ Status Timeline::go_back(const Checkpoint& checkpoint) {
     TRY(replay_->journal(VcpuId(i)).restore(checkpoint.journals[i]));
   replay_->order().restore(checkpoint.order);
   order_.go_to(Ticket(std::min(checkpoint.mark.event, order_.last().raw + 1)));
-  steps_ = 0;
+  steps_ = checkpoint.mark.steps;
+  base_ = checkpoint.mark.without_steps();
   dirty_ = caught_ = false;
   left_ = checkpoint.left;
   // A later session has not been there.

@@ -23,7 +23,8 @@ struct TimelineOptions {
   std::optional<std::filesystem::path> disk;     // as ReplayOptions::disk
   vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
   const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
-  uint64_t checkpoint_every_ns = 100'000'000;    // of executing; 0: no checkpoints but the first
+  // Of executing, and more where making one takes long; 0: no checkpoints but the first.
+  uint64_t checkpoint_every_ns = 100'000'000;
   size_t most_checkpoints = 128;  // thinned exponentially: dense near the present, sparse far from it
   // Checkpoints that are made go to files beside the recording, in the place of those that are there; else those
   // that are there are used.
@@ -72,6 +73,8 @@ class Timeline {
   // In this event, which it is in, on to where the stops and ticks of its vCPU together are `sum` or more: a
   // measure of how far it has come. Errors: the same.
   Status run_to_sum(uint64_t sum);
+  // The same in any event, from wherever it is. Errors: the same.
+  Status seek_sum(uint64_t event, uint64_t sum);
 
   struct Lookout {
     std::set<Gva> addresses;                // about to be executed
@@ -113,10 +116,12 @@ class Timeline {
   Status advanced(VcpuId vcpu, vmm::Vcpu::Advance how);
   void note_move(const Mark& before);
   Status check_interruption();
+  Status go_back_before(const std::function<bool(const Mark&)>& is_after);
   Status go_back(const Checkpoint& checkpoint);
   Result<bool> keeps_promise(Checkpoint& checkpoint);
   [[nodiscard]] bool checkpoint_is_due();
   void thin_out();
+  [[nodiscard]] uint64_t since_checkpoint_ns();
 
   TotalOrder order_;
   TimelineOptions options_;
@@ -136,6 +141,7 @@ class Timeline {
   uint64_t asked_ns_ = 0;     // when it was asked last
   uint64_t executed_ns_ = 0;  // from the beginning to here
   uint64_t sought_ns_ = 0;    // to where it was when it went back: what is sought is at most that far
+  uint64_t checkpoint_cost_ns_ = 0;  // of the last one
   std::string shown_;         // the console up to the furthest moment so far
 };
 

@@ -17,9 +17,6 @@ tl::unexpected<Error> no_diversions() {
 
 Result<std::unique_ptr<TimelineTarget>> TimelineTarget::create(Timeline& timeline,
                                                                const log::Recording& recording) {
-  if (timeline.machine().has_board())
-    return fail(ErrorCode::kUsage,
-                "recordings of Linux guests cannot be debugged yet; those of bare-metal images can");
   return std::unique_ptr<TimelineTarget>(new TimelineTarget(timeline, recording));
 }
 

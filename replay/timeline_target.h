@@ -12,7 +12,7 @@ namespace reprise::replay {
 // Threads: confined to the timeline's thread.
 class TimelineTarget final : public gdb::DebugTarget {
  public:
-  // Both outlive it. Errors: kUsage for recordings of Linux guests; kHost.
+  // Both outlive it. Errors: kHost.
   static Result<std::unique_ptr<TimelineTarget>> create(Timeline& timeline, const log::Recording& recording);
 
   [[nodiscard]] uint32_t vcpu_count() const override { return timeline_.machine().vcpus(); }

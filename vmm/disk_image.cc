@@ -110,6 +110,8 @@ Status DiskImage::write(uint64_t offset, std::span<const uint8_t> from) {
   // Only the first and the last block can be written in part.
   TRY(copy_up(offset));
   TRY(copy_up(end));
+  for (uint64_t at = offset; at < end; at = (at / kBlockBytes + 1) * kBlockBytes)
+    if (const auto block = written_.blocks_.find(at / kBlockBytes); block != written_.blocks_.end()) block->second.bytes = nullptr;
   TRY(write_overlay(offset, from));
   for (uint64_t at = offset; at < end;) {
     const uint64_t next = std::min((at / kBlockBytes + 1) * kBlockBytes, end);
@@ -124,23 +126,46 @@ Status DiskImage::copy_up(uint64_t offset) {
   const uint64_t begin = offset / kBlockBytes * kBlockBytes;
   if (begin == offset || offset >= bytes_ || is_written(offset)) return {};
   std::array<uint8_t, kBlockBytes> block{};
-  const auto piece = std::span(block).first(std::min(kBlockBytes, bytes_ - begin));
+  const auto piece = std::span(block).first(block_bytes(begin));
   TRY(read_base(begin, piece));
   return write_overlay(begin, piece);
 }
 
 // The block at `begin` was written, with `piece` if that is a whole block, else in part.
 Status DiskImage::note_block(uint64_t begin, std::span<const uint8_t> piece) {
-  std::array<uint8_t, kBlockBytes> block{};
+  std::array<uint8_t, kBlockBytes> all{};
   if (piece.size() < kBlockBytes) {
-    const auto whole = std::span(block).first(std::min(kBlockBytes, bytes_ - begin));
+    const auto whole = std::span(all).first(block_bytes(begin));
     TRY(read_overlay(begin, whole));
     piece = whole;
   }
-  uint64_t& hash = written_[begin / kBlockBytes];
-  digest_ -= hash;
-  hash = XXH3_64bits_withSeed(piece.data(), piece.size(), begin);
-  digest_ += hash;
+  DiskSnapshot::Block& block = written_.blocks_[begin / kBlockBytes];
+  written_.digest_ -= block.hash;
+  block = {XXH3_64bits_withSeed(piece.data(), piece.size(), begin), nullptr};
+  written_.digest_ += block.hash;
+  return {};
+}
+
+Result<DiskSnapshot> DiskImage::snapshot() {
+  for (auto& [number, block] : written_.blocks_) {
+    if (block.bytes != nullptr) continue;
+    const uint64_t begin = number * kBlockBytes;
+    auto bytes = std::make_shared<std::array<uint8_t, kBlockBytes>>();
+    TRY(read_overlay(begin, std::span(*bytes).first(block_bytes(begin))));
+    block.bytes = std::move(bytes);
+  }
+  return written_;
+}
+
+// What is in the overlay beside the snapshot's blocks counts for nothing.
+Status DiskImage::restore(const DiskSnapshot& snapshot) {
+  for (const auto& [number, block] : snapshot.blocks_) {
+    const auto now = written_.blocks_.find(number);
+    if (now != written_.blocks_.end() && now->second.bytes == block.bytes) continue;
+    const uint64_t begin = number * kBlockBytes;
+    TRY(write_overlay(begin, std::span(*block.bytes).first(block_bytes(begin))));
+  }
+  written_ = snapshot;
   return {};
 }
 

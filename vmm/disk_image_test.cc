@@ -113,6 +113,33 @@ TEST_F(DiskImageTest, SameBytesElsewhereAreAnotherDigest) {
   EXPECT_NE(one->digest(), other->digest());
 }
 
+// Random writes, with snapshots among them, then back to any of these, in any order, and writes between.
+RC_GTEST_FIXTURE_PROP(DiskImageTest, RestoredDiskIsWhatItWasAtTheSnapshot, ()) {
+  struct Kept {
+    DiskSnapshot snapshot;
+    Bytes content;
+    uint64_t digest;
+  };
+  const size_t bytes = 512 * *rc::gen::inRange<size_t>(1, 100);
+  const auto disk = DiskImage::open(file(pattern(bytes))).value();
+  std::vector<Kept> kept;
+  const auto write = [&](uint8_t with) {
+    const auto begin = *rc::gen::inRange<size_t>(0, bytes);
+    RC_ASSERT(disk->write(begin, Bytes(*rc::gen::inRange<size_t>(0, bytes - begin + 1), with)).has_value());
+  };
+  for (int i = *rc::gen::inRange(1, 20); i > 0; --i) {
+    write(static_cast<uint8_t>(i));
+    if (*rc::gen::arbitrary<bool>()) kept.push_back({disk->snapshot().value(), read(*disk, 0, bytes), disk->digest()});
+  }
+  for (int i = kept.empty() ? 0 : *rc::gen::inRange(1, 20); i > 0; --i) {
+    const Kept& one = kept[*rc::gen::inRange<size_t>(0, kept.size())];
+    RC_ASSERT(disk->restore(one.snapshot).has_value());
+    RC_ASSERT(read(*disk, 0, bytes) == one.content);
+    RC_ASSERT(disk->digest() == one.digest);
+    if (*rc::gen::arbitrary<bool>()) write(static_cast<uint8_t>(100 + i));
+  }
+}
+
 TEST_F(DiskImageTest, HashIsThatOfTheWholeFile) {
   const Bytes base = pattern(5 * 512 + (2 << 20));
   const auto disk = DiskImage::open(file(base)).value();

@@ -232,11 +232,6 @@ void Machine::nudge() {
   }
 }
 
-std::vector<IoHandler*> Machine::shared_devices() const {
-  if (board_ != nullptr) return board_->devices();
-  return {const_cast<Uart16550*>(&uart_)};
-}
-
 bool Machine::can_be_saved() const {
   return std::ranges::all_of(cpus_, [](const auto& cpu) { return cpu->vcpu->can_be_saved(); });
 }
@@ -253,10 +248,13 @@ Result<MachineState> Machine::save() const {
     const auto rights = cpu->memory->view().rights();
     part.rights.assign(rights.begin(), rights.end());
   }
-  for (const IoHandler* device : shared_devices()) {
-    const auto bytes = device->state_bytes();
-    state.devices.emplace_back(bytes.begin(), bytes.end());
-  }
+  const auto uart = uart_.state_bytes();
+  if (board_ != nullptr) state.devices = board_->save();
+  else state.devices.emplace_back(uart.begin(), uart.end());
+  if (disk_ == nullptr) return state;
+  auto disk = disk_->snapshot();
+  if (!disk) return tl::unexpected(disk.error());
+  state.disk = std::move(*disk);
   return state;
 }
 
@@ -265,18 +263,20 @@ Status Machine::restore(const MachineState& state) {
     Cpu& cpu = *cpus_[i];
     const MachineState::Cpu& part = state.cpus[i];
     std::ranges::copy(part.private_bytes, cpu.memory->private_bytes().begin());
-    // Page tables have changed behind the back of a KVM that shadows them.
+    // Page tables have changed behind the back of a KVM that shadows them, or of a processor that has cached translations.
     if (!shared_tables_) {
       TRY(map_memory(cpu, false));
       TRY(map_memory(cpu, true));
+    } else if (is_unprotected()) {
+      TRY(cpu.kvm->forget_translations());
     }
     TRY(cpu.memory->view().restore(part.rights));
     TRY(cpu.vcpu->restore(part.vcpu));
     cpu.fw_cfg->restore_state(part.fw_cfg);
   }
-  const auto devices = shared_devices();
-  for (size_t i = 0; i < devices.size(); ++i) devices[i]->restore_state(state.devices[i]);
-  return {};
+  if (board_ != nullptr) board_->restore(state.devices);
+  else uart_.restore_state(state.devices.front());
+  return disk_ != nullptr ? disk_->restore(state.disk) : Status();
 }
 
 uint8_t* Machine::byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) {

@@ -65,7 +65,8 @@ struct MachineState {
     std::vector<uint8_t> rights;         // of its view
   };
   std::vector<Cpu> cpus;
-  std::vector<std::vector<std::byte>> devices;  // those that vCPUs share
+  PcBoard::State devices;  // those that vCPUs share
+  DiskSnapshot disk;
 };
 
 // Threads: create and destroy on one thread; run() starts one thread a vCPU and joins them.
@@ -115,6 +116,8 @@ class Machine {
   // Whether modules that the guest's kernel loads are patched like itself; true also where there is no such
   // kernel.
   [[nodiscard]] bool patches_modules() const { return board_ == nullptr || !patches_.module_pushes.empty(); }
+  // What was patched in the guest's kernel; nothing where it is none.
+  [[nodiscard]] const KernelPatches& patches() const { return patches_; }
   // The guest's disk, if it has one.
   [[nodiscard]] const DiskImage* disk() const { return disk_.get(); }
 
@@ -149,7 +152,6 @@ class Machine {
   Status load_kernel(ConsoleSink console);
   void claim_devices(Cpu& cpu);
   Status map_memory(Cpu& cpu, bool present);
-  [[nodiscard]] std::vector<IoHandler*> shared_devices() const;
   Status add_cpu(const Kvm& kvm, VcpuId id);
   // No view is ever taken a page from.
   [[nodiscard]] bool is_unprotected() const { return options_.free_run || options_.serial; }

@@ -61,21 +61,25 @@ Effects PcBoard::route(const Effects& effects) {
   return routed;
 }
 
-std::vector<IoHandler*> PcBoard::devices() {
-  std::vector<IoHandler*> all = {&uart_, &pit_, &rtc_, &power_, &master_, &slave_, &io_apic_};
-  for_each_virtio(*this, [&](auto& virtio) { all.push_back(&virtio.registers); });
-  return all;
+PcBoard::State PcBoard::save() const {
+  State state;
+  for_each_device(*this, [&](const auto& device) {
+    const auto bytes = device.state_bytes();
+    state.emplace_back(bytes.begin(), bytes.end());
+  });
+  return state;
+}
+
+void PcBoard::restore(const State& state) {
+  auto next = state.begin();
+  for_each_device(*this, [&](auto& device) { device.restore_state(*next++); });
 }
 
 uint64_t PcBoard::digest() const {
   XXH3_state_t* state = XXH3_createState();
   XXH3_64bits_reset(state);
-  for (const IoHandler* device : const_cast<PcBoard*>(this)->devices()) {  // read only
-    const auto bytes = device->state_bytes();
-    XXH3_64bits_update(state, bytes.data(), bytes.size());
-  }
-  for_each_virtio(*this, [&](const auto& virtio) {
-    const auto bytes = virtio.device.state_bytes();
+  for_each_device(*this, [&](const auto& device) {
+    const auto bytes = device.state_bytes();
     XXH3_64bits_update(state, bytes.data(), bytes.size());
   });
   const uint64_t written = disk_content_ != nullptr ? disk_content_->digest() : 0;

@@ -54,12 +54,28 @@ class PcBoard {
   Result<Effects> accept(const log::ApicMessage& message, ValueSource& values);
   // What the effects of a device come to: lines that were raised become messages for local APICs.
   Effects route(const Effects& effects);
-  // All devices with registers that remember something.
-  [[nodiscard]] std::vector<IoHandler*> devices();
-  // Digest of what they remember.
+  // What the devices remember, each one's bytes; but for what is on the disk.
+  using State = std::vector<std::vector<std::byte>>;
+  [[nodiscard]] State save() const;
+  // Requires: a state of a board with the same devices.
+  void restore(const State& state);
+  // Digest of all that, and of what was written to the disk.
   [[nodiscard]] uint64_t digest() const;
 
  private:
+  // Calls `visit` with each device that remembers something, in an order that stays the same.
+  template <typename Self, typename Visit>
+  static void for_each_device(Self& self, const Visit& visit) {
+    visit(self.uart_);
+    visit(self.pit_);
+    visit(self.rtc_);
+    visit(self.power_);
+    visit(self.master_);
+    visit(self.slave_);
+    visit(self.io_apic_);
+    for_each_virtio(self, [&](auto& virtio) { visit(virtio.registers); });
+    for_each_virtio(self, [&](auto& virtio) { visit(virtio.device); });
+  }
   // One virtio device and its registers.
   template <typename Device>
   struct Virtio {

@@ -3,13 +3,12 @@
 #include <array>
 
 #include "vmm/linear_memory.h"
+#include "vmm/linux_segments.h"
 #include "vmm/module_patch.h"
 #include "vmm/vcpu.h"
 
 namespace reprise::vmm {
 namespace {
-
-constexpr uint64_t kUserCode64 = 0x30;  // Linux's __USER_CS without its privilege level (arch/x86/include/asm/segment.h)
 
 // As instructions number them.
 std::array<uint64_t, 16> general_registers(const kvm_regs& r) {
@@ -76,22 +75,7 @@ Status Vcpu::answer_user_fault() {
   if (!rdtsc && !rdtscp) return {};
   ++statistics_.times;
   TRY_ASSIGN(const uint64_t now, parts_.journal.value(log::Source::kTime));
-  // As iretq would. Source: AMD APM vol. 2, 8.9.3.
-  const bool is_64_bit = (frame.cs & 0xfffc) == kUserCode64;
-  kvm_segment segment{};
-  segment.limit = 0xffffffff;
-  segment.type = 11;
-  segment.present = segment.s = segment.g = 1;
-  segment.dpl = 3;
-  segment.selector = static_cast<uint16_t>(frame.cs);
-  segment.l = is_64_bit ? 1 : 0;
-  segment.db = is_64_bit ? 0 : 1;
-  sregs.cs = segment;
-  segment.type = 3;
-  segment.selector = static_cast<uint16_t>(frame.ss);
-  segment.l = 0;
-  segment.db = 1;
-  sregs.ss = segment;
+  load_user_segments(sregs, frame.cs, frame.ss);
   regs.rip = frame.rip + (rdtsc ? 2 : 3);
   regs.rflags = frame.rflags;
   regs.rsp = frame.rsp;

@@ -12,8 +12,8 @@ WANDER = BUILD / "tests" / "guest" / "wander"
 SETTINGS = ["set pagination off", "set confirm off", "set width 0", "set debuginfod enabled off"]
 
 
-def gdb(bench, folder, commands):
-    """Runs `reprise gdb` with these commands; returns what each printed, and all of it."""
+def gdb(bench, folder, commands, timeout=None):
+    """Runs `reprise gdb` with these commands; returns what each printed, and all of it. Raises TimeoutExpired after `timeout` seconds."""
     if shutil.which("gdb") is None:
         raise Skip("there is no gdb")
     script = folder.parent / "commands.gdb"
@@ -23,7 +23,7 @@ def gdb(bench, folder, commands):
     script.write_text("\n".join([*lines, "echo \\n<end>\\n", "detach", ""]))
     words = [str(word) for word in (bench.installation.reprise, "gdb", folder, "--", "-nx", "-batch", "-x", script)]
     # What monitor commands say, GDB writes to standard error.
-    ran = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=bench.timeout)
+    ran = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout or bench.timeout)
     done = Done(words, ran.returncode, ran.stdout, b"")
     text = done.out.decode(errors="replace")
     parts = re.split(r"\n<(?:\d+|end)>\n", text)

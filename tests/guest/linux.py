@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 
+from debugger import gdb
 from harness import (BUILD, DAMAGED, GUEST_FAILED, NOT_FOUND, OK, USAGE, Skip, Terminal, Test, expect, nested_paging, one_sentence, replay_alike,
                      report_of)
 
@@ -148,6 +149,56 @@ def disk(vcpus, replays):
         return f"{sum(vcpu['mmio'] for vcpu in report['vcpus'])} accesses to devices in memory, {report['log_bytes']} bytes of log, recorded in {report['wall_ns'] / 1e9:.1f} s"
 
     return Test(f"linux/disk-{vcpus}", test)
+
+
+def timeline(name, run, vcpus, *options, disk=False):
+    """A replay forwards and backwards (as the suite timeline): every moment that is come back to has the digest that it had, and the end is the recorded one."""
+
+    def test(bench):
+        folder = bench.folder / "recording"
+        more = ["--disk", make_disk(bench)[0]] if disk else []
+        # Less memory than usual: each digest and each checkpoint reads all of it.
+        done = bench.reprise("record", "--json", *words_for(bench, run, vcpus, "--memory", 128, *options, *more, "-o", folder), timeout=SECONDS)
+        expect(done.status == OK and b"guest: failed=0" in done.err, f"record ends with {done.status}", done)
+        command = [BUILD / "tests" / "guest" / "seek", folder, 12, vcpus, 100_000, 500]
+        sought = bench.command(command, SECONDS)
+        expect(sought.status == OK, "a moment differs", sought)
+        return f"{report_of(done)['tickets']} turns, {sought.out.decode().strip()}"
+
+    return Test(f"linux/timeline-{name}-{vcpus}", test)
+
+
+def debugger(vcpus):
+    """GDB in the kernel: a breakpoint in a system call's handler, its caller, steps forward and back, another one before that, and the recorded end."""
+
+    def test(bench):
+        folder = bench.folder / "recording"
+        done = bench.reprise("record", "--json", *words_for(bench, "run=boot", vcpus, "--memory", 128, "-o", folder), timeout=SECONDS)
+        expect(done.status == OK, f"record ends with {done.status}", done)
+        # The last system call, and what wrote the last line before it; between them and the stops before is little to be stepped over.
+        commands = ["break start_kernel", "continue", "delete", "break __x64_sys_reboot", "continue", "monitor when", "monitor digest", "backtrace 2", "x/i $rip",
+                    "stepi", "stepi", "monitor when", "reverse-stepi", "reverse-stepi", "monitor when", "monitor digest",
+                    "delete", "break uart_write", "reverse-continue", "monitor when", "delete", "break __x64_sys_reboot", "continue", "monitor when",
+                    "monitor digest", "delete"]
+        said, done = gdb(bench, folder, commands, SECONDS)
+
+        def has(i, pattern):
+            expect(re.search(pattern, said[i]), f"{commands[i]} says {said[i]!r}, not {pattern!r}", done)
+
+        has(1, r"Breakpoint 1, 0x[0-9a-f]{16} in start_kernel \(\)")
+        has(4, r"Breakpoint 2, 0x[0-9a-f]{16} in __x64_sys_reboot \(\)")
+        has(7, r"(?s)#0 .*__x64_sys_reboot.*#1 .*do_syscall_64")
+        has(8, r"<__x64_sys_reboot>:")
+        here, digest = said[5], said[6]
+        expect(said[11] != here and said[14] == here, f"two steps and back: {here}, {said[11]}, {said[14]}", done)
+        expect(said[15] == digest, f"two steps and back change the digest: {digest}, {said[15]}", done)
+        has(18, r"Breakpoint 3, 0x[0-9a-f]{16} in uart_write \(\)")
+        expect(said[19] != here and said[23] == here, f"back and forward again: {here}, {said[19]}, {said[23]}", done)
+        expect(said[24] == digest, f"back and forward again change the digest: {digest}, {said[24]}", done)
+        expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
+        return f"at {here.split(';')[0]}, before that at {said[19].split(';')[0]}"
+
+    return Test(f"linux/debugger-{vcpus}", test)
 
 
 def random(bench):
@@ -293,7 +344,9 @@ def tests(_options):
             mix("memcached", "run=memcached", 2, 2, "initrd-servers", b"memcached ended"),
             mix("debian", "root=/dev/vda run=debian", 2, 1, says=b"debian files=", disk=True), Test("linux/debian-session", debian_session),
             disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
-            Test("linux/killed", killed), Test("linux/panics", panics)]
+            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2),
+            timeline("boot", "run=boot", 1), timeline("boot", "run=boot", 2), timeline("script", "run=script", 2), timeline("mix", "run=all", 2),
+            timeline("devices", "run=disk", 2, "--console", "virtio", disk=True)]
 
 
 REFUSED = "linux/refused-"  # what every host refuses

@@ -1,7 +1,8 @@
 // seek: replays a recording one vCPU at a time, notes digests on the way, and comes back to the same moments in random order.
 //
-//   seek RECORDING SEEKS SEED [CHECKPOINT_US]
+//   seek RECORDING SEEKS SEED [CHECKPOINT_US [ONE_IN]]
 //
+// ONE_IN: of so many moments about one is noted, where a digest takes long.
 // Every moment must have the digest that it had on the straight way, and the end must be the recorded one. Prints one line of figures. Exit
 // status: 0; 10 a digest differs or the replay diverges; 1 any other failure.
 #include <fmt/format.h>
@@ -25,9 +26,8 @@ struct Moment {
   uint64_t digest = 0;
 };
 
-Result<std::vector<Moment>> straight_way(replay::Timeline& timeline, std::mt19937_64& random) {
+Result<std::vector<Moment>> straight_way(replay::Timeline& timeline, uint64_t one_in, std::mt19937_64& random) {
   std::vector<Moment> moments;
-  uint64_t one_in = 1;
   while (!timeline.at_end()) {
     const replay::Mark before = timeline.now();
     TRY(timeline.advance(std::nullopt));
@@ -51,7 +51,7 @@ Status come_back(replay::Timeline& timeline, const Moment& moment) {
               moment.digest);
 }
 
-Status explore(const char* folder, uint64_t seeks, uint64_t seed, uint64_t checkpoint_us) {
+Status explore(const char* folder, uint64_t seeks, uint64_t seed, uint64_t checkpoint_us, uint64_t one_in) {
   std::mt19937_64 random(seed);
   TRY_ASSIGN(const auto recording, log::Recording::open(folder));
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
@@ -60,7 +60,7 @@ Status explore(const char* folder, uint64_t seeks, uint64_t seed, uint64_t check
   options.checkpoint_every_ns = checkpoint_us * 1000;
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
   const uint64_t start = ept::monotonic_ns();
-  TRY_ASSIGN(const auto moments, straight_way(*timeline, random));
+  TRY_ASSIGN(const auto moments, straight_way(*timeline, one_in, random));
   const uint64_t straight_ns = ept::monotonic_ns() - start;
   TRY(timeline->finish());
   if (moments.empty()) return fail(ErrorCode::kUsage, "no moments in {}", folder);
@@ -90,12 +90,13 @@ std::optional<uint64_t> number(std::string_view text) {
 int run(int argc, char** argv) {
   const auto seeks = argc >= 4 ? number(argv[2]) : std::nullopt;
   const auto seed = argc >= 4 ? number(argv[3]) : std::nullopt;
-  const auto checkpoint_us = argc == 5 ? number(argv[4]) : std::optional<uint64_t>(20'000);
-  if (!seeks || !seed || !checkpoint_us || argc > 5) {
-    fmt::print(stderr, "usage: seek RECORDING SEEKS SEED [CHECKPOINT_US]\n");
+  const auto checkpoint_us = argc >= 5 ? number(argv[4]) : std::optional<uint64_t>(20'000);
+  const auto one_in = argc == 6 ? number(argv[5]) : std::optional<uint64_t>(1);
+  if (!seeks || !seed || !checkpoint_us || one_in.value_or(0) == 0 || argc > 6) {
+    fmt::print(stderr, "usage: seek RECORDING SEEKS SEED [CHECKPOINT_US [ONE_IN]]\n");
     return 1;
   }
-  const Status explored = explore(argv[1], *seeks, *seed, *checkpoint_us);
+  const Status explored = explore(argv[1], *seeks, *seed, *checkpoint_us, *one_in);
   if (explored) return 0;
   fmt::print(stderr, "seek: {}\n", explored.error().message);
   return explored.error().code == ErrorCode::kDivergence ? 10 : 1;

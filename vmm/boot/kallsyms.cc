@@ -118,21 +118,32 @@ bool Kallsyms::find_offsets() {
   return true;
 }
 
-std::optional<Gva> Kallsyms::address_of(std::string_view name) const {
+Gva Kallsyms::address_of_symbol(uint32_t number) const {
+  const uint32_t raw = word_at(offsets_ + number * sizeof(uint32_t)).value_or(0);
+  if (!has_absolute_) return Gva(base_ + raw);
+  const auto offset = static_cast<int32_t>(raw);
+  return Gva(offset >= 0 ? static_cast<uint64_t>(offset) : base_ - 1 - static_cast<uint64_t>(static_cast<int64_t>(offset)));
+}
+
+void Kallsyms::for_each(const std::function<bool(char, std::string_view, Gva)>& visit) const {
   size_t at = names_;
   std::string text;
   for (uint32_t i = 0; i < count_; ++i) {
     const auto tokens = name_at(at);
-    if (!tokens.has_value()) return std::nullopt;
+    if (!tokens.has_value()) return;
     text.clear();
     for (const uint8_t token : *tokens) text += tokens_[token];
-    if (text.empty() || std::string_view(text).substr(1) != name) continue;
-    const uint32_t raw = word_at(offsets_ + i * sizeof(uint32_t)).value_or(0);
-    if (!has_absolute_) return Gva(base_ + raw);
-    const auto offset = static_cast<int32_t>(raw);
-    return Gva(offset >= 0 ? static_cast<uint64_t>(offset) : base_ - 1 - static_cast<uint64_t>(static_cast<int64_t>(offset)));
+    if (!text.empty() && !visit(text.front(), std::string_view(text).substr(1), address_of_symbol(i))) return;
   }
-  return std::nullopt;
+}
+
+std::optional<Gva> Kallsyms::address_of(std::string_view name) const {
+  std::optional<Gva> found;
+  for_each([&](char /*type*/, std::string_view each, Gva address) {
+    if (each == name) found = address;
+    return !found.has_value();
+  });
+  return found;
 }
 
 }  // namespace reprise::vmm

@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,6 +32,8 @@ class Kallsyms {
   static std::optional<Kallsyms> find(Bytes data);
 
   [[nodiscard]] uint32_t count() const { return count_; }
+  // Calls `visit` with each symbol's type (as nm(1) says it), name, and address, until that returns false. The name lives as long as the call.
+  void for_each(const std::function<bool(char type, std::string_view name, Gva address)>& visit) const;
   // Of the first symbol of that name, if there is one. Cost: reads all names before it.
   [[nodiscard]] std::optional<Gva> address_of(std::string_view name) const;
 
@@ -45,6 +48,7 @@ class Kallsyms {
   [[nodiscard]] std::optional<size_t> end_of_names(size_t names, uint32_t count) const;
   [[nodiscard]] bool has_markers(size_t names, uint32_t count, size_t markers) const;
   [[nodiscard]] std::optional<Bytes> name_at(size_t& at) const;
+  [[nodiscard]] Gva address_of_symbol(uint32_t number) const;
   [[nodiscard]] std::optional<uint32_t> word_at(size_t at) const { return get<uint32_t>(data_, at); }
 
   Bytes data_;

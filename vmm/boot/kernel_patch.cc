@@ -165,6 +165,19 @@ void patch_cr4(std::span<uint8_t> code, uint64_t physical, KernelPatches& done) 
   }
 }
 
+void find_returns(std::span<uint8_t> code, uint64_t physical, std::vector<uint64_t>& returns) {
+  static const std::array<std::vector<uint8_t>, 2> kReturns = {{{0x48, 0xcf}, {0x48, 0x0f, 0x07}}};
+  Boundaries boundaries(code);
+  for (const auto& bytes : kReturns) {
+    for (auto found = code.begin();; ++found) {
+      found = std::search(found, code.end(), bytes.begin(), bytes.end());
+      if (found == code.end()) break;
+      const auto at = static_cast<size_t>(found - code.begin());
+      if (boundaries.is_boundary(at) && boundaries.length_at(at) == bytes.size()) returns.push_back(physical + at);
+    }
+  }
+}
+
 // struct idt_data of vector 13. Source: arch/x86/include/asm/desc_defs.h, arch/x86/kernel/idt.c (def_idts).
 struct IdtData {
   uint32_t vector;
@@ -262,6 +275,7 @@ Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram) {
     done.rdtsc += more.rdtsc;
     done.rdtscp += more.rdtscp;
     done.pause += more.pause;
+    find_returns(code, static_cast<uint64_t>(code.data() - ram.data()), done.returns);
   });
   hook_modules(kernel, done);
   done.fault_handler = hook_fault_handler(kernel);

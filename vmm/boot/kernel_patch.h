@@ -34,6 +34,8 @@ struct CodePatches {
 struct KernelPatches : CodePatches {
   std::map<uint64_t, uint8_t> cr4;  // guest-physical address of each mov cr4, reg: which register, 0 rax to 15 r15
   bool fault_handler = false;       // the general-protection handler stops first, so that rdtsc in user mode can be answered (CR4.TSD)
+  // Not replaced: guest-physical addresses of iretq and sysretq, the ways to user mode.
+  std::vector<uint64_t> returns;
   // The kernel stops when a module has been loaded and nothing of it has run yet, at the entry of module_finalize(): what the instructions there
   // pushed, that were replaced, numbered as above, in their order. Empty: this kernel could not be made to stop there.
   std::vector<uint8_t> module_pushes;

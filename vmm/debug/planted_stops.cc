@@ -29,11 +29,13 @@ std::optional<Gva> handler_of(const LinearMemory& memory, const kvm_sregs& sregs
 Result<std::unique_ptr<PlantedStops>> PlantedStops::plant(Machine& machine, const std::set<Gva>& addresses) {
   std::unique_ptr<PlantedStops> planted(new PlantedStops(machine, addresses));
   planted->handlers_.resize(machine.vcpus());
+  if (machine.has_board()) TRY(planted->check_linux());
   for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) TRY(planted->plant_for(vcpu));
   return planted;
 }
 
 Status PlantedStops::plant_for(VcpuId vcpu) {
+  if (machine_.has_board()) return plant_linux(vcpu);
   TRY_ASSIGN(const kvm_sregs sregs, machine_.kvm(vcpu).special_registers());
   const WholeMemory physical(machine_, vcpu);
   const LinearMemory memory(sregs, physical);
@@ -42,21 +44,32 @@ Status PlantedStops::plant_for(VcpuId vcpu) {
     if (const auto at = memory.translate(address)) put(vcpu, *at);
   };
   if (handlers_[vcpu.raw].has_value()) put_at(*handlers_[vcpu.raw]);
-  for (const Gva address : addresses_) put_at(address);
+  for (const Gva address : addresses_) {
+    places_.emplace(address, address);
+    put_at(address);
+  }
   return {};
 }
 
 PlantedStops::~PlantedStops() {
-  for (const auto& [at, byte] : bytes_) *at = byte;
+  for (const auto& [at, byte] : bytes_)
+    if (*at == kHaltByte) *at = byte;
 }
 
 void PlantedStops::put(VcpuId vcpu, Gpa at) {
   uint8_t* const byte = WholeMemory(machine_, vcpu).at(at, 1);
-  if (byte == nullptr || !bytes_.emplace(byte, *byte).second) return;
+  if (byte == nullptr || (*byte == kHaltByte && bytes_.contains(byte))) return;
+  bytes_[byte] = *byte;  // as the guest has it now
   *byte = kHaltByte;
 }
 
+std::optional<Gva> PlantedStops::planted_at(uint64_t place) const {
+  const auto found = places_.find(Gva(place));
+  return found == places_.end() ? std::nullopt : std::optional(found->second);
+}
+
 Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
+  if (machine_.has_board()) return find_linux(vcpu, exit);
   std::optional<Gva> none;
   if (!handlers_[vcpu.raw].has_value()) TRY(plant_for(vcpu));
   if (exit != ExitKind::kHalt && exit != ExitKind::kFault && exit != ExitKind::kInternalError &&
@@ -64,11 +77,8 @@ Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
     return none;
   KvmVcpu& kvm = machine_.kvm(vcpu);
   TRY_ASSIGN(const kvm_regs regs, kvm.registers());
-  const auto planted_at = [&](uint64_t address) {
-    return addresses_.contains(Gva(address)) ? std::optional(Gva(address)) : none;
-  };
   if (exit == ExitKind::kHalt) {
-    if (addresses_.contains(Gva(regs.rip - 1))) return planted_at(regs.rip - 1);
+    if (const auto here = planted_at(regs.rip - 1)) return here;
   } else {
     // On its way to the handler, which is on a page that this view has not.
     TRY_ASSIGN(const kvm_vcpu_events events, kvm.events());

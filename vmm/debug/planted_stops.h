@@ -15,17 +15,28 @@ namespace reprise::vmm {
 // The byte is HLT. In kernel mode that is an exit of its own, behind the byte. In user mode it is a
 // general-protection fault, so there is a HLT at the guest's handler for that, too: the frame on its stack
 // says where the fault was. Unlike INT3 this works whatever the gate's privilege level, and where KVM
-// emulates kernel code. Threads: confined to the thread that runs the machine.
+// emulates kernel code.
+//
+// A Linux guest has many address spaces, and makes them anew all the time. So bytes are put wherever the
+// addresses lead at each exit, into pages that were mapped since, and over code that was changed since. Its
+// handler of general-protection faults makes an exit already (vmm/boot/kernel_patch.h). For addresses in user
+// mode there are also bytes at the instructions that return to it: nothing that was mapped can be executed
+// before. Where a function begins with the tracer's call, or with the nop that the kernel puts over it, the
+// byte is behind that: the kernel looks at these five bytes again, and does not like others. Threads:
+// confined to the thread that runs the machine.
 class PlantedStops {
  public:
   // Puts them where each vCPU's page tables have these addresses, for a vCPU that has no IDT yet again at its
-  // exits until it has one; an address that none maps is passed over. Errors: kHost.
+  // exits until it has one; an address that none maps is passed over. Errors: kHost, also for addresses in a
+  // Linux guest's user mode if its handler makes no exit.
   static Result<std::unique_ptr<PlantedStops>> plant(Machine& machine, const std::set<Gva>& addresses);
   // Takes them out.
   ~PlantedStops();
   PlantedStops(const PlantedStops&) = delete;
   PlantedStops& operator=(const PlantedStops&) = delete;
 
+  // Whether an exit was of its own making, and was dealt with. To be asked before find(). Errors: kHost.
+  Result<bool> pass(VcpuId vcpu, ExitKind exit);
   // At which of the addresses an exit of this vCPU left it; none: it is about something else. Errors: kHost.
   Result<std::optional<Gva>> find(VcpuId vcpu, ExitKind exit);
 
@@ -34,9 +45,15 @@ class PlantedStops {
       : machine_(machine), addresses_(std::move(addresses)) {}
   Status plant_for(VcpuId vcpu);
   void put(VcpuId vcpu, Gpa at);
+  [[nodiscard]] std::optional<Gva> planted_at(uint64_t place) const;
+  // Of a Linux guest (planted_linux_stops.cc):
+  Status check_linux() const;
+  Status plant_linux(VcpuId vcpu);
+  Result<std::optional<Gva>> find_linux(VcpuId vcpu, ExitKind exit);
 
   Machine& machine_;
   std::set<Gva> addresses_;
+  std::map<Gva, Gva> places_;                 // where a byte is put, and for which of the addresses
   std::vector<std::optional<Gva>> handlers_;  // of each vCPU; nothing: it has no IDT yet
   std::map<uint8_t*, uint8_t> bytes_;         // what was there
 };

@@ -32,8 +32,13 @@ class VirtioDevice {
   virtual Status serve(uint32_t index, Virtqueue& queue, ValueSource& values) = 0;
   virtual void reset() = 0;
 
-  // As IoHandler::state_bytes(); the queues are the transport's.
+  // As IoHandler's; the queues are the transport's.
   [[nodiscard]] virtual std::span<const std::byte> state_bytes() const { return {}; }
+  void restore_state(std::span<const std::byte> bytes) {
+    const auto own = state_bytes();
+    REPRISE_CHECK(own.size() == bytes.size());
+    if (!bytes.empty()) std::memcpy(const_cast<std::byte*>(own.data()), bytes.data(), bytes.size());  // of *this, which is not const
+  }
 };
 
 }  // namespace reprise::vmm

@@ -341,8 +341,17 @@ Result<KvmVcpuState> KvmVcpu::save(std::span<const uint32_t> msrs) {
   return state;
 }
 
+// There is no call for it, but a changed CR4 makes KVM load the page tables anew, and flush.
+Status KvmVcpu::forget_translations() {
+  constexpr uint64_t kGlobalPages = 1 << 7;  // Intel SDM vol. 3, 2.5
+  TRY_ASSIGN(kvm_sregs sregs, special_registers());
+  sregs.cr4 ^= kGlobalPages;
+  return set_special_registers(sregs);
+}
+
 Status KvmVcpu::restore(const KvmVcpuState& state) {
   TRY(set_special_registers(state.sregs));
+  shared().cr8 = state.sregs.cr8;  // KVM_RUN takes it from there
   TRY(set_registers(state.regs));
   TRY(call(fd_.get(), KVM_SET_XCRS, &state.xcrs, "KVM_SET_XCRS"));
   // Linux takes no MXCSR from an area whose header says that x87 and SSE are in their initial states, but a processor

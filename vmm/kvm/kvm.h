@@ -123,6 +123,9 @@ class KvmVcpu {
   // kHost. Cost: 240 us each where KVM is software, 2,000 us in the lab.
   [[nodiscard]] Result<KvmVcpuState> save(std::span<const uint32_t> msrs);
   Status restore(const KvmVcpuState& state);
+  // The processor keeps no translations of guest addresses that it found before: page tables were changed from
+  // outside. Control registers are left as some paging mode's; to be followed by restore(). Errors: kHost.
+  Status forget_translations();
 
  private:
   [[nodiscard]] ExitKind exit_kind();

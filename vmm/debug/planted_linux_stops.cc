@@ -1,0 +1,128 @@
+// Planted stops in a Linux guest.
+#include <algorithm>
+#include <array>
+
+#include "vmm/boot/kernel_patch.h"
+#include "vmm/debug/planted_stops.h"
+#include "vmm/linear_memory.h"
+#include "vmm/linux_segments.h"
+
+namespace reprise::vmm {
+namespace {
+
+constexpr size_t kTracerBytes = 5;  // Linux, arch/x86/include/asm/ftrace.h (MCOUNT_INSN_SIZE)
+constexpr uint64_t kKernelHalf = 1ull << 63;
+constexpr uint64_t kAlwaysSet = 1 << 1;  // Intel SDM vol. 1, figure 3-8
+
+// Whether the kernel's tracer has, or had, the instruction there. The call goes to a function that only
+// returns.
+bool is_tracers(const LinearMemory& memory, Gva address) {
+  constexpr std::array<uint8_t, kTracerBytes> kNop = {0x0f, 0x1f, 0x44, 0x00, 0x00};
+  constexpr uint8_t kCall = 0xe8, kReturn = 0xc3, kJump = 0xe9;
+  std::array<uint8_t, kTracerBytes> code{};
+  if (memory.read(address, code) < code.size()) return false;
+  if (code == kNop) return true;
+  if (code[0] != kCall) return false;
+  int32_t offset = 0;
+  std::copy_n(code.begin() + 1, sizeof offset, reinterpret_cast<uint8_t*>(&offset));
+  uint8_t target = 0;
+  (void)memory.read(address + kTracerBytes + static_cast<uint64_t>(static_cast<int64_t>(offset)),
+                    {&target, 1});
+  return target == kReturn || target == kJump;  // a return that goes by a thunk
+}
+
+bool is_in_user_mode(Gva address) {
+  return address.raw < kKernelHalf;
+}
+
+// What iretq takes from the stack.
+struct ReturnFrame {
+  uint64_t rip, cs, rflags, rsp, ss;
+};
+
+}  // namespace
+
+Status PlantedStops::check_linux() const {
+  const bool user = std::ranges::any_of(addresses_, is_in_user_mode);
+  if (!user || machine_.patches().fault_handler) return {};
+  return fail(ErrorCode::kHost,
+              "this kernel's general-protection handler is not one that Reprise knows, so breakpoints in "
+              "user mode cannot be looked for");
+}
+
+// Where the addresses lead for this vCPU now.
+Status PlantedStops::plant_linux(VcpuId vcpu) {
+  TRY_ASSIGN(const kvm_sregs sregs, machine_.kvm(vcpu).special_registers());
+  const WholeMemory physical(machine_, vcpu);
+  const LinearMemory memory(sregs, physical);
+  bool user = false;
+  for (const Gva address : addresses_) {
+    user |= is_in_user_mode(address);
+    const Gva place = is_tracers(memory, address) ? address + kTracerBytes : address;
+    const auto at = memory.translate(place);
+    if (!at.has_value()) continue;
+    places_.emplace(place, address);
+    put(vcpu, *at);
+  }
+  if (user)
+    for (const uint64_t at : machine_.patches().returns) put(vcpu, Gpa(at));
+  return {};
+}
+
+// A return to user mode: carried out here, and then the bytes of that address space are put.
+Result<bool> PlantedStops::pass(VcpuId vcpu, ExitKind exit) {
+  if (!machine_.has_board() || exit != ExitKind::kHalt) return false;
+  KvmVcpu& kvm = machine_.kvm(vcpu);
+  TRY_ASSIGN(kvm_regs regs, kvm.registers());
+  TRY_ASSIGN(kvm_sregs sregs, kvm.special_registers());
+  const WholeMemory physical(machine_, vcpu);
+  const LinearMemory memory(sregs, physical);
+  const auto at = memory.translate(Gva(regs.rip - 1));
+  if (!at.has_value() ||
+      std::ranges::find(machine_.patches().returns, at->raw) == machine_.patches().returns.end() ||
+      planted_at(regs.rip - 1).has_value())
+    return false;
+  constexpr uint8_t kIretq = 0xcf;  // behind REX.W, over which the byte was put
+  uint8_t opcode = 0;
+  (void)memory.read(Gva(regs.rip), {&opcode, 1});
+  if (opcode == kIretq) {
+    ReturnFrame frame{};
+    if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame)
+      return fail(ErrorCode::kHost, "vCPU {} returns by iretq without a stack", vcpu.raw);
+    if ((frame.cs & kUserPrivilege) == kUserPrivilege) load_user_segments(sregs, frame.cs, frame.ss);
+    regs.rip = frame.rip;
+    regs.rflags = frame.rflags | kAlwaysSet;
+    regs.rsp = frame.rsp;
+  } else {
+    load_user_segments(sregs, kLinuxUserCode | kUserPrivilege, kLinuxUserData | kUserPrivilege);
+    regs.rip = regs.rcx;
+    regs.rflags = regs.r11 | kAlwaysSet;
+  }
+  TRY(kvm.set_special_registers(sregs));
+  TRY(kvm.set_registers(regs));
+  TRY(plant_linux(vcpu));
+  return true;
+}
+
+Result<std::optional<Gva>> PlantedStops::find_linux(VcpuId vcpu, ExitKind exit) {
+  std::optional<Gva> none;
+  KvmVcpu& kvm = machine_.kvm(vcpu);
+  TRY_ASSIGN(const kvm_regs regs, kvm.registers());
+  if (const auto here = planted_at(regs.rip - 1); exit == ExitKind::kHalt && here.has_value()) return here;
+  if (exit == ExitKind::kPortIo && kvm.shared().io.port == kUserFaultPort) {
+    TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
+    std::array<uint64_t, 3> frame{};  // error code, rip, cs
+    const WholeMemory physical(machine_, vcpu);
+    (void)LinearMemory(sregs, physical)
+        .read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
+    const auto there = planted_at(frame[1]);
+    if (there.has_value() && frame[0] == 0 && (frame[2] & kUserPrivilege) == kUserPrivilege) {
+      TRY(kvm.complete());  // nothing is left of the exit for who goes back from here
+      return there;
+    }
+  }
+  TRY(plant_linux(vcpu));
+  return none;
+}
+
+}  // namespace reprise::vmm
