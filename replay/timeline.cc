@@ -176,8 +176,10 @@ Result<bool> Timeline::step() {
   const Mark next{base.event, base.stops, base.ticks + 1, 0};
   const uint64_t completed = machine().vcpu(vcpu).completed_stops();
   do {
-    // Interrupted by the host, it is nowhere, and only its next position is a place again.
-    if (machine().vcpu(vcpu).is_nowhere()) {
+    // In a loop that the recorder stopped, or interrupted by the host: only the next position is a place again.
+    TRY_ASSIGN(const auto spin, replay_->journal(vcpu).next_spin());
+    if (spin.has_value() || machine().vcpu(vcpu).is_nowhere()) {
+      const Metronome::Beating beating(*metronome_);
       TRY(advance(next));
       continue;
     }

@@ -104,17 +104,25 @@ LESS = {"lost_update": "n=10000", "false_sharing": "n=3000", "bank": "n=3000", "
         "read_mostly": "n=500", "fft": "n=256", "timer": "n=50000 period=20000", "lu": "n=32"}
 
 
+def small(workload):
+    """Arguments for a recording to be wandered through."""
+    return LESS.get(workload) or SMALLER[workload]
+
+
+def wander(bench, folder, operations, seed):
+    command = [str(word) for word in (WANDER, folder, operations, seed)]
+    done = subprocess.run(command, capture_output=True, timeout=bench.timeout)
+    expect(done.returncode == OK, "a moment differs", Done(command, done.returncode, done.stdout, done.stderr))
+    return done.stdout.decode().strip()
+
+
 def wandered(workload, vcpus, chaos, serial=False, operations=25):
     seed = zlib.crc32(f"{workload} {vcpus}".encode()) % 1000
 
     def run(bench):
         folder = bench.folder / "recording"
-        arguments = LESS.get(workload) or SMALLER[workload]
-        record(bench, folder, workload, arguments, vcpus=vcpus, chaos=seed if chaos else None, serial=serial)
-        command = [str(word) for word in (WANDER, folder, operations, seed)]
-        done = subprocess.run(command, capture_output=True, timeout=bench.timeout)
-        expect(done.returncode == OK, "a moment differs", Done(command, done.returncode, done.stdout, done.stderr))
-        return done.stdout.decode().strip()
+        record(bench, folder, workload, small(workload), vcpus=vcpus, chaos=seed if chaos else None, serial=serial)
+        return wander(bench, folder, operations, seed)
 
     return Test(f"debugger/wander-{workload}-{vcpus}{'-serial' if serial else ''}", run)
 

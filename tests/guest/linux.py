@@ -169,7 +169,7 @@ def timeline(name, run, vcpus, *options, disk=False):
 
 
 def debugger(vcpus):
-    """GDB in the kernel: a breakpoint in a system call's handler, its caller, steps forward and back, another one before that, and the recorded end."""
+    """GDB in the kernel: a breakpoint in a system call's handler, its caller, steps forward and back, another one before that, the last write to a variable, and the recorded end."""
 
     def test(bench):
         folder = bench.folder / "recording"
@@ -179,7 +179,9 @@ def debugger(vcpus):
         commands = ["break start_kernel", "continue", "delete", "break __x64_sys_reboot", "continue", "monitor when", "monitor digest", "backtrace 2", "x/i $rip",
                     "stepi", "stepi", "monitor when", "reverse-stepi", "reverse-stepi", "monitor when", "monitor digest",
                     "delete", "break uart_write", "reverse-continue", "monitor when", "delete", "break __x64_sys_reboot", "continue", "monitor when",
-                    "monitor digest", "delete"]
+                    "monitor digest", "delete",
+                    # Written when the kernel is up, and read by all of it, on a page that is.
+                    "watch *(int *) &system_state", "reverse-continue", "backtrace 1", "delete"]
         said, done = gdb(bench, folder, commands, SECONDS)
 
         def has(i, pattern):
@@ -195,6 +197,8 @@ def debugger(vcpus):
         has(18, r"Breakpoint 3, 0x[0-9a-f]{16} in uart_write \(\)")
         expect(said[19] != here and said[23] == here, f"back and forward again: {here}, {said[19]}, {said[23]}", done)
         expect(said[24] == digest, f"back and forward again change the digest: {digest}, {said[24]}", done)
+        has(27, r"(?s)hit Hardware watchpoint 4.*Old value = 3\nNew value = 2")
+        has(28, r"#0 .* kernel_init \(\)")
         expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
         return f"at {here.split(';')[0]}, before that at {said[19].split(';')[0]}"
 

@@ -130,12 +130,11 @@ bool WatchedMemory::is_concealed(PageNumber page, Right needed) const {
 }
 
 Result<bool> WatchedMemory::is_touched(VcpuId vcpu, Gpa gpa, uint64_t bytes, bool is_write) {
-  if (touches(gpa, bytes, is_write)) return true;
-  // KVM may read it once more to finish the instruction, and would make another exit of it.
   if (!left_.contains(page_of(gpa))) return false;
+  // KVM may read it once more to finish the instruction, and would make another exit of it.
   TRY(reveal(vcpu));
   revealed_[vcpu.raw] = true;
-  return false;
+  return touches(gpa, bytes, is_write);
 }
 
 Status WatchedMemory::enter(VcpuId vcpu) {
