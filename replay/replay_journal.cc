@@ -93,6 +93,11 @@ Result<std::optional<log::Spin>> ReplayJournal::next_spin() {
   return spin == nullptr ? std::nullopt : std::optional(*spin);
 }
 
+bool ReplayJournal::spins_next() {
+  const auto event = reader_.peek();
+  return event && *event != nullptr && (*event)->position == at() && std::holds_alternative<log::Spin>((*event)->what);
+}
+
 Status ReplayJournal::stopped_spin(const log::Spin& spin) {
   note_async(spin.registers);
   return consume();

@@ -38,6 +38,8 @@ class ReplayJournal final : public vmm::Journal {
   [[nodiscard]] bool may_stop_spin() const override { return false; }
   Result<std::optional<log::Spin>> next_spin() override;
   Status stopped_spin(const log::Spin& spin) override;
+  // The same question, and nothing happens.
+  [[nodiscard]] bool spins_next();
   Result<vmm::Acquired> acquire(std::span<const ept::PageRight> needed, bool again) override;
   [[nodiscard]] bool others_first() const override;
   [[nodiscard]] uint64_t moment() const override { return total_ == nullptr ? 0 : total_->next().raw; }

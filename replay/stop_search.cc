@@ -280,11 +280,13 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
 Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, const Mark& end,
                                                            gdb::RunListener& listener) {
   TRY_ASSIGN(const auto mid, between(begin, end));
-  if (!mid.has_value()) return last_walked(begin, end, listener);
+  // Only positions can be looked up to: the steps behind the last one are walked in any case.
+  if (!mid.has_value() && end.steps != 0) return last_walked(begin, end, listener);
   TRY(timeline_.seek(begin));
   TRY(timeline_.checkpoint_for_search());
   TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(), end));
   if (!sighting.has_value()) return std::optional<Hit>();
+  if (!mid.has_value()) return last_walked(begin, end, listener);
   TRY_ASSIGN(const auto upper, last_in(*mid, end, listener));
   if (upper.has_value()) return upper;
   return last_in(begin, *mid, listener);

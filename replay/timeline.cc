@@ -177,8 +177,7 @@ Result<bool> Timeline::step() {
   const uint64_t completed = machine().vcpu(vcpu).completed_stops();
   do {
     // In a loop that the recorder stopped, or interrupted by the host: only the next position is a place again.
-    TRY_ASSIGN(const auto spin, replay_->journal(vcpu).next_spin());
-    if (spin.has_value() || machine().vcpu(vcpu).is_nowhere()) {
+    if (replay_->journal(vcpu).spins_next() || machine().vcpu(vcpu).is_nowhere()) {
       const Metronome::Beating beating(*metronome_);
       TRY(advance(next));
       continue;

@@ -58,10 +58,11 @@ def lost_update(bench):
     for count in (20_000, 200_000, 3_000_000, 20_000_000):
         folder = bench.folder / f"recording-{count}"
         _, console = record(bench, folder, "lost_update", f"n={count}", vcpus=2, chaos=1)
-        if b"lost=0" not in console:
+        # More than those that store what the other one has just stored, which changes nothing.
+        if int(re.search(rb"lost=(\d+)", console)[1]) > 1000:
             break
     else:
-        raise Skip("no update was lost: the vCPUs have not met")
+        raise Skip("too few updates were lost: the vCPUs have not met often enough")
     symbols = subprocess.run(["nm", bench.image("lost_update")], capture_output=True, text=True, check=True).stdout
     counter = "0x" + re.search(r"(\w+) b \w*counter", symbols)[1].lstrip("0")
     watch = f"watch *(unsigned long *) {counter}"
