@@ -2,6 +2,8 @@
 // row.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "ept/access_machine_fake.h"
 
 namespace reprise::ept {
@@ -46,6 +48,41 @@ TEST(AccessTest, DataOperandsNeedReadOrWriteByTheirAction) {
                   {"crc32 ecx, dword [rax]", "f2 0f 38 f1 08", "1r 10r"},
                   {"jmp [rax]", "ff 20", "1r 10r"},
               });
+}
+
+// "10800+4rw": four bytes from 0x10800 on are read and written; with "x", they are the first of several elements.
+TEST(AccessTest, TouchesAreTheRangesOfOperandsAndOfTheStack) {
+  struct Case {
+    const char* code;
+    const char* expected;
+  };
+  const Case cases[] = {
+      {"8b 08", "10800+4r"},                          // mov ecx, [rax]
+      {"89 08", "10800+4w"},                          // mov [rax], ecx
+      {"01 08", "10800+4rw"},                         // add [rax], ecx
+      {"f0 48 0f b1 08", "10800+8rw"},                // lock cmpxchg [rax], rcx
+      {"8d 08", ""},                                  // lea ecx, [rax]
+      {"90", ""},                                     // nop
+      {"50", "147f8+8w"},                             // push rax
+      {"5b", "14800+8r"},                             // pop rbx
+      {"e8 00 00 00 00", "147f8+8w"},                 // call
+      {"ff 30", "10800+8r 147f8+8w"},                 // push [rax]
+      {"48 a5", "16800+8r 17800+8w"},                 // movsq
+      {"f3 48 a5", "16800+8rx 17800+8wx"},            // rep movsq
+      {"ff 34 25 00 00 06 00", "147f8+8w 60000+8r"},  // push [0x60000]
+  };
+  for (const Case& each : cases) {
+    std::vector<DataTouch> touches;
+    Machine machine = machine_64();
+    machine.options.touches = &touches;
+    ASSERT_TRUE(decode(machine, {each.code, each.code, ""})) << each.code;
+    std::ranges::sort(touches, {}, [](const DataTouch& touch) { return touch.linear; });
+    std::string found;
+    for (const DataTouch& touch : touches)
+      found += fmt::format("{}{:x}+{}{}{}{}", found.empty() ? "" : " ", touch.linear.raw, touch.bytes,
+                           touch.reads ? "r" : "", touch.writes ? "w" : "", touch.repeats ? "x" : "");
+    EXPECT_EQ(found, each.expected) << each.code;
+  }
 }
 
 TEST(AccessTest, OperandOverAPageEndNeedsBothPages) {
