@@ -50,8 +50,8 @@ struct CpuState {
 };
 
 // A range that the instruction itself accesses: an operand, or the stack. Not its code, page tables and
-// descriptor tables, nor what the delivery of an exception pushes. Of a repeated string instruction: its first
-// element. Masked-off parts count.
+// descriptor tables, nor what the delivery of an exception pushes. Of a repeated string instruction: its
+// first element. Masked-off parts count.
 struct DataTouch {
   Gva linear;
   uint64_t bytes = 0;

@@ -50,7 +50,8 @@ TEST(AccessTest, DataOperandsNeedReadOrWriteByTheirAction) {
               });
 }
 
-// "10800+4rw": four bytes from 0x10800 on are read and written; with "x", they are the first of several elements.
+// "10800+4rw": four bytes from 0x10800 on are read and written; with "x", they are the first of several
+// elements.
 TEST(AccessTest, TouchesAreTheRangesOfOperandsAndOfTheStack) {
   struct Case {
     const char* code;

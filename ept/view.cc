@@ -50,10 +50,12 @@ Status View::restore(std::span<const uint8_t> rights) {
     const uint8_t from = rights_[first];
     const uint8_t to = rights[first];
     size_t end = first + 1;
-    while (end < rights.size() && rights_[end] == from && rights[end] == to && !is_token(PageNumber(end))) ++end;
+    while (end < rights.size() && rights_[end] == from && rights[end] == to && !is_token(PageNumber(end)))
+      ++end;
     if (from != to)
       TRY(map(PageNumber(first), end - first, static_cast<Right>(from), static_cast<Right>(to)));
-    std::fill(rights_.begin() + static_cast<ptrdiff_t>(first), rights_.begin() + static_cast<ptrdiff_t>(end), to);
+    std::fill(rights_.begin() + static_cast<ptrdiff_t>(first), rights_.begin() + static_cast<ptrdiff_t>(end),
+              to);
     first = end;
   }
   return {};

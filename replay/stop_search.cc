@@ -20,10 +20,11 @@ Mark one_tick_before(const Mark& mark) {
   return {mark.event, mark.stops, mark.ticks == 0 ? 0 : mark.ticks - 1, 0};
 }
 
-// Of a repeated string instruction: all elements that were gone through. One that has left the instruction has
-// gone through all, or to where they differ.
+// Of a repeated string instruction: all elements that were gone through. One that has left the instruction
+// has gone through all, or to where they differ.
 void extend(std::vector<ept::DataTouch>& touches, const kvm_regs& before, const kvm_regs& after) {
-  const uint64_t done = after.rip == before.rip || after.rcx < before.rcx ? before.rcx - after.rcx : before.rcx;
+  const uint64_t done =
+      after.rip == before.rip || after.rcx < before.rcx ? before.rcx - after.rcx : before.rcx;
   for (auto& touch : touches) {
     if (!touch.repeats || done <= 1 || done > before.rcx) continue;
     const uint64_t element = touch.bytes;
@@ -58,7 +59,8 @@ Status StopSearch::insert(const Breakpoint& breakpoint) {
       const uint64_t part = std::min(breakpoint.length - done, kPageSize - at.raw % kPageSize);
       const auto gpa = memory.translate(at);
       if (!gpa.has_value()) break;
-      ranges.push_back({*gpa, part, breakpoint.kind != BreakpointKind::kWrite, breakpoint.kind != BreakpointKind::kRead});
+      ranges.push_back(
+          {*gpa, part, breakpoint.kind != BreakpointKind::kWrite, breakpoint.kind != BreakpointKind::kRead});
       done += part;
     }
     mapped = done == breakpoint.length;
@@ -66,7 +68,8 @@ Status StopSearch::insert(const Breakpoint& breakpoint) {
   }
   const auto meant = meant_.find(breakpoint);
   if (meant == meant_.end())
-    return fail(ErrorCode::kUsage, "{:#x} is not mapped now: watch it at a moment when it is", breakpoint.address.raw);
+    return fail(ErrorCode::kUsage, "{:#x} is not mapped now: watch it at a moment when it is",
+                breakpoint.address.raw);
   TRY(vmm::WatchedMemory::check(machine, meant->second));
   for (const auto& range : meant->second) {
     ranges_.push_back(range);
@@ -84,7 +87,8 @@ void StopSearch::remove(const Breakpoint& breakpoint) {
   }
 }
 
-Result<StopSearch::Stop> StopSearch::last_access(const vmm::WatchedRange& range, gdb::Interruption& interruption) {
+Result<StopSearch::Stop> StopSearch::last_access(const vmm::WatchedRange& range,
+                                                 gdb::Interruption& interruption) {
   class AllWanted final : public gdb::RunListener {
    public:
     explicit AllWanted(gdb::Interruption& interruption) : interruption_(interruption) {}
@@ -176,7 +180,8 @@ Result<StopSearch::Stop> StopSearch::arrive(const Timeline::Sighting& sighting, 
     if (walk.accessed.has_value()) return walk.accessed;
   }
   // Where single steps do not lead: the first place behind it.
-  if (!met && sighting.address.has_value() && timeline_.now() < end) return stop_here(StopReason::kBreakpoint);
+  if (!met && sighting.address.has_value() && timeline_.now() < end)
+    return stop_here(StopReason::kBreakpoint);
   return Stop();
 }
 
@@ -300,8 +305,8 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_before(const Mark& floor
   if (floor.without_steps() == end.without_steps()) return last_walked(floor, end, listener);
   Mark reached = end;
   const auto look = [&](const Mark& begin) -> Result<std::optional<Hit>> {
-    // What a vCPU completes with its ticket is before the first place in the event after it: that, not the event's
-    // beginning, is where the window before ends.
+    // What a vCPU completes with its ticket is before the first place in the event after it: that, not the
+    // event's beginning, is where the window before ends.
     TRY(timeline_.seek(std::max(begin, floor)));
     const Mark window = timeline_.now();
     if (window >= reached) return none;
@@ -317,7 +322,8 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_before(const Mark& floor
     TRY(timeline_.seek({end.event, 0, 0, 0}));
     if (!vcpu.has_value() || reached <= timeline_.now()) break;
   }
-  for (uint64_t back = 0; back < end.event && reached > floor; back = std::max<uint64_t>(1, back * kWindowGrowth)) {
+  for (uint64_t back = 0; back < end.event && reached > floor;
+       back = std::max<uint64_t>(1, back * kWindowGrowth)) {
     TRY_ASSIGN(const auto hit, look({end.event - back, 0, 0, 0}));
     if (hit.has_value()) return hit;
   }

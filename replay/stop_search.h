@@ -1,9 +1,10 @@
 // Where a debugger stops: breakpoints, watchpoints and single instructions, in both directions of a timeline.
 //
 // They are looked for dirtily and arrived at cleanly: bytes are planted and pages are concealed, the machine
-// runs natively until it comes to one, and that says when it was; then it goes back and runs to shortly before
-// that moment as it was recorded, and the last few dozens of instructions one by one. So nothing that was done
-// to find a place can be seen at it. Going backward searches windows that grow, and halves the last one.
+// runs natively until it comes to one, and that says when it was; then it goes back and runs to shortly
+// before that moment as it was recorded, and the last few dozens of instructions one by one. So nothing that
+// was done to find a place can be seen at it. Going backward searches windows that grow, and halves the last
+// one.
 //
 // Where an instruction cannot be stepped over by itself (vmm/debug/single_step.h), a step goes on to the
 // vCPU's next stop or safepoint.
@@ -71,7 +72,8 @@ class StopSearch {
 
   // To the first wanted stop before `end`, from here on; nothing: to `end`, or where it is.
   Result<Stop> first(const Mark& end, gdb::RunListener& listener);
-  Result<Stop> arrive(const Timeline::Sighting& sighting, const Mark& end, Walk& walk, gdb::RunListener& listener);
+  Result<Stop> arrive(const Timeline::Sighting& sighting, const Mark& end, Walk& walk,
+                      gdb::RunListener& listener);
   // The last wanted stop in [begin, end) and not before `begin`; the machine is anywhere afterwards.
   Result<std::optional<Hit>> last_before(const Mark& floor, const Mark& end, gdb::RunListener& listener);
   Result<std::optional<Hit>> last_in(const Mark& begin, const Mark& end, gdb::RunListener& listener);

@@ -18,7 +18,8 @@ constexpr uint64_t kAskEveryNs = 50'000'000;
 constexpr uint64_t kFarNs = 10'000'000;  // as long as a checkpoint of a small guest takes to make
 // Checkpoints are not nearer to each other than this. A few times what making and putting back one costs.
 constexpr uint64_t kNearestNs = 4'000'000;
-// Executing takes at least so many times as long as the checkpoints on the way: those of large guests are slow.
+// Executing takes at least so many times as long as the checkpoints on the way: those of large guests are
+// slow.
 constexpr uint64_t kCheckpointShare = 8;
 
 }  // namespace
@@ -176,7 +177,8 @@ Result<bool> Timeline::step() {
   const Mark next{base.event, base.stops, base.ticks + 1, 0};
   const uint64_t completed = machine().vcpu(vcpu).completed_stops();
   do {
-    // In a loop that the recorder stopped, or interrupted by the host: only the next position is a place again.
+    // In a loop that the recorder stopped, or interrupted by the host: only the next position is a place
+    // again.
     if (replay_->journal(vcpu).spins_next() || machine().vcpu(vcpu).is_nowhere()) {
       const Metronome::Beating beating(*metronome_);
       TRY(advance(next));
@@ -236,8 +238,8 @@ Status Timeline::seek(const Mark& mark) {
 // To the last checkpoint that is not after what is sought, or nowhere if it is nearer from here.
 Status Timeline::go_back_before(const std::function<bool(const Mark&)>& is_after) {
   for (;;) {
-    const auto after =
-        std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return is_after(checkpoint->mark); });
+    const auto after = std::ranges::find_if(
+        checkpoints_, [&](const auto& checkpoint) { return is_after(checkpoint->mark); });
     const auto place = after == checkpoints_.begin() ? after : after - 1;
     if (!dirty_ && !is_after(now()) && now() >= (*place)->mark) return {};
     sought_ns_ = executed_ns_;
@@ -262,7 +264,8 @@ Result<bool> Timeline::keeps_promise(Checkpoint& checkpoint) {
 
 Status Timeline::seek_sum(uint64_t event, uint64_t sum) {
   const auto is_after = [&](const Mark& mark) {
-    return mark.event > event || (mark.event == event && (mark.sum() > sum || (mark.sum() == sum && mark.steps != 0)));
+    return mark.event > event ||
+           (mark.event == event && (mark.sum() > sum || (mark.sum() == sum && mark.steps != 0)));
   };
   TRY(go_back_before(is_after));
   TRY(run_to({event, 0, 0, 0}));

@@ -26,10 +26,11 @@ struct TimelineOptions {
   // Of executing, and more where making one takes long; 0: no checkpoints but the first.
   uint64_t checkpoint_every_ns = 100'000'000;
   size_t most_checkpoints = 128;  // thinned exponentially: dense near the present, sparse far from it
-  // Checkpoints that are made go to files beside the recording, in the place of those that are there; else those
-  // that are there are used.
+  // Checkpoints that are made go to files beside the recording, in the place of those that are there; else
+  // those that are there are used.
   bool store_checkpoints = false;
-  std::function<void(const std::string&)> remark;  // takes a sentence about a file that cannot be used; may be empty
+  std::function<void(const std::string&)>
+      remark;  // takes a sentence about a file that cannot be used; may be empty
 };
 
 struct CheckpointInfo {
@@ -134,15 +135,15 @@ class Timeline {
   // The moment is this many instructions after `base_`.
   uint64_t steps_ = 0;
   Mark base_;
-  Mark exited_;  // the last exit, while look_for() runs
+  Mark exited_;         // the last exit, while look_for() runs
   bool dirty_ = false;  // by look_for()
   bool caught_ = false;
   std::function<bool()> interrupted_;
-  uint64_t asked_ns_ = 0;     // when it was asked last
-  uint64_t executed_ns_ = 0;  // from the beginning to here
-  uint64_t sought_ns_ = 0;    // to where it was when it went back: what is sought is at most that far
+  uint64_t asked_ns_ = 0;            // when it was asked last
+  uint64_t executed_ns_ = 0;         // from the beginning to here
+  uint64_t sought_ns_ = 0;           // to where it was when it went back: what is sought is at most that far
   uint64_t checkpoint_cost_ns_ = 0;  // of the last one
-  std::string shown_;         // the console up to the furthest moment so far
+  std::string shown_;                // the console up to the furthest moment so far
 };
 
 }  // namespace reprise::replay

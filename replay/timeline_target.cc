@@ -106,7 +106,8 @@ Status TimelineTarget::seek(const Mark& mark, gdb::Interruption& interruption) {
 
 Result<gdb::StopEvent> TimelineTarget::resume(gdb::Direction direction, gdb::RunListener& listener) {
   return interruptibly(listener, [&] {
-    return direction == gdb::Direction::kForward ? search_.run_forward(end(), listener) : search_.run_backward(listener);
+    return direction == gdb::Direction::kForward ? search_.run_forward(end(), listener)
+                                                 : search_.run_backward(listener);
   });
 }
 
@@ -118,7 +119,9 @@ Result<gdb::StopEvent> TimelineTarget::step(VcpuId vcpu, gdb::Direction directio
   });
 }
 
-Status TimelineTarget::insert(const gdb::Breakpoint& breakpoint) { return search_.insert(breakpoint); }
+Status TimelineTarget::insert(const gdb::Breakpoint& breakpoint) {
+  return search_.insert(breakpoint);
+}
 
 Status TimelineTarget::remove(const gdb::Breakpoint& breakpoint) {
   search_.remove(breakpoint);
@@ -195,7 +198,8 @@ Result<std::string> TimelineTarget::who_wrote(Gpa address, gdb::Interruption& in
       text = fmt::format("nobody has written {:#x} since the beginning\n", address.raw);
     } else {
       TRY_ASSIGN(const kvm_regs regs, timeline_.machine().kvm(stop->vcpu).registers());
-      text = fmt::format("vCPU {} wrote it at {}, by the instruction at {:#x}\n", stop->vcpu.raw, to_text(now()), regs.rip);
+      text = fmt::format("vCPU {} wrote it at {}, by the instruction at {:#x}\n", stop->vcpu.raw,
+                         to_text(now()), regs.rip);
     }
     return stop_here(gdb::StopReason::kStep);
   });

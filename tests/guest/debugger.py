@@ -5,10 +5,11 @@ import shutil
 import subprocess
 import zlib
 
-from harness import BUILD, OK, WORKLOADS, Done, Skip, Test, expect, one_sentence, record
+from harness import BUILD, GUEST_FAILED, OK, WORKLOADS, Done, Skip, Test, expect, one_sentence, record
 from matrix import SMALLER
 
 WANDER = BUILD / "tests" / "guest" / "wander"
+STEPWISE = BUILD / "tests" / "guest" / "stepwise"
 SETTINGS = ["set pagination off", "set confirm off", "set width 0", "set debuginfod enabled off"]
 
 
@@ -128,6 +129,19 @@ def wandered(workload, vcpus, chaos, serial=False, operations=25):
     return Test(f"debugger/wander-{workload}-{vcpus}{'-serial' if serial else ''}", run)
 
 
+def stepped(workload, arguments, vcpus, status=OK):
+    """All of a recording, or some thousand instructions of it, one by one: the digest at each stop is that of the straight way."""
+
+    def run(bench):
+        folder = bench.folder / "recording"
+        record(bench, folder, workload, arguments, vcpus=vcpus, status=status)
+        done = bench.command([STEPWISE, folder, 8000, 1, 0], bench.timeout)
+        expect(done.status == OK, "a moment differs", done)
+        return done.out.decode().strip().splitlines()[0]
+
+    return Test(f"debugger/stepped-{workload}-{vcpus}", run)
+
+
 def damaged(bench):
     one_sentence(bench.reprise("gdb", bench.folder / "nothing"), 66, "nothing")
 
@@ -135,4 +149,5 @@ def damaged(bench):
 def tests(_options):
     return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/no-recording", damaged),
             *(wandered(workload, (2, 1, 2, 4)[i % 4], i % 2 == 0) for i, workload in enumerate(WORKLOADS)),
-            wandered("ring", 2, False, serial=True)]
+            wandered("ring", 2, False, serial=True), stepped("lost_update", "n=50", 1), stepped("timer", "n=2000 period=20000", 2),
+            stepped("fault", "kind=page status=7", 2, GUEST_FAILED), stepped("fault", "kind=opcode status=7", 1, GUEST_FAILED)]

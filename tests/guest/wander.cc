@@ -65,8 +65,9 @@ class Wanderer {
   }
 
   [[nodiscard]] std::string figures() const {
-    return fmt::format("steps={} back={} runs={} back={} hits={} seeks={} there-and-back={} watched={}", counts_[0], counts_[1],
-                       counts_[2], counts_[3], counts_[4], counts_[5], counts_[6], counts_[7]);
+    return fmt::format("steps={} back={} runs={} back={} hits={} seeks={} there-and-back={} watched={}",
+                       counts_[0], counts_[1], counts_[2], counts_[3], counts_[4], counts_[5], counts_[6],
+                       counts_[7]);
   }
 
  private:
@@ -125,8 +126,8 @@ class Wanderer {
     }
     ++counts_[6];
     if (target_.now() == start) return {};
-    return fail(ErrorCode::kDivergence, "{} steps of vCPU {} back and forward again do not lead back: {}", steps,
-                vcpu.raw, path);
+    return fail(ErrorCode::kDivergence, "{} steps of vCPU {} back and forward again do not lead back: {}",
+                steps, vcpu.raw, path);
   }
 
   // What some vCPU accesses somewhere: the next access from here, the same one back from behind it, and no
@@ -173,7 +174,8 @@ class Wanderer {
     TRY(target_.resume(Direction::kForward, patience_));
     if (target_.now() == after) return {};
     return fail(ErrorCode::kDivergence, "from {} the access to {:#x} is before {}, from {} before {}",
-                to_text(start), watchpoint.address.raw, to_text(after), to_text(access), to_text(target_.now()));
+                to_text(start), watchpoint.address.raw, to_text(after), to_text(access),
+                to_text(target_.now()));
   }
 
   static constexpr uint64_t kMostBytes = 64;

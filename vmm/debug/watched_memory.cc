@@ -26,7 +26,8 @@ Result<std::optional<Next>> decode_next(Machine& machine, VcpuId vcpu) {
   ept::AccessOptions options;
   Result<ept::AccessSet> set;
   if (raised || events.interrupt.injected != 0) {
-    set = ept::delivery_access(cpu_state(regs, sregs), memory, options, raised ? events.exception.nr : events.interrupt.nr);
+    set = ept::delivery_access(cpu_state(regs, sregs), memory, options,
+                               raised ? events.exception.nr : events.interrupt.nr);
   } else {
     options.touches = &next->touches;
     set = ept::decode_access(cpu_state(regs, sregs), memory, options);
@@ -72,7 +73,8 @@ Result<std::optional<TouchedRange>> find_touched(Machine& machine, VcpuId vcpu,
       if (!gpa.has_value()) continue;
       for (size_t i = 0; i < ranges.size(); ++i) {
         if (!looks_at(ranges[i], touch.reads, touch.writes)) continue;
-        if (const auto offset = offset_of(ranges[i], *gpa, part)) return std::optional(TouchedRange{i, *offset});
+        if (const auto offset = offset_of(ranges[i], *gpa, part))
+          return std::optional(TouchedRange{i, *offset});
       }
     }
   }
@@ -82,7 +84,8 @@ Result<std::optional<TouchedRange>> find_touched(Machine& machine, VcpuId vcpu,
 WatchedMemory::WatchedMemory(Machine& machine, std::vector<WatchedRange> ranges)
     : machine_(machine), ranges_(std::move(ranges)), revealed_(machine.vcpus()) {
   for (const auto& range : ranges_) {
-    for (PageNumber page = page_of(range.start); page <= page_of(range.start + (range.bytes - 1)); page = page + 1) {
+    for (PageNumber page = page_of(range.start); page <= page_of(range.start + (range.bytes - 1));
+         page = page + 1) {
       const Right left = range.reads ? Right::kNone : Right::kRead;
       const auto [at, is_new] = left_.emplace(page, left);
       if (!is_new) at->second = std::min(at->second, left);
@@ -92,18 +95,21 @@ WatchedMemory::WatchedMemory(Machine& machine, std::vector<WatchedRange> ranges)
 
 Status WatchedMemory::check(Machine& machine, std::span<const WatchedRange> ranges) {
   for (const auto& range : ranges) {
-    for (PageNumber page = page_of(range.start); page <= page_of(range.start + (range.bytes - 1)); page = page + 1) {
+    for (PageNumber page = page_of(range.start); page <= page_of(range.start + (range.bytes - 1));
+         page = page + 1) {
       if (page.raw >= machine.memory().pages())
         return fail(ErrorCode::kUsage, "{:#x} is no RAM: it cannot be watched", range.start.raw);
       if (machine.view(VcpuId(0)).is_exempt(page))
-        return fail(ErrorCode::kUsage, "{:#x} is in a page that each vCPU has its own of: it cannot be watched",
+        return fail(ErrorCode::kUsage,
+                    "{:#x} is in a page that each vCPU has its own of: it cannot be watched",
                     range.start.raw);
     }
   }
   return {};
 }
 
-Result<std::unique_ptr<WatchedMemory>> WatchedMemory::watch(Machine& machine, std::vector<WatchedRange> ranges) {
+Result<std::unique_ptr<WatchedMemory>> WatchedMemory::watch(Machine& machine,
+                                                            std::vector<WatchedRange> ranges) {
   TRY(check(machine, ranges));
   std::unique_ptr<WatchedMemory> watched(new WatchedMemory(machine, std::move(ranges)));
   for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) TRY(watched->conceal(vcpu));
@@ -209,11 +215,14 @@ Result<Vcpu::Verdict> WatchedMemory::look_at_mmio(VcpuId vcpu) {
     const bool writes = mmio.is_write != 0;
     uint8_t* const byte = memory.at(gpa, mmio.len);
     const bool ours = byte != nullptr && is_concealed_access(vcpu, ExitKind::kMmio);
-    // In the middle of an instruction nobody can go back to its handler: caught, and then found out by a step.
+    // In the middle of an instruction nobody can go back to its handler: caught, and then found out by a
+    // step.
     if (!ours) return first ? Vcpu::Verdict::kHandle : Vcpu::Verdict::kCaught;
     if (touches(gpa, mmio.len, writes)) return Vcpu::Verdict::kCaught;
-    if (writes) std::copy_n(mmio.data, mmio.len, byte);
-    else std::copy_n(byte, mmio.len, mmio.data);
+    if (writes)
+      std::copy_n(mmio.data, mmio.len, byte);
+    else
+      std::copy_n(byte, mmio.len, mmio.data);
     TRY_ASSIGN(const auto next, kvm.complete());
     if (!next.has_value()) {
       // The emulator has forgotten what it read, and would read it again for ever (far jumps).
