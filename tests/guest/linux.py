@@ -193,7 +193,7 @@ def debugger(vcpus):
         here, digest = said[5], said[6]
         expect(said[11] != here and said[14] == here, f"two steps and back: {here}, {said[11]}, {said[14]}", done)
         expect(said[15] == digest, f"two steps and back change the digest: {digest}, {said[15]}", done)
-        has(18, r"(?s)hit Hardware watchpoint 3.*Old value = 3\nNew value = 2")
+        has(18, r"(?s)Hardware watchpoint 3.*Old value = 3\nNew value = 2")
         has(19, r"#0 .* kernel_init \(\)")
         expect(said[20] != here and said[24] == here, f"back and forward again: {here}, {said[20]}, {said[24]}", done)
         expect(said[25] == digest, f"back and forward again change the digest: {digest}, {said[25]}", done)
