@@ -84,13 +84,14 @@ def cells(row):
     if "failure" in row:
         return [row["workload"], *["-"] * (len(HEADS) - 1)]
     spread = [f"{ms(row[key]['p50'])} {ms(row[key]['p99'])}" for key in ("step", "reverse_step", "seek")]
-    made = row.get("checkpoint")
+    made, watch = row.get("checkpoint"), row.get("watch")
     return [row["workload"], f"{row['recorded']:.1f}", row["transitions"], ms(row["attach"]), *spread, ms(row["first_to_end"]), ms(row["to_begin"]), ms(row["to_end"]),
-            ms(row["reverse_continue"]), ms(row["reverse_continue_no_hit"]), ms(made and made["p50"]), f"{row['checkpoint_bytes'] / row['checkpoints'] / 1e6:.2f}",
+            f"{ms(watch['p50'])} {ms(watch['p99'])}" if watch else "-", ms(row["reverse_continue"]), ms(row["reverse_continue_no_hit"]), ms(made and made["p50"]), f"{row['checkpoint_bytes'] / row['checkpoints'] / 1e6:.2f}",
             row["checkpoints"]]
 
 
-HEADS = ["recording", "s", "transitions", "attach", "step p50 p99", "back p50 p99", "seek p50 p99", "1st to end", "to begin", "to end", "r-continue", "no hit",
+HEADS = ["recording", "s", "transitions", "attach", "step p50 p99", "back p50 p99", "seek p50 p99", "1st to end", "to begin", "to end", "watch p50 p99", "r-continue", "no hit",
          "checkpoint", "MB each", "kept"]
-TITLE = ("Debugging a recording, milliseconds: GDB attached; steps, steps back and seeks in it; first way to the end, back, and there again; reverse-continue from the end\n"
-         "to a breakpoint at the beginning, and to the beginning without one; one checkpoint, and what each that is kept adds")
+TITLE = ("Debugging a recording, milliseconds: GDB attached; steps, steps back and seeks in it; first way to the end, back, and there again; back to the\n"
+         "last write to what is written at some moment; reverse-continue from the end to a breakpoint at the beginning, and to the beginning without\n"
+         "one; one checkpoint, and what each that is kept adds")

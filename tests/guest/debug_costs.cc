@@ -23,6 +23,7 @@ using replay::gdb::Direction;
 using replay::gdb::StopReason;
 
 constexpr int kPlaces = 10;
+constexpr int kStepsToAWrite = 100;
 constexpr int kStepsAtAPlace = 10;
 constexpr int kSeeks = 30;
 constexpr int kBootSteps = 5;  // to an instruction of the boot code, which is never executed again
@@ -60,6 +61,7 @@ class Costs {
     TRY(ends());
     TRY(seeks());
     TRY(steps());
+    TRY(watches());
     TRY(searches(address));
     return {};
   }
@@ -133,6 +135,43 @@ class Costs {
     add("step", half_and_most(forward));
     add("reverse_step", half_and_most(backward));
     return {};
+  }
+
+  // Back to the last write before some moment to what is written there.
+  Status watches() {
+    std::vector<uint64_t> times;
+    for (int place = 0; place < kPlaces; ++place) {
+      TRY(go_to(anywhere()));
+      TRY_ASSIGN(const auto watchpoint, next_write());
+      if (!watchpoint.has_value() || !target_.insert(*watchpoint)) continue;
+      TRY_ASSIGN(const uint64_t took, time([&]() -> Status {
+                   TRY(target_.resume(Direction::kBackward, patience_));
+                   return {};
+                 }));
+      times.push_back(took);
+      TRY(target_.remove(*watchpoint));
+    }
+    if (!times.empty()) add("watch", half_and_most(times));
+    return {};
+  }
+
+  // By the vCPU whose turn it is, which is then behind it.
+  Result<std::optional<replay::gdb::Breakpoint>> next_write() {
+    std::optional<replay::gdb::Breakpoint> found;
+    const VcpuId vcpu = timeline_.turn().value_or(VcpuId(0));
+    for (int i = 0; i < kStepsToAWrite && !found.has_value(); ++i) {
+      TRY_ASSIGN(const auto touches, vmm::next_touches(timeline_.machine(), vcpu));
+      for (const auto& touch : touches) {
+        const bool is_shared =
+            target_.translate(vcpu, touch.linear).has_value() &&
+            !timeline_.machine().view(vcpu).is_exempt(page_of(*target_.translate(vcpu, touch.linear)));
+        if (touch.writes && is_shared)
+          found = {
+              .kind = replay::gdb::BreakpointKind::kWrite, .address = touch.linear, .length = touch.bytes};
+      }
+      TRY(target_.step(vcpu, Direction::kForward, patience_));
+    }
+    return found;
   }
 
   Status searches(Gva address) {
