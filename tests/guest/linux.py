@@ -181,6 +181,9 @@ def debugger(vcpus):
                     # Written when the kernel is up, and read by all of it, on a page that is.
                     "watch *(int *) &system_state", "reverse-continue", "backtrace 1", "monitor when", "delete", "break __x64_sys_reboot", "continue", "monitor when",
                     "monitor digest", "delete"]
+        if vcpus > 1:  # out of a system call and back into it: a hundred thousand steps behind a stop
+            commands += ["monitor seek 2", "break *entry_SYSRETQ_unsafe_stack", "continue", "stepi", "stepi", "x/i $rip", "monitor when", "stepi", "p $rip < 1ul << 47",
+                         "reverse-stepi", "x/i $rip", "monitor when", "delete"]
         said, done = gdb(bench, folder, commands, SECONDS)
 
         def has(i, pattern):
@@ -197,6 +200,10 @@ def debugger(vcpus):
         has(19, r"#0 .* kernel_init \(\)")
         expect(said[20] != here and said[24] == here, f"back and forward again: {here}, {said[20]}, {said[24]}", done)
         expect(said[25] == digest, f"back and forward again change the digest: {digest}, {said[25]}", done)
+        if vcpus > 1:
+            has(32, r"sysret")
+            has(35, r"= 1")
+            expect(said[37] == said[32] and said[38] == said[33], f"back into the system call: {said[32:39]}", done)
         expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
         return f"at {here.split(';')[0]}, the write at {said[20].split(';')[0]}"
 
