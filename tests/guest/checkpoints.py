@@ -23,7 +23,7 @@ def exact(workload, arguments, vcpus):
     def run(bench):
         folder = bench.folder / "recording"
         record(bench, folder, workload, arguments, vcpus=vcpus, chaos=5)
-        files = make(bench, folder, 0.02)
+        files = make(bench, folder, 0.01)
         expect(files, "no checkpoint is made")
         command = [str(word) for word in (SEEK, folder, 30, 1, 0)]
         done = subprocess.run(command, capture_output=True, timeout=bench.timeout)
@@ -92,5 +92,5 @@ def refused(bench):
 
 
 def tests(_options):
-    return [exact("lost_update", "n=200000", 2), exact("locks", "n=4", 4), exact("stencil", "n=64 steps=20", 2), exact("timer", "n=500000 period=20000", 2),
+    return [exact("lost_update", "n=5000000", 2), exact("locks", "n=4", 4), exact("stencil", "n=64 steps=60", 2), exact("timer", "n=1500000 period=20000", 2),
             Test("checkpoints/used", used), Test("checkpoints/refused", refused)]
