@@ -365,10 +365,11 @@ Result<std::vector<StopSearch::Completion>> StopSearch::last_completions(VcpuId 
     const uint64_t sum = event == end.event ? end.sum() : sum_of(vcpu);
     bool whole = false;
     std::vector<Completion> found;
+    TRY(timeline_.seek({event, 0, 0, 0}));
+    const uint64_t begin_sum = timeline_.now().sum();
     for (uint64_t back = 1; !whole && found.size() + later.size() < 2; back *= kWindowGrowth) {
-      TRY(timeline_.seek({event, 0, 0, 0}));
-      whole = back >= sum || timeline_.now().sum() >= sum - back;
-      if (!whole) TRY(timeline_.run_to_sum(sum - back));
+      whole = back >= sum || begin_sum >= sum - back;
+      TRY(timeline_.seek_sum(event, whole ? 0 : sum - back));
       if (timeline_.now().event != event) continue;
       TRY_ASSIGN(found, completions(end));
     }

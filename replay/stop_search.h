@@ -42,6 +42,9 @@ class StopSearch {
   // To before the last access to `range`; nothing, and at the beginning: there is none.
   Result<Stop> last_access(const vmm::WatchedRange& range, gdb::Interruption& interruption);
 
+  // About the vCPU whose turn it is.
+  [[nodiscard]] gdb::StopEvent stop_here(gdb::StopReason reason) const;
+
  private:
   StopSearch(Timeline& timeline, const Mark& begin) : timeline_(timeline), begin_(begin) {}
 
@@ -66,7 +69,6 @@ class StopSearch {
   Status walk(Walk& walk);
   [[nodiscard]] Stop breakpoint_at(VcpuId vcpu, Gva address) const;
   [[nodiscard]] Timeline::Lookout lookout() const;
-  [[nodiscard]] gdb::StopEvent stop_here(gdb::StopReason reason) const;
   Result<Gva> rip(VcpuId vcpu) const;
   [[nodiscard]] uint64_t sum_of(VcpuId vcpu) const;
 

@@ -113,11 +113,6 @@ Status Timeline::advance(const std::optional<Mark>& until) {
 Status Timeline::run_to_sum(uint64_t sum) {
   const uint64_t start = event();
   const auto vcpu = turn();
-  // An event can be long: from the last checkpoint in it, if that is nearer.
-  const auto nearest = std::find_if(checkpoints_.rbegin(), checkpoints_.rend(), [&](const auto& checkpoint) {
-    return checkpoint->mark.event == start && checkpoint->mark.sum() <= sum;
-  });
-  if (nearest != checkpoints_.rend() && (*nearest)->mark > now()) TRY(seek(Mark((*nearest)->mark)));
   const Metronome::Beating beating(*metronome_);
   while (!at_end() && event() == start) {
     const Position position = machine().vcpu(*vcpu).position();
@@ -276,12 +271,15 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
   TRY_ASSIGN(const auto planted, vmm::PlantedStops::plant(machine(), lookout.addresses));
   TRY_ASSIGN(const auto watched, vmm::WatchedMemory::watch(machine(), lookout.ranges));
   std::optional<Gva> seen;
+  const auto note_exit = [this](VcpuId vcpu) {
+    const Position position = machine().vcpu(vcpu).position();
+    exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
+  };
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
     machine().vcpu(vcpu).watch({
         .entry = [&, vcpu] { return watched->enter(vcpu); },
         .exit = [&, vcpu](vmm::ExitKind exit) -> Result<vmm::Vcpu::Verdict> {
-          const Position position = machine().vcpu(vcpu).position();
-          exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
+          note_exit(vcpu);
           TRY_ASSIGN(const bool own, planted->pass(vcpu, exit));
           if (own) return vmm::Vcpu::Verdict::kDone;
           TRY_ASSIGN(seen, planted->find(vcpu, exit));
@@ -290,8 +288,7 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
         },
         .part =
             [&, vcpu](vmm::ExitKind exit) {
-              const Position position = machine().vcpu(vcpu).position();
-              exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
+              note_exit(vcpu);
               return watched->is_concealed_access(vcpu, exit);
             },
         .access = [&, vcpu](Gpa gpa, uint64_t bytes,

@@ -71,10 +71,8 @@ class Timeline {
   // At the end: compares it with the recorded one. Errors: kDivergence.
   Result<ReplayOutcome> finish();
 
-  // In this event, which it is in, on to where the stops and ticks of its vCPU together are `sum` or more: a
-  // measure of how far it has come. Errors: the same.
-  Status run_to_sum(uint64_t sum);
-  // The same in any event, from wherever it is. Errors: the same.
+  // To where, in this event, the stops and ticks of its vCPU together are `sum` or more: a measure of how far it
+  // has come. To the next event, if they never are. Errors: the same.
   Status seek_sum(uint64_t event, uint64_t sum);
 
   struct Lookout {
@@ -114,6 +112,7 @@ class Timeline {
   Status open_checkpoint_files(const log::Recording& recording, const vmm::Kvm& kvm);
   [[nodiscard]] uint64_t event() const;
   Status go_on();
+  Status run_to_sum(uint64_t sum);
   Status advanced(VcpuId vcpu, vmm::Vcpu::Advance how);
   void note_move(const Mark& before);
   Status check_interruption();

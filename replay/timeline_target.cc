@@ -73,10 +73,6 @@ std::optional<Gpa> TimelineTarget::translate(VcpuId vcpu, Gva address) const {
 
 // --- moving ---
 
-gdb::StopEvent TimelineTarget::stop_here(gdb::StopReason reason) const {
-  return {.reason = reason, .vcpu = timeline_.turn().value_or(VcpuId(0)), .hit = {}, .accessed = {}};
-}
-
 template <typename Run>
 Result<gdb::StopEvent> TimelineTarget::interruptibly(gdb::Interruption& interruption, Run run) {
   const Mark start = timeline_.now();
@@ -87,7 +83,7 @@ Result<gdb::StopEvent> TimelineTarget::interruptibly(gdb::Interruption& interrup
   if (stop) return stop;
   // Whatever went wrong, the machine must stand somewhere.
   if (timeline_.is_astray()) TRY(timeline_.seek(interrupted_ ? timeline_.now().without_steps() : start));
-  if (interrupted_) return stop_here(gdb::StopReason::kInterrupted);
+  if (interrupted_) return search_.stop_here(gdb::StopReason::kInterrupted);
   return stop;
 }
 
@@ -97,7 +93,7 @@ Status TimelineTarget::seek(const Mark& mark, gdb::Interruption& interruption) {
                 to_text(begin()), to_text(end()));
   TRY_ASSIGN(const auto stop, interruptibly(interruption, [&]() -> Result<gdb::StopEvent> {
                TRY(timeline_.seek(mark));
-               return stop_here(gdb::StopReason::kStep);
+               return search_.stop_here(gdb::StopReason::kStep);
              }));
   if (stop.reason == gdb::StopReason::kInterrupted)
     return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
@@ -201,9 +197,8 @@ Result<std::string> TimelineTarget::who_wrote(Gpa address, gdb::Interruption& in
       text = fmt::format("vCPU {} wrote it at {}, by the instruction at {:#x}\n", stop->vcpu.raw,
                          to_text(now()), regs.rip);
     }
-    return stop_here(gdb::StopReason::kStep);
+    return search_.stop_here(gdb::StopReason::kStep);
   });
-  timeline_.set_interruption({});
   TRY(timeline_.seek(here));
   TRY(found);
   if (interrupted_) return fail(ErrorCode::kUsage, "interrupted");

@@ -53,7 +53,6 @@ class TimelineTarget final : public gdb::DebugTarget {
   // Runs `run`, asking meanwhile whether to come to an end.
   template <typename Run>
   Result<gdb::StopEvent> interruptibly(gdb::Interruption& interruption, Run run);
-  [[nodiscard]] gdb::StopEvent stop_here(gdb::StopReason reason) const;
 
   Timeline& timeline_;
   const log::Recording& recording_;

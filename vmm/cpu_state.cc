@@ -15,10 +15,14 @@ ept::Segment to_ept(const kvm_segment& from) {
 
 }  // namespace
 
+std::array<uint64_t, 16> general_registers(const kvm_regs& regs) {
+  return {regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi,
+          regs.r8,  regs.r9,  regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15};
+}
+
 ept::CpuState cpu_state(const kvm_regs& regs, const kvm_sregs& sregs) {
   ept::CpuState state;
-  state.registers = {regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi,
-                     regs.r8,  regs.r9,  regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15};
+  state.registers = general_registers(regs);
   state.rip = regs.rip;
   state.rflags = regs.rflags;
   state.cs = to_ept(sregs.cs);

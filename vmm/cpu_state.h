@@ -3,10 +3,14 @@
 
 #include <linux/kvm.h>
 
+#include <array>
+
 #include "ept/access.h"
 
 namespace reprise::vmm {
 
+// As instructions number them: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15.
+[[nodiscard]] std::array<uint64_t, 16> general_registers(const kvm_regs& regs);
 [[nodiscard]] ept::CpuState cpu_state(const kvm_regs& regs, const kvm_sregs& sregs);
 
 }  // namespace reprise::vmm

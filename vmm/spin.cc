@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vmm/linear_memory.h"
+#include "vmm/operand_address.h"
 #include "vmm/register_digest.h"
 
 namespace reprise::vmm {
@@ -18,11 +19,6 @@ constexpr uint64_t kTraceFlag = 1 << 8;
 constexpr size_t kLongestInstruction = 15;  // bytes
 constexpr ept::LinearAccess kFetch{.fetch = true, .user = true};
 constexpr ept::LinearAccess kRead{.user = true};
-
-// In the order of Zydis' registers.
-std::array<uint64_t, 16> general_registers(const kvm_regs& r) {
-  return {r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15};
-}
 
 bool is_plain(const ZydisDecodedInstruction& instruction) {
   switch (instruction.meta.category) {
@@ -51,9 +47,7 @@ bool is_harmless(const ZydisDecoder& decoder, const LinearMemory& memory, const 
   std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
   if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code.data(), bytes, &instruction, operands.data()))) return false;
   if (!is_plain(instruction)) return false;
-  ZydisRegisterContext context{};
-  const auto registers = general_registers(regs);
-  for (size_t i = 0; i < registers.size(); ++i) context.values[ZYDIS_REGISTER_RAX + i] = registers[i];
+  const OperandAddresses addresses(regs, sregs);
   for (size_t i = 0; i < instruction.operand_count; ++i) {
     const ZydisDecodedOperand& operand = operands[i];
     if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
@@ -69,12 +63,10 @@ bool is_harmless(const ZydisDecoder& decoder, const LinearMemory& memory, const 
     }
     if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY || operand.mem.type == ZYDIS_MEMOP_TYPE_AGEN) continue;
     if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM || (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0) return false;
-    ZyanU64 address = 0;
-    if (!ZYAN_SUCCESS(ZydisCalcAbsoluteAddressEx(&instruction, &operand, regs.rip, &context, &address))) return false;
-    if (operand.mem.segment == ZYDIS_REGISTER_FS) address += sregs.fs.base;
-    if (operand.mem.segment == ZYDIS_REGISTER_GS) address += sregs.gs.base;
-    const uint64_t last = address + std::max(1, operand.size / 8) - 1;
-    if (!memory.translate(Gva(address), kRead).has_value() || !memory.translate(Gva(last), kRead).has_value()) return false;
+    const auto address = addresses.of(instruction, operand);
+    if (!address.has_value()) return false;
+    const uint64_t last = *address + std::max(1, operand.size / 8) - 1;
+    if (!memory.translate(Gva(*address), kRead).has_value() || !memory.translate(Gva(last), kRead).has_value()) return false;
   }
   return true;
 }

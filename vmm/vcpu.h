@@ -121,9 +121,9 @@ class Vcpu {
   [[nodiscard]] bool stepped() const { return stepped_; }
   // How many steps nothing could carry out alone, which ran on to the vCPU's next stop or tick.
   [[nodiscard]] uint64_t coarse_steps() const { return coarse_steps_; }
+  [[nodiscard]] bool is_halted() const { return halted_; }
   // Whether it stands at the end of a stop, where something may happen to it; not so at a fault, and after a
   // step.
-  [[nodiscard]] bool is_halted() const { return halted_; }
   [[nodiscard]] bool at_position() const { return after_ == After::kPosition; }
   // Whether it has stopped in the middle of an instruction, for a page; also after a step.
   [[nodiscard]] bool at_fault() const { return after_ == After::kFault; }
@@ -179,6 +179,7 @@ class Vcpu {
   Status go_on();
   Result<bool> get_ready();
   Result<bool> step_over();
+  bool step_coarsely();
   [[nodiscard]] bool interrupt_window_is_open(const kvm_regs& regs, const kvm_vcpu_events& events) const;
   Status leave_shadow(const kvm_vcpu_events& before, uint8_t shadow);
   Status finish_exit();

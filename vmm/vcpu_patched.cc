@@ -2,21 +2,13 @@
 #include <algorithm>
 #include <array>
 
+#include "vmm/cpu_state.h"
 #include "vmm/linear_memory.h"
 #include "vmm/linux_segments.h"
 #include "vmm/module_patch.h"
 #include "vmm/vcpu.h"
 
 namespace reprise::vmm {
-namespace {
-
-// As instructions number them.
-std::array<uint64_t, 16> general_registers(const kvm_regs& r) {
-  return {r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15};
-}
-
-}  // namespace
-
 Status Vcpu::handle_patched(uint16_t port, std::span<uint8_t> data) {
   switch (port) {
     case kRdtscPort: return answer_time_stamp(data, false);

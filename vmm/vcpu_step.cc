@@ -25,7 +25,7 @@ Result<Vcpu::Advance> Vcpu::step(Ticks next) {
 Result<bool> Vcpu::step_over() {
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
-  if ((regs.rflags & kTraceFlag) != 0) return !++coarse_steps_;  // the guest traces itself
+  if ((regs.rflags & kTraceFlag) != 0) return step_coarsely();  // the guest traces itself
   const auto set = touched_pages(regs, sregs);
   if (!set || !set->complete || !missing(*set).empty()) return false;
   TRY_ASSIGN(const kvm_vcpu_events events, parts_.kvm.events());
@@ -37,7 +37,7 @@ Result<bool> Vcpu::step_over() {
     const bool may_stop = set->exception.has_value() || std::ranges::any_of(set->pages(), outside);
     if (may_stop && plan->method == StepMethod::kTrace) plan->method = StepMethod::kFence;
   }
-  if (plan->method == StepMethod::kNone) return !++coarse_steps_;
+  if (plan->method == StepMethod::kNone) return step_coarsely();
   parts_.clock.stop_at(*step_until_);
   parts_.kvm.shared().request_interrupt_window = 0;
   StepOutcome outcome;
@@ -54,10 +54,16 @@ Result<bool> Vcpu::step_over() {
     return true;
   }
   stepped_ = outcome.carried_out;
-  if (!stepped_) return !++coarse_steps_;
+  if (!stepped_) return step_coarsely();
   after_ = After::kFault;
   TRY(leave_shadow(events, plan->shadow));
   return true;
+}
+
+// Nothing can carry it out alone.
+bool Vcpu::step_coarsely() {
+  ++coarse_steps_;
+  return false;
 }
 
 // Whether an interrupt that waits can be taken here: that is a stop, and the next thing that happens.

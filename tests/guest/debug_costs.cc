@@ -6,13 +6,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <random>
 #include <string_view>
 #include <vector>
 
 #include "replay/timeline_target.h"
+#include "tests/guest/tool.h"
 #include "vmm/host_profile.h"
 
 namespace reprise {
@@ -29,12 +29,6 @@ constexpr int kSeeks = 30;
 constexpr int kBootSteps = 5;  // to an instruction of the boot code, which is never executed again
 // In no page table: nothing is planted, and everything is searched.
 constexpr Gva kNowhere{0xffff'ffff'ffff'f000};
-
-class Patience final : public replay::gdb::RunListener {
- public:
-  bool interrupted() override { return false; }
-  bool wants(const replay::gdb::StopEvent& /*stop*/) override { return true; }
-};
 
 template <typename Work>
 Result<uint64_t> time(Work work) {
@@ -222,14 +216,12 @@ Status measure(const char* folder, uint64_t seed) {
 }
 
 int run(int argc, char** argv) {
-  uint64_t seed = 0;
-  const std::string_view text = argc == 3 ? argv[2] : "";
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty()) {
+  const auto seed = argc == 3 ? number(argv[2]) : std::nullopt;
+  if (!seed) {
     fmt::print(stderr, "usage: debug_costs RECORDING SEED\n");
     return 1;
   }
-  const Status measured = measure(argv[1], seed);
+  const Status measured = measure(argv[1], *seed);
   if (measured) return 0;
   fmt::print(stderr, "debug_costs: {}\n", measured.error().message);
   return 1;

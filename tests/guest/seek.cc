@@ -7,13 +7,13 @@
 // status: 0; 10 a digest differs or the replay diverges; 1 any other failure.
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cstdio>
 #include <random>
 #include <string_view>
 #include <vector>
 
 #include "replay/timeline.h"
+#include "tests/guest/tool.h"
 #include "vmm/host_profile.h"
 
 namespace reprise {
@@ -79,12 +79,6 @@ Status explore(const char* folder, uint64_t seeks, uint64_t seed, uint64_t check
              straight_ns / 1'000'000, static_cast<double>(all_ns) / 1e6 / static_cast<double>(std::max<uint64_t>(seeks, 1)),
              static_cast<double>(longest_ns) / 1e6, timeline->checkpoints().size(), pages);
   return {};
-}
-
-std::optional<uint64_t> number(std::string_view text) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
 }
 
 int run(int argc, char** argv) {

@@ -9,7 +9,6 @@
 #include <fmt/ranges.h>
 
 #include <array>
-#include <charconv>
 #include <cstdio>
 #include <map>
 #include <random>
@@ -17,6 +16,7 @@
 #include <vector>
 
 #include "replay/timeline.h"
+#include "tests/guest/tool.h"
 #include "vmm/host_profile.h"
 #include "vmm/linear_memory.h"
 
@@ -126,12 +126,6 @@ Status explore(const char* folder, uint64_t steps, uint64_t seed, uint64_t windo
              figures.coarse);
   for (const auto& [instruction, times] : figures.ran_on) fmt::print("ran on {}x at {}\n", times, instruction);
   return {};
-}
-
-std::optional<uint64_t> number(std::string_view text) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
 }
 
 int run(int argc, char** argv) {

@@ -9,13 +9,13 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <charconv>
 #include <cstdio>
 #include <random>
 #include <string_view>
 #include <vector>
 
 #include "replay/timeline_target.h"
+#include "tests/guest/tool.h"
 #include "vmm/host_profile.h"
 
 namespace reprise {
@@ -23,12 +23,6 @@ namespace {
 
 using replay::Mark;
 using replay::gdb::Direction;
-
-class Patience final : public replay::gdb::RunListener {
- public:
-  bool interrupted() override { return false; }
-  bool wants(const replay::gdb::StopEvent& /*stop*/) override { return true; }
-};
 
 class Wanderer {
  public:
@@ -208,12 +202,6 @@ Status wander(const char* folder, uint64_t operations, uint64_t seed) {
   fmt::print("operations={} identical ms={} {}\n", operations, (ept::monotonic_ns() - start) / 1'000'000,
              wanderer.figures());
   return {};
-}
-
-std::optional<uint64_t> number(std::string_view text) {
-  uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
 }
 
 int run(int argc, char** argv) {

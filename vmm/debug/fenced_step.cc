@@ -6,24 +6,21 @@
 #include <map>
 #include <vector>
 
+#include "vmm/interrupt_gate.h"
+
 namespace reprise::vmm {
 namespace {
 
 constexpr uint8_t kHaltByte = 0xf4;
-// Source: Intel SDM vol. 3, table 6-1 (vectors), figure 6-8 (gates), figure 8-11 (TSS), 6.14.2 (frames), 3.4.5 (descriptors).
+// Source: Intel SDM vol. 3, table 6-1 (vectors), figure 8-11 (TSS), 6.14.2 (frames), 3.4.5 (descriptors).
 constexpr uint8_t kProtectionVector = 13, kPageFaultVector = 14;
 constexpr unsigned kExceptions = 32;
-constexpr uint64_t kGatePresent = 1ull << 47;
 constexpr uint64_t kDescriptorAccessed = 1ull << 40;
 constexpr uint64_t kResumeFlag = 1 << 16;
 constexpr size_t kFrameWords = 6;  // error code, rip, cs, rflags, rsp, ss
 constexpr size_t kFrameBytes = kFrameWords * sizeof(uint64_t);
 
-using Gate = std::array<uint64_t, 2>;
-
 bool in_long_mode(const kvm_sregs& sregs) { return (sregs.efer & ept::kEferLongModeActive) != 0; }
-
-Gva handler_of(const Gate& gate) { return Gva((gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | gate[1] << 32); }
 
 // RAM whatever the view grants.
 class AllMemory final : public ept::PhysicalReader {
@@ -55,7 +52,6 @@ class Fence {
  private:
   void take_down();
   void put(Gva address);
-  [[nodiscard]] std::optional<Gate> gate_of(uint8_t vector) const;
   [[nodiscard]] bool is_marked(Gva address, ept::LinearAccess access) const;
   [[nodiscard]] bool keep_frame(uint8_t vector);
   [[nodiscard]] bool reads_fence() const;
@@ -90,18 +86,9 @@ void Fence::take_down() {
   planted_.clear();
 }
 
-std::optional<Gate> Fence::gate_of(uint8_t vector) const {
-  Gate gate{};
-  const uint64_t offset = vector * sizeof gate;
-  if (!in_long_mode(sregs_) || sregs_.idt.limit < offset + sizeof gate - 1) return std::nullopt;
-  if (linear_.read(Gva(sregs_.idt.base + offset), {reinterpret_cast<uint8_t*>(gate.data()), sizeof gate}, {.implicit_system = true}) < sizeof gate)
-    return std::nullopt;
-  return (gate[0] & kGatePresent) != 0 ? std::optional(gate) : std::nullopt;
-}
-
 bool Fence::put_up() {
   const auto add = [this](uint8_t vector) {
-    if (const auto gate = gate_of(vector)) handlers_.emplace(handler_of(*gate), vector);
+    if (const auto gate = read_gate(linear_, sregs_, vector)) handlers_.emplace(gate->handler, vector);
   };
   // The first at an address names it: these are told apart.
   add(kProtectionVector);
@@ -128,19 +115,18 @@ bool Fence::is_marked(Gva address, ept::LinearAccess access) const {
 // Looks where delivery out of user mode will push its frame, and keeps what is there. False: it would leave more behind than that.
 bool Fence::keep_frame(uint8_t vector) {
   constexpr ept::LinearAccess kSystem{.implicit_system = true};
-  const auto gate = gate_of(vector);
+  const auto gate = read_gate(linear_, sregs_, vector);
   if (!gate.has_value()) return false;
-  const uint64_t stack_index = (*gate)[0] >> 32 & 7;
-  const Gva slot(sregs_.tr.base + (stack_index != 0 ? 0x24 + (stack_index - 1) * 8 : 4));
-  const Gva gate_address(sregs_.idt.base + vector * sizeof(Gate));
-  const Gva descriptor_address(sregs_.gdt.base + ((*gate)[0] >> 16 & 0xfff8));
+  const Gva slot(sregs_.tr.base + (gate->stack != 0 ? 0x24 + (gate->stack - 1) * 8u : 4));
+  const Gva gate_address(sregs_.idt.base + vector * kGateBytes);
+  const Gva descriptor_address(sregs_.gdt.base + (gate->selector & 0xfff8u));
   uint64_t stack = 0, descriptor = 0;
   if (linear_.read(slot, {reinterpret_cast<uint8_t*>(&stack), sizeof stack}, kSystem) < sizeof stack ||
       linear_.read(descriptor_address, {reinterpret_cast<uint8_t*>(&descriptor), sizeof descriptor}, kSystem) < sizeof descriptor)
     return false;
   const Gva top(stack & ~0xfull);
   if ((descriptor & kDescriptorAccessed) == 0 || !is_marked(slot, kSystem) || !is_marked(gate_address, kSystem) ||
-      !is_marked(descriptor_address, kSystem) || !is_marked(handler_of(*gate), {.fetch = true}) || !is_marked(Gva(top.raw - 1), {.write = true}) ||
+      !is_marked(descriptor_address, kSystem) || !is_marked(gate->handler, {.fetch = true}) || !is_marked(Gva(top.raw - 1), {.write = true}) ||
       !is_marked(Gva(top.raw - kFrameBytes), {.write = true}))
     return false;
   for (uint64_t i = 1; i <= kFrameBytes; ++i) {

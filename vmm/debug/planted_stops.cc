@@ -3,26 +3,13 @@
 #include <array>
 #include <cstring>
 
-#include "vmm/linear_memory.h"
+#include "vmm/interrupt_gate.h"
 
 namespace reprise::vmm {
 namespace {
 
 constexpr uint8_t kHaltByte = 0xf4;
 constexpr uint8_t kProtectionVector = 13;  // Intel SDM vol. 3, table 6-1
-
-// The entry of the handler. Source: Intel SDM vol. 3, figure 6-8.
-std::optional<Gva> handler_of(const LinearMemory& memory, const kvm_sregs& sregs) {
-  std::array<uint64_t, 2> gate{};
-  const uint64_t offset = kProtectionVector * sizeof gate;
-  if ((sregs.efer & (1 << 10)) == 0 || sregs.idt.limit < offset + sizeof gate - 1) return std::nullopt;
-  if (memory.read(Gva(sregs.idt.base + offset), {reinterpret_cast<uint8_t*>(gate.data()), sizeof gate}) <
-      sizeof gate)
-    return std::nullopt;
-  constexpr uint64_t kPresent = 1ull << 47;
-  if ((gate[0] & kPresent) == 0) return std::nullopt;
-  return Gva((gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | gate[1] << 32);
-}
 
 }  // namespace
 
@@ -39,7 +26,8 @@ Status PlantedStops::plant_for(VcpuId vcpu) {
   TRY_ASSIGN(const kvm_sregs sregs, machine_.kvm(vcpu).special_registers());
   const WholeMemory physical(machine_, vcpu);
   const LinearMemory memory(sregs, physical);
-  handlers_[vcpu.raw] = handler_of(memory, sregs);
+  const auto gate = read_gate(memory, sregs, kProtectionVector);
+  handlers_[vcpu.raw] = gate.has_value() ? std::optional(gate->handler) : std::nullopt;
   const auto put_at = [&](Gva address) {
     if (const auto at = memory.translate(address)) put(vcpu, *at);
   };

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "vmm/host_profile.h"
+#include "vmm/operand_address.h"
 
 namespace reprise::vmm {
 namespace {
@@ -47,17 +48,8 @@ bool loads_segment(const ZydisDecodedOperand& operand) {
          ZydisRegisterGetClass(operand.reg.value) == ZYDIS_REGCLASS_SEGMENT;
 }
 
-// In the order of Zydis' registers.
-ZydisRegisterContext register_context(const kvm_regs& r) {
-  ZydisRegisterContext context{};
-  const std::array<uint64_t, 16> registers = {r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15};
-  for (size_t i = 0; i < registers.size(); ++i) context.values[ZYDIS_REGISTER_RAX + i] = registers[i];
-  return context;
-}
-
 // Whether no operand is one of an instruction that can raise more than its address: x87's pending exceptions, an XMM operand's alignment.
 bool operands_are_plain(const Decoded& decoded, const kvm_regs& regs, const kvm_sregs& sregs) {
-  const auto context = register_context(regs);
   bool wide = false;
   for (const auto& operand : decoded.operands()) {
     if (operand.type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
@@ -78,13 +70,12 @@ bool operands_are_plain(const Decoded& decoded, const kvm_regs& regs, const kvm_
   }
   if (!wide) return true;
   if ((sregs.cr0 & kCr0NoCoprocessor) != 0) return false;
+  const OperandAddresses addresses(regs, sregs);
   for (const auto& operand : decoded.operands()) {
     if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
-    ZyanU64 address = 0;
-    if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM || operand.mem.segment == ZYDIS_REGISTER_FS || operand.mem.segment == ZYDIS_REGISTER_GS ||
-        !ZYAN_SUCCESS(ZydisCalcAbsoluteAddressEx(&decoded.instruction, &operand, regs.rip, &context, &address)))
-      return false;
-    if (address % std::max(1, operand.size / 8) != 0) return false;
+    if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM || operand.mem.segment == ZYDIS_REGISTER_FS || operand.mem.segment == ZYDIS_REGISTER_GS) return false;
+    const auto address = addresses.of(decoded.instruction, operand);
+    if (!address.has_value() || *address % static_cast<uint64_t>(std::max(1, operand.size / 8)) != 0) return false;
   }
   return true;
 }
@@ -135,20 +126,17 @@ bool is_repeated(const ZydisDecodedInstruction& instruction) {
 // All that a repeated instruction can go through; nothing: too much to be looked at.
 std::optional<std::vector<LinearRange>> ranges_of(const Decoded& decoded, const kvm_regs& regs, const kvm_sregs& sregs) {
   constexpr uint64_t kMost = 256ull << 20;  // bytes; more is no memory of a guest here
-  const auto context = register_context(regs);
+  const OperandAddresses addresses(regs, sregs);
   const uint64_t count = decoded.instruction.address_width == 64 ? regs.rcx : regs.rcx & 0xffff'ffff;
   std::vector<LinearRange> ranges;
   for (const auto& operand : decoded.operands()) {
     if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
-    ZyanU64 address = 0;
     const uint64_t element = operand.size / 8u;
     if (count == 0 || element == 0) continue;
-    if (count > kMost / element || !ZYAN_SUCCESS(ZydisCalcAbsoluteAddressEx(&decoded.instruction, &operand, regs.rip, &context, &address)))
-      return std::nullopt;
-    if (operand.mem.segment == ZYDIS_REGISTER_FS) address += sregs.fs.base;
-    if (operand.mem.segment == ZYDIS_REGISTER_GS) address += sregs.gs.base;
-    if ((regs.rflags & kDirectionFlag) != 0) address -= (count - 1) * element;
-    ranges.push_back({Gva(address), count * element});
+    const auto address = addresses.of(decoded.instruction, operand);
+    if (count > kMost / element || !address.has_value()) return std::nullopt;
+    const uint64_t behind = (regs.rflags & kDirectionFlag) != 0 ? (count - 1) * element : 0;
+    ranges.push_back({Gva(*address - behind), count * element});
   }
   return ranges;
 }

@@ -237,8 +237,6 @@ Result<kvm_fpu> KvmVcpu::fpu() const {
   return fpu;
 }
 
-Status KvmVcpu::set_fpu(const kvm_fpu& fpu) { return call(fd_.get(), KVM_SET_FPU, &fpu, "KVM_SET_FPU"); }
-
 Result<kvm_vcpu_events> KvmVcpu::events() const {
   kvm_vcpu_events events{};
   TRY(call(fd_.get(), KVM_GET_VCPU_EVENTS, &events, "KVM_GET_VCPU_EVENTS"));

@@ -100,7 +100,6 @@ class KvmVcpu {
   // x87 and SSE registers. From KVM_GET_XSAVE (4.42): where a component is in its initial state, KVM_GET_FPU
   // shows what was there before.
   [[nodiscard]] Result<kvm_fpu> fpu() const;
-  Status set_fpu(const kvm_fpu& fpu);
   // KVM_GET_XSAVE (4.42): struct kvm_xsave.
   [[nodiscard]] Result<std::array<uint8_t, 4096>> xsave() const;
   // KVM_GET_MSRS (4.18). Errors: kHost, also where the vCPU has no such register.
