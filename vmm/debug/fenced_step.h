@@ -16,7 +16,6 @@ namespace reprise::vmm {
 // Nothing is done where a place of the fence cannot be reached without a trace (a page-table entry on the way was
 // never used), or the instruction reads a page that a byte would be on.
 // Requires: as for KvmVcpu::run(); `plan` for where the vCPU stands. Errors: kHost.
-// Cost: 20 to 50 us where KVM is software; 150 us in the lab.
 Result<StepOutcome> step_in_fence(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan);
 
 }  // namespace reprise::vmm
