@@ -7,13 +7,13 @@ namespace reprise::replay {
 
 Result<MemorySnapshot> MemorySnapshot::take(const vmm::GuestMemory& memory, const MemorySnapshot* before) {
   MemorySnapshot snapshot(memory.pages());
-  TRY(memory.for_each_used_page([&](PageNumber number, std::span<const uint8_t> bytes) {
-    const auto old = before == nullptr ? nullptr : before->pages_[number.raw];
-    if (old != nullptr && std::ranges::equal(*old, bytes)) {
-      snapshot.pages_[number.raw] = old;
-      return;
-    }
-    snapshot.add(number, bytes);
+  // Most pages are as they were: that is looked at first, and once.
+  TRY(memory.for_each_page([&](PageNumber number, std::span<const uint8_t> bytes) {
+    const Page* const old = before == nullptr ? nullptr : before->pages_[number.raw].get();
+    if (old != nullptr && std::memcmp(old->data(), bytes.data(), kPageSize) == 0)
+      snapshot.pages_[number.raw] = before->pages_[number.raw];
+    else if (!vmm::is_zeros(bytes))
+      snapshot.add(number, bytes);
   }));
   return snapshot;
 }
@@ -35,7 +35,8 @@ void MemorySnapshot::share_with(const MemorySnapshot& other) {
   }
 }
 
-void MemorySnapshot::for_each_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const {
+void MemorySnapshot::for_each_page(
+    const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const {
   for (size_t number = 0; number < pages_.size(); ++number)
     if (pages_[number] != nullptr) visit(PageNumber(number), *pages_[number]);
 }
@@ -53,11 +54,14 @@ Status MemorySnapshot::put_back(vmm::GuestMemory& memory) const {
     for (; next < end; ++next)
       if (pages_[next] != nullptr) std::ranges::copy(*pages_[next], page_at(next).begin());
   };
-  TRY(memory.for_each_used_page([&](PageNumber number, std::span<const uint8_t> bytes) {
+  TRY(memory.for_each_page([&](PageNumber number, std::span<const uint8_t> bytes) {
     fill_to(number.raw);
     const auto& wanted = pages_[number.raw];
-    if (wanted == nullptr) std::ranges::fill(page_at(number.raw), uint8_t{0});
-    else if (std::memcmp(wanted->data(), bytes.data(), kPageSize) != 0) std::ranges::copy(*wanted, page_at(number.raw).begin());
+    if (wanted == nullptr) {
+      if (!vmm::is_zeros(bytes)) std::ranges::fill(page_at(number.raw), uint8_t{0});
+    } else if (std::memcmp(wanted->data(), bytes.data(), kPageSize) != 0) {
+      std::ranges::copy(*wanted, page_at(number.raw).begin());
+    }
     next = number.raw + 1;
   }));
   fill_to(pages_.size());

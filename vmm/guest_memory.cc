@@ -16,32 +16,47 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(uint64_t bytes, bool hu
   UniqueFd fd(::memfd_create("guest-ram", MFD_CLOEXEC));
   if (!fd.valid()) return fail_errno(ErrorCode::kHost, errno, "memfd_create for guest RAM");
   if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) < 0)
-    return fail_errno(ErrorCode::kHost, errno, fmt::format("cannot reserve {} MiB of guest RAM", bytes >> 20));
-  TRY_ASSIGN(Mapping ram, Mapping::create(bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get()));
+    return fail_errno(ErrorCode::kHost, errno,
+                      fmt::format("cannot reserve {} MiB of guest RAM", bytes >> 20));
+  TRY_ASSIGN(Mapping ram,
+             Mapping::create(bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get()));
   (void)::madvise(ram.data(), ram.size(), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   return std::unique_ptr<GuestMemory>(new GuestMemory(std::move(fd), std::move(ram), huge));
 }
 
-// Where RAM has huge pages, lseek (Linux 6.1) leaves out pages that have data: replays had other digests than their recordings, whose memory was
-// the same byte by byte. So with huge pages everything is read; a hole is then read as zeros, and stays one.
+// Where RAM has huge pages, lseek (Linux 6.1) leaves out pages that have data: replays had other digests than
+// their recordings, whose memory was the same byte by byte. So with huge pages everything is read; a hole is
+// then read as zeros, and stays one.
 uint64_t GuestMemory::next_data(uint64_t at) const {
   if (huge_) return at;
   const off_t data = ::lseek(fd_.get(), static_cast<off_t>(at), SEEK_DATA);
   return data < 0 ? bytes() : static_cast<uint64_t>(data);  // ENXIO: only a hole is left
 }
 
-Status GuestMemory::for_each_used_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const {
-  std::vector<uint8_t> chunk(1 << 20);
+bool is_zeros(std::span<const uint8_t> page) {
+  return page[0] == 0 && std::memcmp(page.data(), page.data() + 1, page.size() - 1) == 0;
+}
+
+Status GuestMemory::for_each_used_page(
+    const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const {
+  return for_each_page([&](PageNumber page, std::span<const uint8_t> bytes) {
+    if (!is_zeros(bytes)) visit(page, bytes);
+  });
+}
+
+Status GuestMemory::for_each_page(
+    const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const {
+  constexpr size_t kChunk = 128 << 10;  // stays in a processor's cache
+  std::vector<uint8_t> chunk(kChunk);
   for (uint64_t at = next_data(0); at < bytes(); at = next_data(at)) {
     const size_t wanted = std::min<uint64_t>(chunk.size(), bytes() - at);
     const ssize_t got = ::pread(fd_.get(), chunk.data(), wanted, static_cast<off_t>(at));
     if (got < 0 && errno == EINTR) continue;
     // Whole pages: the memory is that, and its file system gives nothing else.
-    if (got <= 0 || static_cast<size_t>(got) % kPageSize != 0) return fail_errno(ErrorCode::kHost, errno, "guest RAM cannot be read");
-    for (size_t done = 0; done < static_cast<size_t>(got); done += kPageSize) {
-      const std::span<const uint8_t> page(chunk.data() + done, kPageSize);
-      if (page[0] != 0 || std::memcmp(page.data(), page.data() + 1, kPageSize - 1) != 0) visit(page_of(Gpa(at + done)), page);
-    }
+    if (got <= 0 || static_cast<size_t>(got) % kPageSize != 0)
+      return fail_errno(ErrorCode::kHost, errno, "guest RAM cannot be read");
+    for (size_t done = 0; done < static_cast<size_t>(got); done += kPageSize)
+      visit(page_of(Gpa(at + done)), std::span<const uint8_t>(chunk.data() + done, kPageSize));
     at += static_cast<size_t>(got);
   }
   return {};
@@ -49,7 +64,8 @@ Status GuestMemory::for_each_used_page(const std::function<void(PageNumber, std:
 
 namespace {
 
-Result<std::unique_ptr<ept::PageMapper>> make_mapper(const GuestMemory& memory, const Mapping& alias, ViewKind kind, Right initial) {
+Result<std::unique_ptr<ept::PageMapper>> make_mapper(const GuestMemory& memory, const Mapping& alias,
+                                                     ViewKind kind, Right initial) {
   if (kind == ViewKind::kUserfault)
     return UserfaultMapper::create(alias.data(), alias.size(), memory.ram().data());
   return MprotectMapper::create(alias.data(), alias.size(), initial);
@@ -57,13 +73,14 @@ Result<std::unique_ptr<ept::PageMapper>> make_mapper(const GuestMemory& memory, 
 
 }  // namespace
 
-Result<std::unique_ptr<ViewMemory>> ViewMemory::create(const GuestMemory& memory, PrivateRange range, ViewKind kind,
-                                                       uint64_t tokens) {
-  TRY_ASSIGN(Mapping alias, Mapping::create(memory.bytes(), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                                            memory.fd()));
-  // Page permissions are per 4 KiB page: huge pages would be split at the first change anyway. Where there are none, a huge page saves
-  // hundreds of faults.
-  (void)::madvise(alias.data(), alias.size(), kind == ViewKind::kUnprotected ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+Result<std::unique_ptr<ViewMemory>> ViewMemory::create(const GuestMemory& memory, PrivateRange range,
+                                                       ViewKind kind, uint64_t tokens) {
+  TRY_ASSIGN(Mapping alias, Mapping::create(memory.bytes(), PROT_READ | PROT_WRITE,
+                                            MAP_SHARED | MAP_NORESERVE, memory.fd()));
+  // Page permissions are per 4 KiB page: huge pages would be split at the first change anyway. Where there
+  // are none, a huge page saves hundreds of faults.
+  (void)::madvise(alias.data(), alias.size(),
+                  kind == ViewKind::kUnprotected ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
   const Right initial = kind == ViewKind::kUnprotected ? Right::kWrite : Right::kNone;
   TRY_ASSIGN(auto mapper, make_mapper(memory, alias, kind, initial));
   if (range.bytes() > 0) {

@@ -16,7 +16,11 @@
 
 namespace reprise::vmm {
 
-// A part of guest-physical memory that each vCPU has a copy of (docs/guest-abi.md, "private range"). Page-aligned.
+// Whether these bytes, at least one, are all zero.
+[[nodiscard]] bool is_zeros(std::span<const uint8_t> bytes);
+
+// A part of guest-physical memory that each vCPU has a copy of (docs/guest-abi.md, "private range").
+// Page-aligned.
 struct PrivateRange {
   Gpa start;
   Gpa end;
@@ -40,11 +44,13 @@ class GuestMemory {
   [[nodiscard]] uint64_t bytes() const { return ram_.size(); }
   [[nodiscard]] uint64_t pages() const { return ram_.size() >> kPageShift; }
   [[nodiscard]] int fd() const { return fd_.get(); }
-  // The VMM's own mapping, behind all views: for loading, for digests of a stopped machine, and for pages that the
-  // asking vCPU's view grants.
+  // The VMM's own mapping, behind all views: for loading, for digests of a stopped machine, and for pages
+  // that the asking vCPU's view grants.
   [[nodiscard]] std::span<uint8_t> ram() const { return ram_.bytes(); }
-  // Calls `visit` with each page that is not all zeros, in order, and its bytes, for as long as the call lasts. Makes no page that is not
-  // there. No vCPU may run. Errors: kHost.
+  // Calls `visit` with all pages that are there, in order, and their bytes, for as long as the call lasts;
+  // the others are zeros, and are not made. No vCPU may run. Errors: kHost.
+  Status for_each_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const;
+  // Those that are not all zeros.
   Status for_each_used_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const;
 
  private:
@@ -57,14 +63,14 @@ class GuestMemory {
   bool huge_;
 };
 
-// One vCPU's mapping of guest memory and its rights. Also what access decoding may read: just what the view grants.
-// Threads: confined to the vCPU's thread.
+// One vCPU's mapping of guest memory and its rights. Also what access decoding may read: just what the view
+// grants. Threads: confined to the vCPU's thread.
 class ViewMemory final : public ept::PhysicalReader {
  public:
-  // `tokens`: how many page numbers above RAM have rights (ept::View). The private range, if any, is copied from RAM as it is
-  // now. Errors: kHost.
-  static Result<std::unique_ptr<ViewMemory>> create(const GuestMemory& memory, PrivateRange range, ViewKind kind,
-                                                    uint64_t tokens);
+  // `tokens`: how many page numbers above RAM have rights (ept::View). The private range, if any, is copied
+  // from RAM as it is now. Errors: kHost.
+  static Result<std::unique_ptr<ViewMemory>> create(const GuestMemory& memory, PrivateRange range,
+                                                    ViewKind kind, uint64_t tokens);
 
   [[nodiscard]] ept::View& view() { return view_; }
   [[nodiscard]] const uint8_t* host_base() const { return alias_.data(); }
@@ -77,13 +83,13 @@ class ViewMemory final : public ept::PhysicalReader {
   [[nodiscard]] bool read(Gpa gpa, std::span<uint8_t> out) const override;
   // Writes where the view grants writing. False: outside RAM or not granted.
   [[nodiscard]] bool write(Gpa gpa, std::span<const uint8_t> bytes);
-  // The byte at `gpa` as this vCPU sees it, with `bytes - 1` more behind it, whatever the view grants; null if that is not all RAM on one
-  // page. For who debugs a machine that stands still.
+  // The byte at `gpa` as this vCPU sees it, with `bytes - 1` more behind it, whatever the view grants; null
+  // if that is not all RAM on one page. For who debugs a machine that stands still.
   [[nodiscard]] uint8_t* at(Gpa gpa, size_t bytes) const;
 
  private:
-  ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping alias, std::unique_ptr<ept::PageMapper> mapper,
-             uint64_t tokens, Right initial);
+  ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping alias,
+             std::unique_ptr<ept::PageMapper> mapper, uint64_t tokens, Right initial);
   [[nodiscard]] uint8_t* granted(Gpa gpa, size_t bytes, Right right) const;
 
   const GuestMemory& memory_;

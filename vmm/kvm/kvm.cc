@@ -12,8 +12,9 @@
 namespace reprise::vmm {
 namespace {
 
-// The flexible-array macro of the kernel's headers adds an empty struct, which has size 1 in C++ and 0 in C: ioctl numbers
-// computed with sizeof are wrong from C++ for exactly these. Given as numbers here, and checked for all others below.
+// The flexible-array macro of the kernel's headers adds an empty struct, which has size 1 in C++ and 0 in C:
+// ioctl numbers computed with sizeof are wrong from C++ for exactly these. Given as numbers here, and checked
+// for all others below.
 constexpr unsigned long kGetSupportedCpuid = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x05, 8);
 constexpr unsigned long kGetMsrIndexList = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x02, 4);
 constexpr unsigned long kGetMsrs = _IOC(_IOC_READ | _IOC_WRITE, KVMIO, 0x88, 8);
@@ -50,24 +51,31 @@ Result<std::unique_ptr<Kvm>> Kvm::open(const std::string& path) {
   if (!fd.valid()) {
     if (errno == EACCES || errno == EPERM)
       return fail(ErrorCode::kHost,
-                  "no permission to open {}: this user needs read and write access (usually: membership of group kvm)", path);
+                  "no permission to open {}: this user needs read and write access (usually: membership of "
+                  "group kvm)",
+                  path);
     if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
       return fail(ErrorCode::kHost,
-                  "{} is not there: this host's kernel offers no KVM (enable virtualisation in the firmware, load kvm_intel "
+                  "{} is not there: this host's kernel offers no KVM (enable virtualisation in the firmware, "
+                  "load kvm_intel "
                   "or kvm_amd, or use the lab: ./dev lab)",
                   path);
     return fail_errno(ErrorCode::kHost, errno, fmt::format("cannot open {}", path));
   }
   const int version = ::ioctl(fd.get(), KVM_GET_API_VERSION, 0);
   if (version != KVM_API_VERSION)
-    return fail(ErrorCode::kHost, "{} speaks KVM API version {}, needed is {}", path, version, KVM_API_VERSION);
+    return fail(ErrorCode::kHost, "{} speaks KVM API version {}, needed is {}", path, version,
+                KVM_API_VERSION);
   const int size = ::ioctl(fd.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (size < static_cast<int>(sizeof(kvm_run)))
-    return fail(ErrorCode::kHost, "{} reports a kvm_run of {} bytes, needed are {}", path, size, sizeof(kvm_run));
+    return fail(ErrorCode::kHost, "{} reports a kvm_run of {} bytes, needed are {}", path, size,
+                sizeof(kvm_run));
   return std::unique_ptr<Kvm>(new Kvm(std::move(fd), static_cast<size_t>(size)));
 }
 
-int Kvm::capability(int id) const { return ::ioctl(fd_.get(), KVM_CHECK_EXTENSION, id); }
+int Kvm::capability(int id) const {
+  return ::ioctl(fd_.get(), KVM_CHECK_EXTENSION, id);
+}
 
 Result<std::vector<kvm_cpuid_entry2>> Kvm::supported_cpuid() const {
   constexpr uint32_t kRoom = 256;  // KVM_MAX_CPUID_ENTRIES of Linux 6.1
@@ -86,7 +94,8 @@ Result<std::unique_ptr<KvmVm>> Kvm::create_vm() const {
   do fd = ::ioctl(fd_.get(), KVM_CREATE_VM, 0);
   while (fd < 0 && errno == EINTR);  // a signal during creation: api.rst 4.2 lets the caller try again
   if (fd < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_CREATE_VM");
-  return std::make_unique<KvmVm>(UniqueFd(fd), run_size_, (capability(KVM_CAP_SYNC_REGS) & KVM_SYNC_X86_REGS) != 0);
+  return std::make_unique<KvmVm>(UniqueFd(fd), run_size_,
+                                 static_cast<uint64_t>(std::max(0, capability(KVM_CAP_SYNC_REGS))));
 }
 
 Status KvmVm::map(uint32_t slot, Gpa gpa, const uint8_t* host, uint64_t bytes) {
@@ -101,7 +110,7 @@ Status KvmVm::map(uint32_t slot, Gpa gpa, const uint8_t* host, uint64_t bytes) {
 Result<std::unique_ptr<KvmVcpu>> KvmVm::create_vcpu(uint32_t id) {
   const int fd = ::ioctl(fd_.get(), KVM_CREATE_VCPU, id);
   if (fd < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_CREATE_VCPU");
-  return KvmVcpu::create(UniqueFd(fd), run_size_, sync_regs_);
+  return KvmVcpu::create(UniqueFd(fd), run_size_, synced_);
 }
 
 void KvmVm::exit_on_emulation_failure() {
@@ -116,8 +125,8 @@ Status KvmVm::answer_msrs() {
   cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
   cap.args[0] = KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER;
   TRY(call(fd_.get(), KVM_ENABLE_CAP, &cap, "KVM_CAP_X86_USER_SPACE_MSR"));
-  // What KVM does not know makes an exit, and faults as on a processor that lacks it. Of what it knows, these do too (a zero bit denies); all
-  // others hold what the guest writes, and nothing of the host's.
+  // What KVM does not know makes an exit, and faults as on a processor that lacks it. Of what it knows, these
+  // do too (a zero bit denies); all others hold what the guest writes, and nothing of the host's.
   constexpr std::array<std::pair<uint32_t, uint32_t>, 4> kDenied = {{
       {0x10, 1},   // TIME_STAMP_COUNTER: answered with virtual time
       {0x3b, 1},   // TSC_ADJUST: would shift a counter that the guest must not see
@@ -136,14 +145,20 @@ Status KvmVm::answer_msrs() {
   return call(fd_.get(), KVM_X86_SET_MSR_FILTER, &filter, "KVM_X86_SET_MSR_FILTER");
 }
 
-Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(UniqueFd fd, size_t run_size, bool sync_regs) {
+Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(UniqueFd fd, size_t run_size, uint64_t synced) {
   TRY_ASSIGN(Mapping run, Mapping::create(run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get()));
-  auto vcpu = std::unique_ptr<KvmVcpu>(new KvmVcpu(std::move(fd), std::move(run), sync_regs));
-  if (sync_regs) vcpu->shared().kvm_valid_regs = KVM_SYNC_X86_REGS;
+  auto vcpu = std::unique_ptr<KvmVcpu>(new KvmVcpu(std::move(fd), std::move(run), synced));
+  vcpu->shared().kvm_valid_regs = synced & KVM_SYNC_X86_REGS;
   return vcpu;
 }
 
 Result<ExitKind> KvmVcpu::run() {
+  TRY(stop_tracing());
+  return enter();
+}
+
+Result<ExitKind> KvmVcpu::enter() {
+  current_ = 0;
   // The return value first: exit_reason is stale when KVM_RUN fails (before Linux 6.8 always).
   if (::ioctl(fd_.get(), KVM_RUN, 0) < 0) {
     if (errno == EFAULT) return ExitKind::kFault;
@@ -155,22 +170,36 @@ Result<ExitKind> KvmVcpu::run() {
 
 ExitKind KvmVcpu::exit_kind() {
   switch (shared().exit_reason) {
-    case KVM_EXIT_IO: return ExitKind::kPortIo;
-    case KVM_EXIT_MMIO: return ExitKind::kMmio;
-    case KVM_EXIT_HLT: return ExitKind::kHalt;
-    case KVM_EXIT_DEBUG: return ExitKind::kDebug;
-    case KVM_EXIT_SHUTDOWN: return ExitKind::kShutdown;
-    case KVM_EXIT_INTERNAL_ERROR: return ExitKind::kInternalError;
-    case KVM_EXIT_INTR: return ExitKind::kInterrupted;
-    case KVM_EXIT_IRQ_WINDOW_OPEN: return ExitKind::kInterruptWindow;
-    case KVM_EXIT_X86_RDMSR: return ExitKind::kMsrRead;
-    case KVM_EXIT_X86_WRMSR: return ExitKind::kMsrWrite;
-    case KVM_EXIT_SET_TPR: return ExitKind::kTaskPriority;
-    default: return ExitKind::kOther;
+    case KVM_EXIT_IO:
+      return ExitKind::kPortIo;
+    case KVM_EXIT_MMIO:
+      return ExitKind::kMmio;
+    case KVM_EXIT_HLT:
+      return ExitKind::kHalt;
+    case KVM_EXIT_DEBUG:
+      return ExitKind::kDebug;
+    case KVM_EXIT_SHUTDOWN:
+      return ExitKind::kShutdown;
+    case KVM_EXIT_INTERNAL_ERROR:
+      return ExitKind::kInternalError;
+    case KVM_EXIT_INTR:
+      return ExitKind::kInterrupted;
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+      return ExitKind::kInterruptWindow;
+    case KVM_EXIT_X86_RDMSR:
+      return ExitKind::kMsrRead;
+    case KVM_EXIT_X86_WRMSR:
+      return ExitKind::kMsrWrite;
+    case KVM_EXIT_SET_TPR:
+      return ExitKind::kTaskPriority;
+    default:
+      return ExitKind::kOther;
   }
 }
 
 Result<std::optional<ExitKind>> KvmVcpu::complete() {
+  TRY(stop_tracing());
+  current_ = 0;
   shared().immediate_exit = 1;
   const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
   const int error = errno;
@@ -186,31 +215,36 @@ std::span<uint8_t> KvmVcpu::port_data() {
 }
 
 Result<kvm_regs> KvmVcpu::registers() {
-  if (sync_regs_) return shared().s.regs.regs;
+  if ((synced_ & KVM_SYNC_X86_REGS) != 0) return copies().regs;
   kvm_regs regs{};
   TRY(call(fd_.get(), KVM_GET_REGS, &regs, "KVM_GET_REGS"));
   return regs;
 }
 
 Status KvmVcpu::set_registers(const kvm_regs& regs) {
-  if (sync_regs_) shared().s.regs.regs = regs;
+  TRY(stop_tracing());  // else the trace flag would be KVM's
+  if ((synced_ & KVM_SYNC_X86_REGS) != 0) shared().s.regs.regs = regs;
+  current_ &= ~uint64_t{KVM_SYNC_X86_EVENTS};  // a pending exception is forgotten
   return call(fd_.get(), KVM_SET_REGS, &regs, "KVM_SET_REGS");
 }
 
 Status KvmVcpu::change_registers(const kvm_regs& regs) {
-  if (!sync_regs_) return set_registers(regs);
+  TRY(stop_tracing());
+  if ((synced_ & KVM_SYNC_X86_REGS) == 0) return set_registers(regs);
   shared().s.regs.regs = regs;
   shared().kvm_dirty_regs |= KVM_SYNC_X86_REGS;
   return {};
 }
 
 Result<kvm_sregs> KvmVcpu::special_registers() const {
+  if ((current_ & KVM_SYNC_X86_SREGS) != 0) return copies().sregs;
   kvm_sregs sregs{};
   TRY(call(fd_.get(), KVM_GET_SREGS, &sregs, "KVM_GET_SREGS"));
   return sregs;
 }
 
 Status KvmVcpu::set_special_registers(const kvm_sregs& sregs) {
+  current_ = 0;
   return call(fd_.get(), KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
 }
 
@@ -224,7 +258,9 @@ Result<kvm_fpu> KvmVcpu::fpu() const {
   TRY_ASSIGN(const auto xsave, this->xsave());
   // The legacy region. Source: Intel SDM vol. 1, table 10-2 (layout of FXSAVE's area in 64-bit mode).
   kvm_fpu fpu{};
-  const auto take = [&](auto& field, size_t offset) { std::memcpy(&field, xsave.data() + offset, sizeof field); };
+  const auto take = [&](auto& field, size_t offset) {
+    std::memcpy(&field, xsave.data() + offset, sizeof field);
+  };
   take(fpu.fcw, 0);
   take(fpu.fsw, 2);
   take(fpu.ftwx, 4);
@@ -238,12 +274,14 @@ Result<kvm_fpu> KvmVcpu::fpu() const {
 }
 
 Result<kvm_vcpu_events> KvmVcpu::events() const {
+  if ((current_ & KVM_SYNC_X86_EVENTS) != 0) return copies().events;
   kvm_vcpu_events events{};
   TRY(call(fd_.get(), KVM_GET_VCPU_EVENTS, &events, "KVM_GET_VCPU_EVENTS"));
   return events;
 }
 
 Status KvmVcpu::set_events(const kvm_vcpu_events& events) {
+  current_ = 0;
   return call(fd_.get(), KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS");
 }
 
@@ -256,37 +294,55 @@ Status KvmVcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
 }
 
 Status KvmVcpu::set_guest_debug(const kvm_guest_debug& debug) {
+  current_ &= ~uint64_t{KVM_SYNC_X86_EVENTS};
   return call(fd_.get(), KVM_SET_GUEST_DEBUG, &debug, "KVM_SET_GUEST_DEBUG");
 }
 
 Result<ExitKind> KvmVcpu::try_step() {
+  // Each time: KVM traces from where it was told to.
   kvm_guest_debug debug{};
   debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
   TRY(set_guest_debug(debug));
+  tracing_ = true;
+  const uint64_t wanted = synced_ & (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS);
+  shared().kvm_valid_regs = wanted;
   ExitKind exit = ExitKind::kInterrupted;
   while (exit == ExitKind::kInterrupted) {
-    TRY_ASSIGN(exit, run());
+    TRY_ASSIGN(exit, enter());
   }
-  TRY(set_guest_debug({}));
+  current_ = wanted;
   return exit;
+}
+
+Status KvmVcpu::stop_tracing() {
+  if (!tracing_) return {};
+  tracing_ = false;
+  shared().kvm_valid_regs = synced_ & KVM_SYNC_X86_REGS;
+  return set_guest_debug({});
 }
 
 Status KvmVcpu::step() {
   TRY_ASSIGN(const ExitKind exit, try_step());
   if (exit == ExitKind::kDebug) return {};
-  return fail(ErrorCode::kHost, "a single step ended in another way (KVM exit reason {})", shared().exit_reason);
+  return fail(ErrorCode::kHost, "a single step ended in another way (KVM exit reason {})",
+              shared().exit_reason);
 }
 
 Status KvmVcpu::interrupt(uint8_t vector) {
+  current_ = 0;
   kvm_interrupt irq{};
   irq.irq = vector;
   return call(fd_.get(), KVM_INTERRUPT, &irq, "KVM_INTERRUPT");
 }
 
-Status KvmVcpu::nmi() { return call(fd_.get(), KVM_NMI, nullptr, "KVM_NMI"); }
+Status KvmVcpu::nmi() {
+  current_ = 0;
+  return call(fd_.get(), KVM_NMI, nullptr, "KVM_NMI");
+}
 
 Result<std::vector<uint32_t>> Kvm::state_msrs() const {
-  // Counters of time, and KVM's own clocks, which no guest here is shown. Source: Intel SDM vol. 4; Linux kvm_para.h.
+  // Counters of time, and KVM's own clocks, which no guest here is shown. Source: Intel SDM vol. 4; Linux
+  // kvm_para.h.
   constexpr std::array<uint32_t, 5> kTime = {0x10, 0x3b, 0xe7, 0xe8, 0x6e0};
   constexpr uint32_t kParavirtual = 0x4b564d, kHyperV = 0x400000;
   std::vector<uint32_t> list(1 + 1024);
@@ -294,7 +350,8 @@ Result<std::vector<uint32_t>> Kvm::state_msrs() const {
   TRY(call(fd_.get(), kGetMsrIndexList, list.data(), "KVM_GET_MSR_INDEX_LIST"));
   std::vector<uint32_t> msrs(list.begin() + 1, list.begin() + 1 + list[0]);
   std::erase_if(msrs, [&](uint32_t msr) {
-    return std::ranges::find(kTime, msr) != kTime.end() || msr >> 8 == kParavirtual || msr >> 8 == kHyperV || msr == 0x11 || msr == 0x12;
+    return std::ranges::find(kTime, msr) != kTime.end() || msr >> 8 == kParavirtual || msr >> 8 == kHyperV ||
+           msr == 0x11 || msr == 0x12;
   });
   return msrs;
 }
@@ -312,7 +369,8 @@ std::vector<uint64_t> msr_request(std::span<const kvm_msr_entry> entries) {
 Result<uint64_t> KvmVcpu::msr(uint32_t index) const {
   const kvm_msr_entry entry{.index = index, .reserved = 0, .data = 0};
   auto request = msr_request({&entry, 1});
-  if (::ioctl(fd_.get(), kGetMsrs, request.data()) == 1) return reinterpret_cast<const kvm_msr_entry*>(request.data() + 1)->data;
+  if (::ioctl(fd_.get(), kGetMsrs, request.data()) == 1)
+    return reinterpret_cast<const kvm_msr_entry*>(request.data() + 1)->data;
   return fail(ErrorCode::kHost, "the vCPU has no model-specific register {:#x}", index);
 }
 
@@ -348,13 +406,15 @@ Status KvmVcpu::forget_translations() {
 }
 
 Status KvmVcpu::restore(const KvmVcpuState& state) {
+  TRY(stop_tracing());
   TRY(set_special_registers(state.sregs));
   shared().cr8 = state.sregs.cr8;  // KVM_RUN takes it from there
   TRY(set_registers(state.regs));
   TRY(call(fd_.get(), KVM_SET_XCRS, &state.xcrs, "KVM_SET_XCRS"));
-  // Linux takes no MXCSR from an area whose header says that x87 and SSE are in their initial states, but a processor
-  // without XSAVES loads it all the same: from what was there before. The area holds the initial values, so it may as well say
-  // that they are in use. Source: arch/x86/kernel/fpu/xstate.c, copy_uabi_to_xstate(); Intel SDM vol. 1, 13.8.1.
+  // Linux takes no MXCSR from an area whose header says that x87 and SSE are in their initial states, but a
+  // processor without XSAVES loads it all the same: from what was there before. The area holds the initial
+  // values, so it may as well say that they are in use. Source: arch/x86/kernel/fpu/xstate.c,
+  // copy_uabi_to_xstate(); Intel SDM vol. 1, 13.8.1.
   constexpr size_t kXstateBv = 512;
   constexpr uint8_t kX87AndSse = 3;
   auto xsave = state.xsave;

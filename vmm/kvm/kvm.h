@@ -76,7 +76,8 @@ struct KvmVcpuState {
 // One vCPU. Threads: confined to the thread that runs it.
 class KvmVcpu {
  public:
-  static Result<std::unique_ptr<KvmVcpu>> create(UniqueFd fd, size_t run_size, bool sync_regs);
+  // `synced`: what KVM can copy to shared() at each exit (KVM_CAP_SYNC_REGS, api.rst 5).
+  static Result<std::unique_ptr<KvmVcpu>> create(UniqueFd fd, size_t run_size, uint64_t synced);
 
   // KVM_RUN (4.10). Errors: kHost for anything but the kinds above.
   Result<ExitKind> run();
@@ -95,6 +96,7 @@ class KvmVcpu {
   // The same, but with the next run() or complete(): before KVM finishes the instruction that stopped,
   // without another call.
   Status change_registers(const kvm_regs& regs);
+  // No call after a step.
   [[nodiscard]] Result<kvm_sregs> special_registers() const;
   Status set_special_registers(const kvm_sregs& sregs);
   // x87 and SSE registers. From KVM_GET_XSAVE (4.42): where a component is in its initial state, KVM_GET_FPU
@@ -104,6 +106,7 @@ class KvmVcpu {
   [[nodiscard]] Result<std::array<uint8_t, 4096>> xsave() const;
   // KVM_GET_MSRS (4.18). Errors: kHost, also where the vCPU has no such register.
   [[nodiscard]] Result<uint64_t> msr(uint32_t index) const;
+  // No call after a step.
   [[nodiscard]] Result<kvm_vcpu_events> events() const;
   Status set_events(const kvm_vcpu_events& events);
   Status set_cpuid(std::span<const kvm_cpuid_entry2> entries);
@@ -113,7 +116,7 @@ class KvmVcpu {
   // nor save its flags, which would show that it was stepped. Errors: kHost, also where it ended in another
   // way.
   Status step();
-  // The same; how it ended. kDebug: it is carried out.
+  // The same; how it ended. kDebug: it is carried out. Cost: two calls, as long as only steps follow.
   Result<ExitKind> try_step();
   // KVM_INTERRUPT (4.16): queues an external interrupt, taken when the guest's IF and shadow allow.
   Status interrupt(uint8_t vector);
@@ -122,24 +125,33 @@ class KvmVcpu {
   // kHost. Cost: 240 us each where KVM is software, 2,000 us in the lab.
   [[nodiscard]] Result<KvmVcpuState> save(std::span<const uint32_t> msrs);
   Status restore(const KvmVcpuState& state);
-  // The processor keeps no translations of guest addresses that it found before: page tables were changed from
-  // outside. Control registers are left as some paging mode's; to be followed by restore(). Errors: kHost.
+  // The processor keeps no translations of guest addresses that it found before: page tables were changed
+  // from outside. Control registers are left as some paging mode's; to be followed by restore(). Errors:
+  // kHost.
   Status forget_translations();
 
  private:
   [[nodiscard]] ExitKind exit_kind();
-  KvmVcpu(UniqueFd fd, Mapping run, bool sync_regs)
-      : fd_(std::move(fd)), run_(std::move(run)), sync_regs_(sync_regs) {}
+  Result<ExitKind> enter();
+  // Before anything that is no step.
+  Status stop_tracing();
+  KvmVcpu(UniqueFd fd, Mapping run, uint64_t synced)
+      : fd_(std::move(fd)), run_(std::move(run)), synced_(synced) {}
+  [[nodiscard]] const kvm_sync_regs& copies() const {
+    return reinterpret_cast<const kvm_run*>(run_.data())->s.regs;
+  }
   UniqueFd fd_;
   Mapping run_;
-  bool sync_regs_;
+  uint64_t synced_;
+  bool tracing_ = false;  // KVM steps, until it is told otherwise
+  uint64_t current_ = 0;  // which of copies() are those of this moment, beside the general registers
 };
 
 // One VM. Threads: immutable after set-up.
 class KvmVm {
  public:
-  KvmVm(UniqueFd fd, size_t run_size, bool sync_regs)
-      : fd_(std::move(fd)), run_size_(run_size), sync_regs_(sync_regs) {}
+  KvmVm(UniqueFd fd, size_t run_size, uint64_t synced)
+      : fd_(std::move(fd)), run_size_(run_size), synced_(synced) {}
   // KVM_SET_USER_MEMORY_REGION (4.35): `bytes` of this process at `host` appear at `gpa`.
   Status map(uint32_t slot, Gpa gpa, const uint8_t* host, uint64_t bytes);
   Result<std::unique_ptr<KvmVcpu>> create_vcpu(uint32_t id);
@@ -152,7 +164,7 @@ class KvmVm {
  private:
   UniqueFd fd_;
   size_t run_size_;
-  bool sync_regs_;
+  uint64_t synced_;
 };
 
 }  // namespace reprise::vmm
