@@ -10,6 +10,7 @@ View::View(uint64_t ram_pages, uint64_t tokens, std::unique_ptr<PageMapper> mapp
     : ram_pages_(ram_pages), mapper_(std::move(mapper)) {
   rights_.resize(ram_pages + tokens, static_cast<uint8_t>(Right::kNone));
   std::fill_n(rights_.begin(), ram_pages, static_cast<uint8_t>(initial));
+  was_writable_.resize(ram_pages, initial == Right::kWrite);
 }
 
 Right View::right(PageNumber page) const {
@@ -29,6 +30,8 @@ Status View::grant(std::span<const PageNumber> pages, Right right) {
     if (from < static_cast<uint8_t>(right)) {
       TRY(map(pages[i], n, static_cast<Right>(from), right));
       std::fill_n(rights_.begin() + static_cast<ptrdiff_t>(first), n, static_cast<uint8_t>(right));
+      if (right == Right::kWrite && !is_token(pages[i]))
+        std::fill_n(was_writable_.begin() + static_cast<ptrdiff_t>(first), n, true);
     }
     i += n;
   }
@@ -58,7 +61,17 @@ Status View::restore(std::span<const uint8_t> rights) {
               to);
     first = end;
   }
+  for (size_t page = 0; page < ram_pages_; ++page)
+    if (allows(PageNumber(page), Right::kWrite)) was_writable_[page] = true;
   return {};
+}
+
+void View::take_writable(const std::function<void(PageNumber)>& visit) {
+  for (uint64_t page = 0; page < ram_pages_; ++page) {
+    if (is_exempt(PageNumber(page))) continue;
+    if (was_writable_[page]) visit(PageNumber(page));
+    was_writable_[page] = allows(PageNumber(page), Right::kWrite);
+  }
 }
 
 Status View::refresh(PageNumber page) {

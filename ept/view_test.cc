@@ -122,6 +122,29 @@ TEST(UnprotectedView, AllowsAllRamAndNoToken) {
   EXPECT_EQ(view.right(PageNumber(4)), Right::kNone);
 }
 
+TEST_F(ViewTest, WhatWasWritableIsRememberedAfterItIsLost) {
+  const auto taken = [&] {
+    std::vector<uint64_t> pages;
+    view_.take_writable([&](PageNumber page) { pages.push_back(page.raw); });
+    return pages;
+  };
+  view_.exempt(PageNumber(1));
+  ASSERT_TRUE(grant({1, 2, 3, 8}, Right::kWrite));
+  ASSERT_TRUE(grant({4}, Right::kRead));
+  ASSERT_TRUE(view_.revoke(PageNumber(2), Right::kNone));
+  EXPECT_THAT(taken(), ElementsAre(2, 3));
+  EXPECT_THAT(taken(), ElementsAre(3));  // still
+  ASSERT_TRUE(view_.revoke(PageNumber(3), Right::kRead));
+  EXPECT_THAT(taken(), ElementsAre(3));
+  EXPECT_THAT(taken(), IsEmpty());
+  std::vector<uint8_t> rights(view_.rights().begin(), view_.rights().end());
+  rights[5] = static_cast<uint8_t>(Right::kWrite);
+  ASSERT_TRUE(view_.restore(rights));
+  rights[5] = static_cast<uint8_t>(Right::kNone);
+  ASSERT_TRUE(view_.restore(rights));
+  EXPECT_THAT(taken(), ElementsAre(5));
+}
+
 TEST_F(ViewTest, AConcealedPageKeepsItsRight) {
   ASSERT_TRUE(grant({2}, Right::kWrite));
   calls_.clear();

@@ -5,17 +5,49 @@
 
 namespace reprise::replay {
 
-Result<MemorySnapshot> MemorySnapshot::take(const vmm::GuestMemory& memory, const MemorySnapshot* before) {
+namespace {
+
+std::span<const uint8_t> page_of_ram(const vmm::GuestMemory& memory, PageNumber number) {
+  return memory.ram().subspan(address_of(number).raw, kPageSize);
+}
+
+bool are_equal(const MemorySnapshot::Page& page, std::span<const uint8_t> bytes) {
+  return std::memcmp(page.data(), bytes.data(), kPageSize) == 0;
+}
+
+}  // namespace
+
+Result<MemorySnapshot> MemorySnapshot::take(const vmm::GuestMemory& memory, const MemorySnapshot* before,
+                                            const KnownMemory& known) {
+  if (known.then == nullptr) return take_all(memory, before);
   MemorySnapshot snapshot(memory.pages());
-  // Most pages are as they were: that is looked at first, and once.
-  TRY(memory.for_each_page([&](PageNumber number, std::span<const uint8_t> bytes) {
-    const Page* const old = before == nullptr ? nullptr : before->pages_[number.raw].get();
-    if (old != nullptr && std::memcmp(old->data(), bytes.data(), kPageSize) == 0)
-      snapshot.pages_[number.raw] = before->pages_[number.raw];
-    else if (!vmm::is_zeros(bytes))
-      snapshot.add(number, bytes);
-  }));
+  snapshot.pages_ = known.then->pages_;
+  for (PageNumber number; number.raw < memory.pages(); ++number) {
+    if (!known.written[number.raw]) continue;
+    const auto bytes = page_of_ram(memory, number);
+    const auto& then = snapshot.pages_[number.raw];
+    if (then == nullptr || !are_equal(*then, bytes)) snapshot.note(number, bytes, before);
+  }
   return snapshot;
+}
+
+Result<MemorySnapshot> MemorySnapshot::take_all(const vmm::GuestMemory& memory,
+                                                const MemorySnapshot* before) {
+  MemorySnapshot snapshot(memory.pages());
+  TRY(memory.for_each_page(
+      [&](PageNumber number, std::span<const uint8_t> bytes) { snapshot.note(number, bytes, before); }));
+  return snapshot;
+}
+
+void MemorySnapshot::note(PageNumber number, std::span<const uint8_t> bytes, const MemorySnapshot* before) {
+  const Page* const old = before == nullptr ? nullptr : before->pages_[number.raw].get();
+  // Most are as they were: that is looked at first.
+  if (old != nullptr && are_equal(*old, bytes))
+    pages_[number.raw] = before->pages_[number.raw];
+  else if (vmm::is_zeros(bytes))
+    pages_[number.raw] = nullptr;
+  else
+    add(number, bytes);
 }
 
 void MemorySnapshot::add(PageNumber number, std::span<const uint8_t> bytes) {
@@ -46,26 +78,38 @@ void MemorySnapshot::add_pages(std::unordered_set<const Page*>& pages) const {
     if (page != nullptr) pages.insert(page.get());
 }
 
-Status MemorySnapshot::put_back(vmm::GuestMemory& memory) const {
-  const auto ram = memory.ram();
-  const auto page_at = [&](size_t number) { return ram.subspan(number * kPageSize, kPageSize); };
-  size_t next = 0;  // pages below are as they should be
-  const auto fill_to = [&](size_t end) {
+Status MemorySnapshot::put_back(const vmm::GuestMemory& memory, const KnownMemory& known) const {
+  if (known.then == nullptr) return put_back_all(memory);
+  for (PageNumber number; number.raw < memory.pages(); ++number)
+    if (known.written[number.raw] || known.then->pages_[number.raw] != pages_[number.raw])
+      put_back_page(memory, number, page_of_ram(memory, number));
+  return {};
+}
+
+Status MemorySnapshot::put_back_all(const vmm::GuestMemory& memory) const {
+  PageNumber next;  // pages below are as they should be
+  const auto fill_to = [&](PageNumber end) {
     for (; next < end; ++next)
-      if (pages_[next] != nullptr) std::ranges::copy(*pages_[next], page_at(next).begin());
+      if (pages_[next.raw] != nullptr) put_back_page(memory, next, page_of_ram(memory, next));
   };
   TRY(memory.for_each_page([&](PageNumber number, std::span<const uint8_t> bytes) {
-    fill_to(number.raw);
-    const auto& wanted = pages_[number.raw];
-    if (wanted == nullptr) {
-      if (!vmm::is_zeros(bytes)) std::ranges::fill(page_at(number.raw), uint8_t{0});
-    } else if (std::memcmp(wanted->data(), bytes.data(), kPageSize) != 0) {
-      std::ranges::copy(*wanted, page_at(number.raw).begin());
-    }
-    next = number.raw + 1;
+    fill_to(number);
+    put_back_page(memory, number, bytes);
+    next = number + 1;
   }));
-  fill_to(pages_.size());
+  fill_to(PageNumber(pages_.size()));
   return {};
+}
+
+void MemorySnapshot::put_back_page(const vmm::GuestMemory& memory, PageNumber number,
+                                   std::span<const uint8_t> now) const {
+  const auto& wanted = pages_[number.raw];
+  if (wanted != nullptr ? are_equal(*wanted, now) : vmm::is_zeros(now)) return;
+  const auto page = memory.writable(address_of(number), kPageSize);
+  if (wanted != nullptr)
+    std::ranges::copy(*wanted, page.begin());
+  else
+    std::ranges::fill(page, uint8_t{0});
 }
 
 }  // namespace reprise::replay

@@ -10,38 +10,50 @@ namespace reprise::replay {
 namespace {
 
 // Where the disk image is, if the guest has one. Errors: kNotFound, kUsage.
-Result<std::optional<std::filesystem::path>> disk_of(const log::pb::Manifest& manifest, const std::optional<std::filesystem::path>& disk) {
+Result<std::optional<std::filesystem::path>> disk_of(const log::pb::Manifest& manifest,
+                                                     const std::optional<std::filesystem::path>& disk) {
   if (!manifest.has_disk()) {
-    if (disk.has_value()) return fail(ErrorCode::kUsage, "the recorded guest had no disk: --disk makes no sense here");
+    if (disk.has_value())
+      return fail(ErrorCode::kUsage, "the recorded guest had no disk: --disk makes no sense here");
     return std::optional<std::filesystem::path>();
   }
   const std::filesystem::path path = disk.value_or(manifest.disk().original_path());
   std::error_code error;
   if (std::filesystem::exists(path, error)) return std::optional(path);
-  return fail(ErrorCode::kNotFound, "the recorded guest's disk image {} is not there: name with --disk where it is now ({} bytes, hash {})",
-              path.string(), manifest.disk().size(), manifest.disk().xxh3_128());
+  return fail(
+      ErrorCode::kNotFound,
+      "the recorded guest's disk image {} is not there: name with --disk where it is now ({} bytes, hash {})",
+      path.string(), manifest.disk().size(), manifest.disk().xxh3_128());
 }
 
 // Errors: kDamaged; kHost.
 Status check_disk(const log::pb::Image& recorded, const vmm::DiskImage& disk) {
   TRY_ASSIGN(const std::string found, disk.hash());
   if (found == recorded.xxh3_128()) return {};
-  return fail(ErrorCode::kDamaged, "{} is not the disk image that was recorded: its hash is {}, recorded was {}; name the right one with --disk",
+  return fail(ErrorCode::kDamaged,
+              "{} is not the disk image that was recorded: its hash is {}, recorded was {}; name the right "
+              "one with --disk",
               disk.path().string(), found, recorded.xxh3_128());
 }
 
 Status add_virtio(const log::pb::Manifest& manifest, vmm::MachineOptions::Linux& guest) {
   guest.virtio_random = false;
   for (const auto& name : manifest.virtio()) {
-    if (name == vmm::kVirtioRandomName) guest.virtio_random = true;
-    else if (name == vmm::kVirtioConsoleName) guest.virtio_console = true;
-    else return fail(ErrorCode::kDamaged, "the manifest says that the guest has a virtio device {}, which this program does not know", name);
+    if (name == vmm::kVirtioRandomName)
+      guest.virtio_random = true;
+    else if (name == vmm::kVirtioConsoleName)
+      guest.virtio_console = true;
+    else
+      return fail(ErrorCode::kDamaged,
+                  "the manifest says that the guest has a virtio device {}, which this program does not know",
+                  name);
   }
   return {};
 }
 
-Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vmm::Kvm& kvm, vmm::ViewKind views,
-                                      const std::optional<std::filesystem::path>& disk) {
+Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vmm::Kvm& kvm,
+                                       vmm::ViewKind views,
+                                       const std::optional<std::filesystem::path>& disk) {
   const auto& manifest = recording.manifest();
   vmm::MachineOptions machine;
   machine.vcpus = manifest.vcpus();
@@ -50,7 +62,8 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   machine.command_line = manifest.command_line();
   machine.serial = manifest.mode() == "serial";
   if (manifest.memory_digest_every() != 0 && !machine.serial)
-    return fail(ErrorCode::kDamaged, "the manifest says that memory was compared at stops, which only mode serial can");
+    return fail(ErrorCode::kDamaged,
+                "the manifest says that memory was compared at stops, which only mode serial can");
   machine.views = views;
   machine.memory_digest_every = manifest.memory_digest_every();
   machine.compare_mxcsr = manifest.compares_mxcsr();
@@ -61,7 +74,9 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
     TRY(add_virtio(manifest, guest));
     TRY_ASSIGN(guest.disk, disk_of(manifest, disk));
   } else if (!manifest.boot().empty()) {
-    return fail(ErrorCode::kDamaged, "the manifest says that the guest boots by {}, which this program does not know", manifest.boot());
+    return fail(ErrorCode::kDamaged,
+                "the manifest says that the guest boots by {}, which this program does not know",
+                manifest.boot());
   }
   if (!machine.serial) TRY(vmm::check_stops_alike(manifest.host(), vmm::describe_host(kvm, views)));
   machine.cpuid = vmm::from_message(manifest.cpuid());
@@ -71,54 +86,67 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
 }
 
 tl::unexpected<Error> end_differs(std::string_view what, uint64_t expected, uint64_t found) {
-  return fail(ErrorCode::kDivergence,
-              "the replay differs from the recording at its end: {}\n  recorded: {:#018x}\n  replayed: {:#018x}", what, expected,
-              found);
+  return fail(
+      ErrorCode::kDivergence,
+      "the replay differs from the recording at its end: {}\n  recorded: {:#018x}\n  replayed: {:#018x}",
+      what, expected, found);
 }
 
 // The same machine in the end: console, memory, registers, and every ticket exactly once.
-Status compare_end(const log::pb::Final& final, const std::string& console, const vmm::Outcome& run, const PageOrder& order) {
+Status compare_end(const log::pb::Final& final, const std::string& console, const vmm::Outcome& run,
+                   const PageOrder& order) {
   if (console != run.console) {
-    const auto [recorded, replayed] = std::mismatch(console.begin(), console.end(), run.console.begin(), run.console.end());
+    const auto [recorded, replayed] =
+        std::mismatch(console.begin(), console.end(), run.console.begin(), run.console.end());
     return fail(ErrorCode::kDivergence,
-                "the replay differs from the recording at its end: console output differs from byte {} on ({} bytes recorded, {} "
+                "the replay differs from the recording at its end: console output differs from byte {} on "
+                "({} bytes recorded, {} "
                 "replayed)",
                 recorded - console.begin(), console.size(), run.console.size());
   }
-  if (final.ram_digest() != run.memory_digest) return end_differs("memory, devices or disk", final.ram_digest(), run.memory_digest);
+  if (final.ram_digest() != run.memory_digest)
+    return end_differs("memory, devices or disk", final.ram_digest(), run.memory_digest);
   for (int i = 0; i < final.register_digests_size() && i < static_cast<int>(run.register_digests.size()); ++i)
     if (final.register_digests(i) != run.register_digests[static_cast<size_t>(i)])
       return end_differs(fmt::format("registers of vCPU {}", i), final.register_digests(i),
                          run.register_digests[static_cast<size_t>(i)]);
   uint64_t expected = 0;
-  for (uint64_t ticket = 1; ticket <= final.tickets(); ++ticket) expected += PageOrder::ticket_hash(Ticket(ticket));
+  for (uint64_t ticket = 1; ticket <= final.tickets(); ++ticket)
+    expected += PageOrder::ticket_hash(Ticket(ticket));
   if (expected != order.ticket_sum()) return end_differs("the set of tickets", expected, order.ticket_sum());
   return {};
 }
 
 }  // namespace
 
-Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm, const log::Recording& recording, TotalOrder* total,
-                                                             vmm::ViewKind views, const std::optional<std::filesystem::path>& disk,
+Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm,
+                                                             const log::Recording& recording,
+                                                             TotalOrder* total, vmm::ViewKind views,
+                                                             const std::optional<std::filesystem::path>& disk,
                                                              vmm::ConsoleSink console) {
-  TRY_ASSIGN(const auto options, machine_of(recording, kvm, views, disk));
+  TRY_ASSIGN(auto options, machine_of(recording, kvm, views, disk));
+  options.note_writes = total != nullptr;
   // Read before anything runs: what is damaged is refused first.
   std::string recorded;
   if (recording.final().has_value()) {
     TRY_ASSIGN(recorded, recording.console());
   }
   std::unique_ptr<ReplayMachine> replay(new ReplayMachine(recording, std::move(recorded)));
-  TRY_ASSIGN(replay->machine_, vmm::Machine::create(kvm, options, [written = &replay->console_, console = std::move(console)](uint8_t byte) {
-               written->push_back(static_cast<char>(byte));
-               if (console) console(byte);
-             }));
+  TRY_ASSIGN(replay->machine_,
+             vmm::Machine::create(kvm, options,
+                                  [written = &replay->console_, console = std::move(console)](uint8_t byte) {
+                                    written->push_back(static_cast<char>(byte));
+                                    if (console) console(byte);
+                                  }));
   vmm::Machine& machine = *replay->machine_;
   if (machine.disk() != nullptr) TRY(check_disk(recording.manifest().disk(), *machine.disk()));
   // Where vCPUs run one at a time, nobody can wait for anybody.
-  replay->order_ = std::make_unique<PageOrder>(machine.ownership_pages(), total == nullptr ? machine.vcpus() : 1);
+  replay->order_ =
+      std::make_unique<PageOrder>(machine.ownership_pages(), total == nullptr ? machine.vcpus() : 1);
   for (uint32_t i = 0; i < machine.vcpus(); ++i) {
     TRY_ASSIGN(auto reader, recording.open_log(VcpuId(i)));
-    replay->journals_.push_back(std::make_unique<ReplayJournal>(VcpuId(i), std::move(reader), *replay->order_, total, machine.view(VcpuId(i)),
+    replay->journals_.push_back(std::make_unique<ReplayJournal>(VcpuId(i), std::move(reader), *replay->order_,
+                                                                total, machine.view(VcpuId(i)),
                                                                 recording.manifest().digest_every()));
   }
   return replay;
@@ -140,15 +168,17 @@ Result<ReplayOutcome> ReplayMachine::finish() {
     outcome.run.register_digests.push_back(machine_->vcpu(VcpuId(i)).final_digest());
     outcome.run.vcpus.push_back(machine_->vcpu(VcpuId(i)).statistics());
   }
-  // In a prefix, the transition that a vCPU waits for may be in a part of another log that was not written any more.
+  // In a prefix, the transition that a vCPU waits for may be in a part of another log that was not written
+  // any more.
   if (!recording_.final().has_value() && (log_ended || !stuck)) {
     outcome.run.stop.reason = vmm::StopReason::kLogEnded;
     outcome.run.tickets = order_->tickets_counted();
     return outcome;
   }
   if (stuck)
-    return fail(ErrorCode::kDivergence,
-                "the replay differs from the recording: every vCPU waits for a page transition that no vCPU makes");
+    return fail(
+        ErrorCode::kDivergence,
+        "the replay differs from the recording: every vCPU waits for a page transition that no vCPU makes");
   if (log_ended) return fail(ErrorCode::kDivergence, "the replay went beyond the end of a log");
   const auto& final = *recording_.final();
   outcome.run.stop = {static_cast<vmm::StopReason>(final.reason()), final.guest_status(), final.message()};

@@ -1,4 +1,5 @@
-// A recording's machine with its journals, ready to run again, and the comparison of its end with the recorded one.
+// A recording's machine with its journals, ready to run again, and the comparison of its end with the
+// recorded one.
 #pragma once
 
 #include <memory>
@@ -17,15 +18,19 @@ namespace reprise::replay {
 // Threads: as Machine.
 class ReplayMachine {
  public:
-  // `total`: null for vCPUs that run in parallel. `disk`: where the guest's disk image is, if not where it was recorded.
-  // `recording` and `total` outlive it.
-  // Errors: kDamaged; kHost if this host cannot show the recording's machine.
-  static Result<std::unique_ptr<ReplayMachine>> create(const vmm::Kvm& kvm, const log::Recording& recording, TotalOrder* total, vmm::ViewKind views,
-                                                       const std::optional<std::filesystem::path>& disk, vmm::ConsoleSink console);
+  // `total`: null for vCPUs that run in parallel; else the machine notes what is written, for checkpoints.
+  // `disk`: where the guest's disk image is, if not where it was recorded. `recording` and `total` outlive
+  // it. Errors: kDamaged; kHost if this host cannot show the recording's machine.
+  static Result<std::unique_ptr<ReplayMachine>> create(const vmm::Kvm& kvm, const log::Recording& recording,
+                                                       TotalOrder* total, vmm::ViewKind views,
+                                                       const std::optional<std::filesystem::path>& disk,
+                                                       vmm::ConsoleSink console);
 
   [[nodiscard]] vmm::Machine& machine() { return *machine_; }
   [[nodiscard]] PageOrder& order() { return *order_; }
-  [[nodiscard]] ReplayJournal& journal(VcpuId vcpu) { return static_cast<ReplayJournal&>(*journals_[vcpu.raw]); }
+  [[nodiscard]] ReplayJournal& journal(VcpuId vcpu) {
+    return static_cast<ReplayJournal&>(*journals_[vcpu.raw]);
+  }
   [[nodiscard]] std::span<const std::unique_ptr<vmm::Journal>> journals() const { return journals_; }
   // What the guest has written.
   [[nodiscard]] std::string& console() { return console_; }

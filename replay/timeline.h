@@ -23,7 +23,8 @@ struct TimelineOptions {
   std::optional<std::filesystem::path> disk;     // as ReplayOptions::disk
   vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
   const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
-  // Of executing, and more where making one takes long; 0: no checkpoints but the first.
+  // Of executing, four times as much for a guest with a PC's devices, and more where making one takes long;
+  // 0: no checkpoints but the first.
   uint64_t checkpoint_every_ns = 100'000'000;
   size_t most_checkpoints = 128;  // thinned exponentially: dense near the present, sparse far from it
   // Checkpoints that are made go to files beside the recording, in the place of those that are there; else
@@ -71,8 +72,8 @@ class Timeline {
   // At the end: compares it with the recorded one. Errors: kDivergence.
   Result<ReplayOutcome> finish();
 
-  // To where, in this event, the stops and ticks of its vCPU together are `sum` or more: a measure of how far it
-  // has come. To the next event, if they never are. Errors: the same.
+  // To where, in this event, the stops and ticks of its vCPU together are `sum` or more: a measure of how far
+  // it has come. To the next event, if they never are. Errors: the same.
   Status seek_sum(uint64_t event, uint64_t sum);
 
   struct Lookout {
@@ -117,7 +118,7 @@ class Timeline {
   void note_move(const Mark& before);
   Status check_interruption();
   Status go_back_before(const std::function<bool(const Mark&)>& is_after);
-  Status go_back(const Checkpoint& checkpoint);
+  Status go_back(const std::shared_ptr<Checkpoint>& checkpoint);
   Result<bool> keeps_promise(Checkpoint& checkpoint);
   [[nodiscard]] bool checkpoint_is_due();
   void thin_out();
@@ -128,7 +129,9 @@ class Timeline {
   std::unique_ptr<ReplayMachine> replay_;
   std::unique_ptr<Metronome> metronome_;
   std::vector<bool> left_;                                // vCPUs that execute nothing any more
-  std::vector<std::unique_ptr<Checkpoint>> checkpoints_;  // by mark
+  std::vector<std::shared_ptr<Checkpoint>> checkpoints_;  // by mark
+  std::shared_ptr<const Checkpoint>
+      equal_;  // whose memory the machine's was last; since then it notes what is written
   uint64_t checkpoints_made_ = 0;
   std::optional<CheckpointFiles> files_;
   // The moment is this many instructions after `base_`.

@@ -103,27 +103,27 @@ ViewMemory::ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping al
   for (Gpa gpa = range.start; gpa < range.end; gpa = gpa + kPageSize) view_.exempt(page_of(gpa));
 }
 
-uint8_t* ViewMemory::at(Gpa gpa, size_t bytes) const {
+const uint8_t* ViewMemory::at(Gpa gpa, size_t bytes) const {
   if (gpa.raw >= memory_.bytes() || bytes > memory_.bytes() - gpa.raw) return nullptr;
   if (bytes == 0 || (gpa.raw & (kPageSize - 1)) + bytes > kPageSize) return nullptr;
   // Through the VMM's own mapping where the view's may be absent for a moment (the host reclaims pages).
   return (range_.contains(gpa) ? alias_.data() : memory_.ram().data()) + gpa.raw;
 }
 
-uint8_t* ViewMemory::granted(Gpa gpa, size_t bytes, Right right) const {
-  uint8_t* const first = at(gpa, bytes);
-  return first != nullptr && view_.allows(page_of(gpa), right) ? first : nullptr;
+uint8_t* ViewMemory::writable(Gpa gpa, size_t bytes) const {
+  if (at(gpa, bytes) == nullptr) return nullptr;
+  return range_.contains(gpa) ? alias_.data() + gpa.raw : memory_.writable(gpa, bytes).data();
 }
 
 bool ViewMemory::read(Gpa gpa, std::span<uint8_t> out) const {
-  const uint8_t* from = granted(gpa, out.size(), Right::kRead);
+  const uint8_t* const from = view_.allows(page_of(gpa), Right::kRead) ? at(gpa, out.size()) : nullptr;
   if (from == nullptr) return false;
   std::memcpy(out.data(), from, out.size());
   return true;
 }
 
 bool ViewMemory::write(Gpa gpa, std::span<const uint8_t> bytes) {
-  uint8_t* to = granted(gpa, bytes.size(), Right::kWrite);
+  uint8_t* const to = view_.allows(page_of(gpa), Right::kWrite) ? writable(gpa, bytes.size()) : nullptr;
   if (to == nullptr) return false;
   std::memcpy(to, bytes.data(), bytes.size());
   return true;

@@ -13,6 +13,8 @@
 #include "ept/page_mapper.h"
 #include "ept/page_walk.h"
 #include "ept/view.h"
+#include "vmm/device/dma_memory.h"
+#include "vmm/written_pages.h"
 
 namespace reprise::vmm {
 
@@ -44,9 +46,19 @@ class GuestMemory {
   [[nodiscard]] uint64_t bytes() const { return ram_.size(); }
   [[nodiscard]] uint64_t pages() const { return ram_.size() >> kPageShift; }
   [[nodiscard]] int fd() const { return fd_.get(); }
-  // The VMM's own mapping, behind all views: for loading, for digests of a stopped machine, and for pages
-  // that the asking vCPU's view grants.
-  [[nodiscard]] std::span<uint8_t> ram() const { return ram_.bytes(); }
+  // The VMM's own mapping, behind all views: for digests of a stopped machine, and for pages that the asking
+  // vCPU's view grants.
+  [[nodiscard]] std::span<const uint8_t> ram() const { return ram_.bytes(); }
+  // The same, to be written to now. Requires: all of it is RAM.
+  [[nodiscard]] std::span<uint8_t> writable(Gpa at, uint64_t bytes) const {
+    written_->note(at, bytes);
+    return ram_.bytes().subspan(at.raw, bytes);
+  }
+  // What devices may touch.
+  [[nodiscard]] DmaMemory for_devices(Gpa hole_begin, Gpa hole_end) const {
+    return {ram_.bytes(), hole_begin, hole_end, written_.get()};
+  }
+  [[nodiscard]] WrittenPages& written() const { return *written_; }
   // Calls `visit` with all pages that are there, in order, and their bytes, for as long as the call lasts;
   // the others are zeros, and are not made. No vCPU may run. Errors: kHost.
   Status for_each_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const;
@@ -54,12 +66,17 @@ class GuestMemory {
   Status for_each_used_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const;
 
  private:
-  GuestMemory(UniqueFd fd, Mapping ram, bool huge) : fd_(std::move(fd)), ram_(std::move(ram)), huge_(huge) {}
+  GuestMemory(UniqueFd fd, Mapping ram, bool huge)
+      : fd_(std::move(fd)),
+        ram_(std::move(ram)),
+        written_(std::make_unique<WrittenPages>(ram_.size() >> kPageShift)),
+        huge_(huge) {}
   // The next byte at `at` or behind it that may be other than zero; the end of RAM if there is none.
   [[nodiscard]] uint64_t next_data(uint64_t at) const;
 
   UniqueFd fd_;
   Mapping ram_;
+  std::unique_ptr<WrittenPages> written_;
   bool huge_;
 };
 
@@ -85,12 +102,12 @@ class ViewMemory final : public ept::PhysicalReader {
   [[nodiscard]] bool write(Gpa gpa, std::span<const uint8_t> bytes);
   // The byte at `gpa` as this vCPU sees it, with `bytes - 1` more behind it, whatever the view grants; null
   // if that is not all RAM on one page. For who debugs a machine that stands still.
-  [[nodiscard]] uint8_t* at(Gpa gpa, size_t bytes) const;
+  [[nodiscard]] const uint8_t* at(Gpa gpa, size_t bytes) const;
+  [[nodiscard]] uint8_t* writable(Gpa gpa, size_t bytes) const;
 
  private:
   ViewMemory(const GuestMemory& memory, PrivateRange range, Mapping alias,
              std::unique_ptr<ept::PageMapper> mapper, uint64_t tokens, Right initial);
-  [[nodiscard]] uint8_t* granted(Gpa gpa, size_t bytes, Right right) const;
 
   const GuestMemory& memory_;
   PrivateRange range_;

@@ -38,9 +38,11 @@ const Bytes kFaultLoop = {0x89, 0x04, 0x25, 0x00, 0x90, 0x00, 0x00, 0xa2, 0x00,
                           0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0xeb, 0xee};
 
 // mov eax, [kRemapped]; mov [kData], eax
-const Bytes kCopyRemapped = {0x8b, 0x04, 0x25, 0x00, 0xd0, 0x00, 0x00, 0x89, 0x04, 0x25, 0x00, 0x90, 0x00, 0x00};
+const Bytes kCopyRemapped = {0x8b, 0x04, 0x25, 0x00, 0xd0, 0x00, 0x00,
+                             0x89, 0x04, 0x25, 0x00, 0x90, 0x00, 0x00};
 // mov rax, cr3; mov cr3, rax; invlpg [kRemapped]
-const Bytes kInvalidate = {0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0x0f, 0x01, 0x3c, 0x25, 0x00, 0xd0, 0x00, 0x00};
+const Bytes kInvalidate = {0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0x0f,
+                           0x01, 0x3c, 0x25, 0x00, 0xd0, 0x00, 0x00};
 
 // mov ecx, count; dec ecx; jnz: two instructions a round, one of them a conditional branch.
 Bytes counting_loop(uint32_t count) {
@@ -53,8 +55,9 @@ const char* yes_no(bool value) {
   return value ? "yes" : "no";
 }
 
-// Whether `guest` sees a change of its page tables that another made, as another VM over the same memory would, after it has invalidated its
-// translations itself. User code reads, for kernel code may be emulated, and the emulator walks the tables in memory.
+// Whether `guest` sees a change of its page tables that another made, as another VM over the same memory
+// would, after it has invalidated its translations itself. User code reads, for kernel code may be emulated,
+// and the emulator walks the tables in memory.
 Result<bool> try_tables(ProbeGuest& guest) {
   const auto runs = [&](const Bytes& code, unsigned cpl) -> Status {
     TRY(guest.start(code, {.cpl = cpl}));
@@ -189,7 +192,7 @@ class Prober {
     const char* name = "two VMs over one memory";
     auto other = ProbeGuest::create(kvm_, *memory_, ViewKind::kUnprotected, watchdog_);
     if (!other) return unknown(name, other.error());
-    uint8_t* data = memory_->ram().data() + ProbeGuest::kData.raw;
+    uint8_t* data = memory_->writable(ProbeGuest::kData, 1).data();
     *data = 7;
     const auto first = attempt(kLoadAndStore, {.cpl = 3});
     if (!first) return unknown(name, first.error());

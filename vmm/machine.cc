@@ -12,6 +12,7 @@
 #include <cstring>
 #include <thread>
 
+#include "base/check.h"
 #include "base/mutex.h"
 #include "vmm/boot/kernel_unpack.h"
 #include "vmm/boot/linux.h"
@@ -25,6 +26,7 @@ namespace reprise::vmm {
 namespace {
 
 constexpr SharedDevice kUart{0};
+constexpr uint32_t kLowSlot = 0, kHighSlot = 1;  // of KVM's memory
 
 void ignore_kick_signal() {
   struct sigaction action {};
@@ -40,17 +42,20 @@ bool is_zero(const uint8_t* page) {
 
 Machine::~Machine() = default;
 
-Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOptions& options, ConsoleSink console) {
+Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOptions& options,
+                                                 ConsoleSink console) {
   if (options.vcpus < 1 || options.vcpus > kMaxVcpus)
     return fail(ErrorCode::kUsage, "{} vCPUs asked for, possible are 1 to {}", options.vcpus, kMaxVcpus);
-  auto machine = std::unique_ptr<Machine>(new Machine(options.linux_guest.has_value() ? ConsoleSink() : console));
+  auto machine =
+      std::unique_ptr<Machine>(new Machine(options.linux_guest.has_value() ? ConsoleSink() : console));
   machine->options_ = options;
   machine->options_.serial |= options.linux_guest.has_value();
   TRY(options.linux_guest.has_value() ? machine->load_kernel(std::move(console)) : machine->load_image());
   machine->shared_tables_ = sees_changed_tables(kvm);
   if (options.linux_guest.has_value() && !machine->shared_tables_)
     return fail(ErrorCode::kHost,
-                "this host's KVM shadows page tables, and a Linux guest's vCPUs share theirs: each would run on stale translations; use a "
+                "this host's KVM shadows page tables, and a Linux guest's vCPUs share theirs: each would run "
+                "on stale translations; use a "
                 "host with nested paging (the lab: ./dev lab)");
   TRY_ASSIGN(machine->msrs_, kvm.state_msrs());
   for (uint32_t i = 0; i < options.vcpus; ++i) TRY(machine->add_cpu(kvm, VcpuId(i)));
@@ -69,19 +74,21 @@ Status Machine::load_image() {
     }
   }
   TRY_ASSIGN(memory_, GuestMemory::create(options_.memory_bytes, is_unprotected()));
-  TRY_ASSIGN(boot_, load(image, memory_->ram(), options_.command_line));
+  TRY_ASSIGN(boot_, load(image, memory_->writable(Gpa(0), memory_->bytes()), options_.command_line));
   return {};
 }
 
 Status Machine::load_kernel(ConsoleSink console) {
   if (options_.vcpus > kMaxLinuxVcpus)
-    return fail(ErrorCode::kUsage, "{} vCPUs asked for, a Linux guest can have 1 to {}", options_.vcpus, kMaxLinuxVcpus);
+    return fail(ErrorCode::kUsage, "{} vCPUs asked for, a Linux guest can have 1 to {}", options_.vcpus,
+                kMaxLinuxVcpus);
   TRY_ASSIGN(const auto kernel, unpack_kernel(options_.image));
   const auto& guest = *options_.linux_guest;
   if (guest.disk.has_value()) {
     TRY_ASSIGN(disk_, DiskImage::open(*guest.disk));
   }
-  const VirtioOptions virtio{.random = guest.virtio_random, .console = guest.virtio_console, .disk = disk_.get()};
+  const VirtioOptions virtio{
+      .random = guest.virtio_random, .console = guest.virtio_console, .disk = disk_.get()};
   const auto slots = slots_of(virtio);
   TRY_ASSIGN(memory_, GuestMemory::create(linux_ram_span(options_.memory_bytes), is_unprotected()));
   TRY_ASSIGN(LoadedLinux loaded, load_linux({.kernel = kernel,
@@ -90,17 +97,18 @@ Status Machine::load_kernel(ConsoleSink console) {
                                              .vcpus = options_.vcpus,
                                              .memory_bytes = options_.memory_bytes,
                                              .virtio = slots},
-                                            memory_->ram()));
+                                            memory_->writable(Gpa(0), memory_->bytes())));
   boot_ = loaded.boot;
   patches_ = std::move(loaded.patches);
   private_ = {kProgramClock, kProgramClock + kPageSize};
   clock_page_ = kProgramClock;
   trap_page_ = kProgramTrap;
-  board_ = std::make_unique<PcBoard>(PcBoardOptions{.vcpus = options_.vcpus,
-                                                    .start_unix_seconds = options_.start_unix_seconds,
-                                                    .console = std::move(console),
-                                                    .memory = DmaMemory(memory_->ram(), Gpa(kLowRamEnd), Gpa(kHighRamBegin)),
-                                                    .virtio = virtio});
+  board_ = std::make_unique<PcBoard>(
+      PcBoardOptions{.vcpus = options_.vcpus,
+                     .start_unix_seconds = options_.start_unix_seconds,
+                     .console = std::move(console),
+                     .memory = memory_->for_devices(Gpa(kLowRamEnd), Gpa(kHighRamBegin)),
+                     .virtio = virtio});
   return {};
 }
 
@@ -108,7 +116,8 @@ Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
   auto cpu = std::make_unique<Cpu>();
   cpu->id = id;
   TRY_ASSIGN(cpu->memory,
-             ViewMemory::create(*memory_, private_, is_unprotected() ? ViewKind::kUnprotected : options_.views, kTokens));
+             ViewMemory::create(*memory_, private_,
+                                is_unprotected() ? ViewKind::kUnprotected : options_.views, kTokens));
   TRY_ASSIGN(cpu->vm, kvm.create_vm());
   cpu->vm->exit_on_emulation_failure();
   TRY(map_memory(*cpu, true));
@@ -125,10 +134,37 @@ Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
 
 Status Machine::map_memory(Cpu& cpu, bool present) {
   const uint64_t all = cpu.memory->bytes();
-  const uint64_t low = board_ != nullptr ? std::min(all, kLowRamEnd) : all;
-  TRY(cpu.vm->map(0, Gpa(0), cpu.memory->host_base(), present ? low : 0));
-  if (low == all) return {};
-  return cpu.vm->map(1, Gpa(kHighRamBegin), cpu.memory->host_base() + kHighRamBegin, present ? all - kHighRamBegin : 0);
+  const bool log_writes = options_.note_writes && is_unprotected();
+  TRY(cpu.vm->map(kLowSlot, Gpa(0), cpu.memory->host_base(), present ? low_ram() : 0, log_writes));
+  if (low_ram() == all) return {};
+  return cpu.vm->map(kHighSlot, Gpa(kHighRamBegin), cpu.memory->host_base() + kHighRamBegin,
+                     present ? all - kHighRamBegin : 0, log_writes);
+}
+
+uint64_t Machine::low_ram() const {
+  return board_ != nullptr ? std::min(memory_->bytes(), kLowRamEnd) : memory_->bytes();
+}
+
+// What a vCPU may write without leave is logged by KVM; else it had the right to it.
+Result<std::vector<bool>> Machine::take_written_pages() {
+  REPRISE_CHECK(options_.note_writes);
+  std::vector<bool> written = memory_->written().take();
+  for (const auto& cpu : cpus_) {
+    if (!is_unprotected()) {
+      cpu->memory->view().take_writable([&](PageNumber page) { written[page.raw] = true; });
+      continue;
+    }
+    const auto add = [&](uint32_t slot, uint64_t first, uint64_t pages) -> Status {
+      TRY_ASSIGN(const auto logged, cpu->vm->written_pages(slot, pages));
+      for (uint64_t page = 0; page < pages; ++page)
+        if (logged[page]) written[first + page] = true;
+      return {};
+    };
+    TRY(add(kLowSlot, 0, low_ram() >> kPageShift));
+    if (low_ram() != memory_->bytes())
+      TRY(add(kHighSlot, kHighRamBegin >> kPageShift, (memory_->bytes() - kHighRamBegin) >> kPageShift));
+  }
+  return written;
 }
 
 void Machine::claim_devices(Cpu& cpu) {
@@ -145,7 +181,8 @@ Status Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
     cpu.clock = std::make_unique<SignalClock>(cpu.kvm->shared().immediate_exit);
     return {};
   }
-  auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() + (*clock_page_ - private_.start));
+  auto* page =
+      reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() + (*clock_page_ - private_.start));
   page->vcpu_count.store(vcpus, std::memory_order_relaxed);
   if (board_ != nullptr) {
     cpu.clock = std::make_unique<ProgramClock>(*page);
@@ -169,7 +206,8 @@ Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
         .trap = trap_page_,
         .first_token = first_token(),
         .takes_turns = options_.serial,
-        // Asked for on every host, though only some need it, so that recordings travel: what an access needs is compared in the replay.
+        // Asked for on every host, though only some need it, so that recordings travel: what an access needs
+        // is compared in the replay.
         .access = {.walk_writes = true},
         .compare_mxcsr = options_.compare_mxcsr,
         .board = board_.get(),
@@ -225,7 +263,8 @@ void Machine::abandon() {
 
 void Machine::nudge() {
   for (auto& cpu : cpus_) {
-    if (cpu->clock->kicked_stop() != KickedStop::kAtStop || !cpu->running.load(std::memory_order_acquire)) continue;
+    if (cpu->clock->kicked_stop() != KickedStop::kAtStop || !cpu->running.load(std::memory_order_acquire))
+      continue;
     const uint64_t stops = cpu->vcpu->visible_stops();
     if (stops == cpu->nudged_at_stop && cpu->vcpu->in_guest()) (void)pthread_kill(cpu->thread, kKickSignal);
     cpu->nudged_at_stop = stops;
@@ -249,8 +288,10 @@ Result<MachineState> Machine::save() const {
     part.rights.assign(rights.begin(), rights.end());
   }
   const auto uart = uart_.state_bytes();
-  if (board_ != nullptr) state.devices = board_->save();
-  else state.devices.emplace_back(uart.begin(), uart.end());
+  if (board_ != nullptr)
+    state.devices = board_->save();
+  else
+    state.devices.emplace_back(uart.begin(), uart.end());
   if (disk_ == nullptr) return state;
   auto disk = disk_->snapshot();
   if (!disk) return tl::unexpected(disk.error());
@@ -263,7 +304,8 @@ Status Machine::restore(const MachineState& state) {
     Cpu& cpu = *cpus_[i];
     const MachineState::Cpu& part = state.cpus[i];
     std::ranges::copy(part.private_bytes, cpu.memory->private_bytes().begin());
-    // Page tables have changed behind the back of a KVM that shadows them, or of a processor that has cached translations.
+    // Page tables have changed behind the back of a KVM that shadows them, or of a processor that has cached
+    // translations.
     if (!shared_tables_) {
       TRY(map_memory(cpu, false));
       TRY(map_memory(cpu, true));
@@ -274,13 +316,19 @@ Status Machine::restore(const MachineState& state) {
     TRY(cpu.vcpu->restore(part.vcpu));
     cpu.fw_cfg->restore_state(part.fw_cfg);
   }
-  if (board_ != nullptr) board_->restore(state.devices);
-  else uart_.restore_state(state.devices.front());
+  if (board_ != nullptr)
+    board_->restore(state.devices);
+  else
+    uart_.restore_state(state.devices.front());
   return disk_ != nullptr ? disk_->restore(state.disk) : Status();
 }
 
-uint8_t* Machine::byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) {
+const uint8_t* Machine::byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) const {
   return cpus_[vcpu.raw]->memory->at(gpa, bytes);
+}
+
+uint8_t* Machine::writable_byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) {
+  return cpus_[vcpu.raw]->memory->writable(gpa, bytes);
 }
 
 bool WholeMemory::read(Gpa gpa, std::span<uint8_t> out) const {
@@ -292,10 +340,13 @@ bool WholeMemory::read(Gpa gpa, std::span<uint8_t> out) const {
 
 Status Machine::save_memory(const std::filesystem::path& path) const {
   const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-  if (!fd.valid()) return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
+  if (!fd.valid())
+    return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
   int error = ::ftruncate(fd.get(), static_cast<off_t>(memory_->bytes())) == 0 ? 0 : errno;
   TRY(memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
-    if (error == 0 && ::pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(address_of(page).raw)) != static_cast<ssize_t>(bytes.size()))
+    if (error == 0 &&
+        ::pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(address_of(page).raw)) !=
+            static_cast<ssize_t>(bytes.size()))
       error = errno;
   }));
   if (error != 0) return fail_errno(ErrorCode::kOutput, error, fmt::format("cannot write {}", path.string()));
@@ -316,7 +367,8 @@ Status Machine::add_memory(XXH3_state_s& digest) const {
     for (uint64_t offset = 0; offset < bytes.size(); offset += kPageSize) {
       std::array<uint8_t, kPageSize> page{};
       const std::span<const uint8_t> from = bytes.subspan(offset, kPageSize);
-      // The limit is the VMM's own word, and says where somebody looked, not what the guest did. Any thread may store it.
+      // The limit is the VMM's own word, and says where somebody looked, not what the guest did. Any thread
+      // may store it.
       const bool is_clock = clock_page_ == private_.start + offset;
       const size_t first = is_clock ? offsetof(ClockPage, limit) : kPageSize;
       const size_t second = is_clock ? first + sizeof(ClockPage::limit) : kPageSize;
@@ -335,7 +387,8 @@ Result<uint64_t> Machine::memory_digest() const {
   if (board_ != nullptr) {
     const uint64_t devices = board_->digest();
     XXH3_64bits_update(&digest, &devices, sizeof devices);
-    for (const auto& cpu : cpus_) XXH3_64bits_update(&digest, cpu->apic->state_bytes().data(), cpu->apic->state_bytes().size());
+    for (const auto& cpu : cpus_)
+      XXH3_64bits_update(&digest, cpu->apic->state_bytes().data(), cpu->apic->state_bytes().size());
   }
   return XXH3_64bits_digest(&digest);
 }

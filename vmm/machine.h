@@ -53,7 +53,8 @@ struct MachineOptions {
   std::optional<Linux> linux_guest;
   uint64_t memory_digest_every =
       0;  // k: the whole machine is compared at every k-th stop of each vCPU; 0: never. Needs `serial`
-  bool free_run = false;  // nothing is recorded: views are unprotected, any image will do
+  bool note_writes = false;  // for Machine::take_written_pages()
+  bool free_run = false;     // nothing is recorded: views are unprotected, any image will do
 };
 
 // A machine between two stops of each of its vCPUs, without its RAM and its journals.
@@ -98,13 +99,17 @@ class Machine {
   [[nodiscard]] bool can_be_saved() const;
   // Requires: can_be_saved(), after assemble(). Errors: kHost.
   [[nodiscard]] Result<MachineState> save() const;
+  // All RAM pages that may have been written to since the last call, by number. Requires:
+  // MachineOptions::note_writes. Errors: kHost.
+  [[nodiscard]] Result<std::vector<bool>> take_written_pages();
   // RAM is to be put back by the caller, before. Errors: kHost.
   Status restore(const MachineState& state);
   [[nodiscard]] GuestMemory& memory() { return *memory_; }
   [[nodiscard]] KvmVcpu& kvm(VcpuId vcpu) { return *cpus_[vcpu.raw]->kvm; }
   // The byte at `gpa` as this vCPU sees it, with `bytes - 1` more behind it, whatever its view grants; null
   // if that is not all RAM on one page.
-  [[nodiscard]] uint8_t* byte_at(VcpuId vcpu, Gpa gpa, size_t bytes);
+  [[nodiscard]] const uint8_t* byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) const;
+  [[nodiscard]] uint8_t* writable_byte_at(VcpuId vcpu, Gpa gpa, size_t bytes);
   [[nodiscard]] bool has_board() const { return board_ != nullptr; }
   // Makes vCPUs that pass no safepoint fail. Threads: any, while run() runs.
   void abandon();
@@ -152,6 +157,8 @@ class Machine {
   Status load_kernel(ConsoleSink console);
   void claim_devices(Cpu& cpu);
   Status map_memory(Cpu& cpu, bool present);
+  // Bytes of RAM from 0 on to the hole of a PC; all of it if there is none.
+  [[nodiscard]] uint64_t low_ram() const;
   Status add_cpu(const Kvm& kvm, VcpuId id);
   // No view is ever taken a page from.
   [[nodiscard]] bool is_unprotected() const { return options_.free_run || options_.serial; }
@@ -184,7 +191,10 @@ class WholeMemory final : public ept::PhysicalReader {
  public:
   // `machine` outlives this.
   WholeMemory(Machine& machine, VcpuId vcpu) : machine_(machine), vcpu_(vcpu) {}
-  [[nodiscard]] uint8_t* at(Gpa gpa, size_t bytes) const { return machine_.byte_at(vcpu_, gpa, bytes); }
+  [[nodiscard]] const uint8_t* at(Gpa gpa, size_t bytes) const { return machine_.byte_at(vcpu_, gpa, bytes); }
+  [[nodiscard]] uint8_t* writable(Gpa gpa, size_t bytes) const {
+    return machine_.writable_byte_at(vcpu_, gpa, bytes);
+  }
   [[nodiscard]] bool read(Gpa gpa, std::span<uint8_t> out) const override;
 
  private:

@@ -27,13 +27,14 @@ class ModulePatch : public ::testing::Test {
   }
 
   void lay_out(uint64_t flags, uint64_t address, const Code& code) {
-    if (address < kRam) std::ranges::copy(code, ram_->ram().subspan(address).begin());
+    if (address < kRam) std::ranges::copy(code, ram_->writable(Gpa(address), code.size()).begin());
     add_section({.sh_type = SHT_PROGBITS, .sh_flags = flags, .sh_addr = address, .sh_size = code.size()});
   }
   void add_section(const Elf64_Shdr& section) {
-    std::memcpy(&ram_->ram()[kSections.raw + sizeof section * header_.e_shnum], &section, sizeof section);
+    std::memcpy(ram_->writable(Gpa(kSections.raw) + sizeof section * header_.e_shnum, sizeof section).data(),
+                &section, sizeof section);
     ++header_.e_shnum;
-    std::memcpy(&ram_->ram()[kHeader.raw], &header_, sizeof header_);
+    std::memcpy(ram_->writable(Gpa(kHeader.raw), sizeof header_).data(), &header_, sizeof header_);
   }
   [[nodiscard]] std::optional<CodePatches> patch() {
     return patch_module(LinearMemory(kvm_sregs{}, *view_), *view_, kHeader, kSections);
@@ -86,14 +87,17 @@ TEST_F(ModulePatch, CodeThatWrapsAroundIsRefused) {
 
 TEST_F(ModulePatch, MoreCodeThanAModuleMayHaveIsRefused) {
   for (int i = 0; i < 2; ++i)
-    add_section({.sh_type = SHT_PROGBITS, .sh_flags = kExecutable, .sh_addr = 0x10000, .sh_size = i == 0 ? 1 : kMaxModuleCodeBytes});
+    add_section({.sh_type = SHT_PROGBITS,
+                 .sh_flags = kExecutable,
+                 .sh_addr = 0x10000,
+                 .sh_size = i == 0 ? 1 : kMaxModuleCodeBytes});
   EXPECT_EQ(patch(), std::nullopt);
 }
 
 TEST_F(ModulePatch, HeadersOutsideMemoryAreRefused) {
   EXPECT_EQ(patch_module(LinearMemory(kvm_sregs{}, *view_), *view_, Gva(kRam), kSections), std::nullopt);
   header_.e_shnum = 1;
-  std::memcpy(&ram_->ram()[kHeader.raw], &header_, sizeof header_);
+  std::memcpy(ram_->writable(Gpa(kHeader.raw), sizeof header_).data(), &header_, sizeof header_);
   EXPECT_EQ(patch_module(LinearMemory(kvm_sregs{}, *view_), *view_, kHeader, Gva(kRam - 8)), std::nullopt);
 }
 

@@ -14,8 +14,8 @@
 namespace reprise::vmm {
 namespace {
 
-// A run of a probe takes microseconds, or 20 ms where kernel code is emulated. Fifty times that: on a machine with ten busy processes, 200 ms were
-// too short.
+// A run of a probe takes microseconds, or 20 ms where kernel code is emulated. Fifty times that: on a machine
+// with ten busy processes, 200 ms were too short.
 constexpr uint64_t kPatienceNs = 1'000'000'000;
 constexpr auto kPoll = std::chrono::milliseconds(20);
 
@@ -148,7 +148,7 @@ bool ProbeWatchdog::expired() const {
 Result<std::unique_ptr<ProbeGuest>> ProbeGuest::create(const Kvm& kvm, const GuestMemory& memory,
                                                        ViewKind views, ProbeWatchdog& watchdog) {
   auto guest = std::unique_ptr<ProbeGuest>(new ProbeGuest(memory, watchdog));
-  build_tables(memory.ram());
+  build_tables(memory.writable(Gpa(0), memory.bytes()));
   TRY_ASSIGN(guest->memory_, ViewMemory::create(memory, PrivateRange{}, views, 0));
   if (views != ViewKind::kUnprotected) {
     std::vector<PageNumber> pages;
@@ -156,7 +156,7 @@ Result<std::unique_ptr<ProbeGuest>> ProbeGuest::create(const Kvm& kvm, const Gue
     TRY(guest->view().grant(pages, Right::kWrite));
   }
   TRY_ASSIGN(guest->vm_, kvm.create_vm());
-  TRY(guest->vm_->map(0, Gpa(0), guest->memory_->host_base(), guest->memory_->bytes()));
+  TRY(guest->vm_->map(0, Gpa(0), guest->memory_->host_base(), guest->memory_->bytes(), false));
   TRY_ASSIGN(guest->vcpu_, guest->vm_->create_vcpu(0));
   TRY_ASSIGN(const auto cpuid, kvm.supported_cpuid());
   TRY(guest->vcpu_->set_cpuid(cpuid));
@@ -176,7 +176,7 @@ Status ProbeGuest::finish_access() {
 
 Status ProbeGuest::start(std::span<const uint8_t> code, const Start& start) {
   TRY(finish_access());
-  uint8_t* to = ram_.ram().data() + kCode.raw;
+  uint8_t* to = ram_.writable(kCode, kPageSize).data();
   std::memcpy(to, code.data(), code.size());
   // mov [kEnd], al
   const uint8_t end[] = {0xa2, 0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0xf4};
@@ -197,7 +197,7 @@ Status ProbeGuest::start(std::span<const uint8_t> code, const Start& start) {
 }
 
 void ProbeGuest::write(Gpa page, uint32_t word) {
-  std::memcpy(ram_.ram().data() + page.raw, &word, sizeof word);
+  std::memcpy(ram_.writable(page, sizeof word).data(), &word, sizeof word);
 }
 
 uint32_t ProbeGuest::read(Gpa page) const {
@@ -207,7 +207,8 @@ uint32_t ProbeGuest::read(Gpa page) const {
 }
 
 void ProbeGuest::map(Gpa page, Gpa frame) {
-  put(ram_.ram(), kPageTables.raw + 3 * kPageSize + page_of(page).raw * 8, frame.raw | kLeaf);
+  put(ram_.writable(Gpa(0), ram_.bytes()), kPageTables.raw + 3 * kPageSize + page_of(page).raw * 8,
+      frame.raw | kLeaf);
 }
 
 Result<ExitKind> ProbeGuest::enter() {

@@ -1,6 +1,6 @@
-// A guest that does anything to its devices: random accesses and messages to two vCPUs' I/O maps, on a machine with few devices and on
-// one with those of a PC. Nothing may crash; the same stream must give the same answers and the same states twice, or no replay could
-// be exact.
+// A guest that does anything to its devices: random accesses and messages to two vCPUs' I/O maps, on a
+// machine with few devices and on one with those of a PC. Nothing may crash; the same stream must give the
+// same answers and the same states twice, or no replay could be exact.
 #include <xxhash.h>
 
 #include <array>
@@ -34,7 +34,8 @@ class Machine {
   virtual ~Machine() = default;
 
   std::vector<uint64_t> run(std::span<const uint8_t> input) {
-    for (size_t at = 0; at + kStepBytes <= input.size(); at += kStepBytes) step(input.subspan(at, kStepBytes));
+    for (size_t at = 0; at + kStepBytes <= input.size(); at += kStepBytes)
+      step(input.subspan(at, kStepBytes));
     for (const Vcpu& vcpu : vcpus_) keep(vcpu.local_apic.state_bytes());
     finish();
     return seen_;
@@ -53,8 +54,11 @@ class Machine {
   virtual std::pair<IoSpace, uint64_t> place(unsigned choice, uint64_t offset) = 0;
   // What the effects of an access come to.
   virtual Effects route(const Effects& effects) { return effects; }
-  virtual Effects accept(Vcpu& vcpu, const log::ApicMessage& message) { return vcpu.local_apic.accept(message).effects; }
-  // Changes guest memory, or offers requests to a device that takes them from there. Nothing, if there is none.
+  virtual Effects accept(Vcpu& vcpu, const log::ApicMessage& message) {
+    return vcpu.local_apic.accept(message).effects;
+  }
+  // Changes guest memory, or offers requests to a device that takes them from there. Nothing, if there is
+  // none.
   virtual void poke(uint64_t /*offset*/, uint64_t /*value*/) {}
   virtual Effects request(uint64_t /*offset*/, uint64_t /*value*/, FakeValueSource& /*values*/) { return {}; }
   // Adds what the devices remember.
@@ -120,7 +124,8 @@ class Machine {
       }
       if (const auto* tick = std::get_if<SetTick>(&effect)) {
         // At most 65536 counts; periods follow each other without a gap.
-        if (tick->delay_ns > 54'925'402 || (tick->period_ns != 0 && tick->period_ns != tick->delay_ns)) __builtin_trap();
+        if (tick->delay_ns > 54'925'402 || (tick->period_ns != 0 && tick->period_ns != tick->delay_ns))
+          __builtin_trap();
         keep(tick->delay_ns);
         keep(tick->period_ns);
       }
@@ -130,7 +135,8 @@ class Machine {
   std::vector<uint64_t> seen_;
   FakeValueSource values_ = [] {
     FakeValueSource values;
-    for (const auto source : {log::Source::kTime, log::Source::kTimerCount, log::Source::kRandom}) values.answers[source] = 0;
+    for (const auto source : {log::Source::kTime, log::Source::kTimerCount, log::Source::kRandom})
+      values.answers[source] = 0;
     return values;
   }();
 };
@@ -183,16 +189,20 @@ class PcMachine final : public Machine {
     for (Vcpu& vcpu : vcpus_) board_.claim(vcpu.map);
     // The lines of the interval timer and of the console lead somewhere: to vCPU 1, and to everybody.
     FakeValueSource nothing;
-    for (const auto& [reg, value] : {std::pair{0x15, 0x0100'0000u}, {0x14, 0x30}, {0x19, 0xff00'0000}, {0x18, 0x34}}) {
+    for (const auto& [reg, value] :
+         {std::pair{0x15, 0x0100'0000u}, {0x14, 0x30}, {0x19, 0xff00'0000}, {0x18, 0x34}}) {
       (void)vcpus_[0].map.write(IoSpace::kMemory, kIoApicBase, 4, static_cast<uint64_t>(reg), nothing);
       (void)vcpus_[0].map.write(IoSpace::kMemory, kIoApicBase + 0x10, 4, value, nothing);
     }
     // Up and running, for a fuzzer would hardly ever get there by itself.
     for (const VirtioSlot slot : {VirtioSlot::kDisk, VirtioSlot::kConsole, VirtioSlot::kRandom}) {
       const auto target = vcpus_[0].map.find(IoSpace::kMemory, virtio_base(slot), 4);
-      auto& driver = drivers_.emplace_back(*target->handler, ram_, values_of_drivers_, kQueues + static_cast<uint64_t>(slot) * 2 * FakeVirtioDriver::kQueueBytes);
+      auto& driver =
+          drivers_.emplace_back(*target->handler, ram_, values_of_drivers_,
+                                kQueues + static_cast<uint64_t>(slot) * 2 * FakeVirtioDriver::kQueueBytes);
       driver.start(slot == VirtioSlot::kConsole ? 2 : 1, kFeatureVersion1 | kFeatureIndirect);
-      driver.put_chain(driver.descriptors(0), 0, {{kHeader, 16}, {kData, 1024, true}, {kHeader + 16, 1, true}});
+      driver.put_chain(driver.descriptors(0), 0,
+                       {{kHeader, 16}, {kData, 1024, true}, {kHeader + 16, 1, true}});
       driver.put_chain(driver.descriptors(0), 3, {{kHeader, 16}, {kData, 512}, {kHeader + 16, 1, true}});
     }
   }
@@ -202,7 +212,8 @@ class PcMachine final : public Machine {
   std::pair<IoSpace, uint64_t> place(unsigned choice, uint64_t offset) override {
     switch (choice) {
       case 0: {
-        constexpr std::array<uint64_t, 6> kOthers = {kPicMasterPort, kPicSlavePort, kKeyboardPort, kExitPort, kResetPort, kSpeakerPort};
+        constexpr std::array<uint64_t, 6> kOthers = {kPicMasterPort, kPicSlavePort, kKeyboardPort,
+                                                     kExitPort,      kResetPort,    kSpeakerPort};
         return {IoSpace::kPort, kOthers[(offset >> 8) % kOthers.size()] + (offset & 3)};
       }
       case 1:
@@ -236,14 +247,16 @@ class PcMachine final : public Machine {
     for (unsigned i = 0; i <= (offset >> 12 & 3); ++i) driver.offer(queue, value >> (8 * i) & 0xf);
     return driver.notify(queue);
   }
-  // Most of memory means nothing to a device: a queue's descriptors, its driver area, and what the descriptors of the disk's first request,
-  // which is there from the start, lead to.
+  // Most of memory means nothing to a device: a queue's descriptors, its driver area, and what the
+  // descriptors of the disk's first request, which is there from the start, lead to.
   void poke(uint64_t offset, uint64_t value) override {
     const uint64_t queue = kQueues + (offset >> 8) % kQueueCount * FakeVirtioDriver::kQueueBytes;
     const uint64_t within = offset & 0xff;
     uint64_t address = kHeader + (within & 0xf);
-    if (within < 0x80) address = queue + within;
-    else if (within < 0xc0) address = queue + 0x800 + (within & 0x1f);
+    if (within < 0x80)
+      address = queue + within;
+    else if (within < 0xc0)
+      address = queue + 0x800 + (within & 0x1f);
     std::memcpy(&ram_[address], &value, sizeof value);
   }
   void finish() override {
@@ -271,7 +284,7 @@ class PcMachine final : public Machine {
   PcBoard board_{{.vcpus = kVcpus,
                   .start_unix_seconds = 1'700'000'000,
                   .console = [this](uint8_t byte) { keep(byte); },
-                  .memory = DmaMemory(ram_, Gpa(kRamBytes - kPageSize), Gpa(kRamBytes)),
+                  .memory = DmaMemory(ram_, Gpa(kRamBytes - kPageSize), Gpa(kRamBytes), nullptr),
                   .virtio = {.random = true, .console = true, .disk = &disk_}}};
 };
 

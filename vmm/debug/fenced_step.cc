@@ -20,7 +20,9 @@ constexpr uint64_t kResumeFlag = 1 << 16;
 constexpr size_t kFrameWords = 6;  // error code, rip, cs, rflags, rsp, ss
 constexpr size_t kFrameBytes = kFrameWords * sizeof(uint64_t);
 
-bool in_long_mode(const kvm_sregs& sregs) { return (sregs.efer & ept::kEferLongModeActive) != 0; }
+bool in_long_mode(const kvm_sregs& sregs) {
+  return (sregs.efer & ept::kEferLongModeActive) != 0;
+}
 
 // RAM whatever the view grants.
 class AllMemory final : public ept::PhysicalReader {
@@ -40,7 +42,13 @@ class AllMemory final : public ept::PhysicalReader {
 class Fence {
  public:
   Fence(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan, const kvm_regs& regs, const kvm_sregs& sregs)
-      : vcpu_(vcpu), plan_(plan), regs_(regs), sregs_(sregs), memory_(memory), all_(memory), linear_(sregs, all_) {}
+      : vcpu_(vcpu),
+        plan_(plan),
+        regs_(regs),
+        sregs_(sregs),
+        memory_(memory),
+        all_(memory),
+        linear_(sregs, all_) {}
   ~Fence() { take_down(); }
   Fence(const Fence&) = delete;
   Fence& operator=(const Fence&) = delete;
@@ -67,15 +75,15 @@ class Fence {
   ViewMemory& memory_;
   AllMemory all_;
   LinearMemory linear_;
-  std::map<Gva, uint8_t> handlers_;                 // with their vectors
-  std::map<uint8_t*, uint8_t> planted_;             // what was there
-  std::vector<PageNumber> pages_;                   // on which bytes are planted
+  std::map<Gva, uint8_t> handlers_;                  // with their vectors
+  std::map<uint8_t*, uint8_t> planted_;              // what was there
+  std::vector<PageNumber> pages_;                    // on which bytes are planted
   std::vector<std::pair<uint8_t*, uint8_t>> under_;  // what was where delivery pushes its frame
 };
 
 void Fence::put(Gva address) {
   const auto at = linear_.translate(address);
-  uint8_t* const byte = at.has_value() ? memory_.at(*at, 1) : nullptr;
+  uint8_t* const byte = at.has_value() ? memory_.writable(*at, 1) : nullptr;
   if (byte == nullptr || !planted_.emplace(byte, *byte).second) return;
   pages_.push_back(page_of(*at));
   *byte = kHaltByte;
@@ -109,10 +117,12 @@ bool Fence::put_up() {
 bool Fence::is_marked(Gva address, ept::LinearAccess access) const {
   const auto walk = ept::walk_page(paging_of(sregs_), all_, address, access, false);
   return walk.outcome == ept::WalkOutcome::kMapped &&
-         std::ranges::all_of(walk.tables(), [](const ept::PageRight& table) { return table.right == Right::kRead; });
+         std::ranges::all_of(walk.tables(),
+                             [](const ept::PageRight& table) { return table.right == Right::kRead; });
 }
 
-// Looks where delivery out of user mode will push its frame, and keeps what is there. False: it would leave more behind than that.
+// Looks where delivery out of user mode will push its frame, and keeps what is there. False: it would leave
+// more behind than that.
 bool Fence::keep_frame(uint8_t vector) {
   constexpr ept::LinearAccess kSystem{.implicit_system = true};
   const auto gate = read_gate(linear_, sregs_, vector);
@@ -122,16 +132,18 @@ bool Fence::keep_frame(uint8_t vector) {
   const Gva descriptor_address(sregs_.gdt.base + (gate->selector & 0xfff8u));
   uint64_t stack = 0, descriptor = 0;
   if (linear_.read(slot, {reinterpret_cast<uint8_t*>(&stack), sizeof stack}, kSystem) < sizeof stack ||
-      linear_.read(descriptor_address, {reinterpret_cast<uint8_t*>(&descriptor), sizeof descriptor}, kSystem) < sizeof descriptor)
+      linear_.read(descriptor_address, {reinterpret_cast<uint8_t*>(&descriptor), sizeof descriptor},
+                   kSystem) < sizeof descriptor)
     return false;
   const Gva top(stack & ~0xfull);
-  if ((descriptor & kDescriptorAccessed) == 0 || !is_marked(slot, kSystem) || !is_marked(gate_address, kSystem) ||
-      !is_marked(descriptor_address, kSystem) || !is_marked(gate->handler, {.fetch = true}) || !is_marked(Gva(top.raw - 1), {.write = true}) ||
+  if ((descriptor & kDescriptorAccessed) == 0 || !is_marked(slot, kSystem) ||
+      !is_marked(gate_address, kSystem) || !is_marked(descriptor_address, kSystem) ||
+      !is_marked(gate->handler, {.fetch = true}) || !is_marked(Gva(top.raw - 1), {.write = true}) ||
       !is_marked(Gva(top.raw - kFrameBytes), {.write = true}))
     return false;
   for (uint64_t i = 1; i <= kFrameBytes; ++i) {
     const auto at = linear_.translate(Gva(top.raw - i), {.write = true});
-    uint8_t* const byte = at.has_value() ? memory_.at(*at, 1) : nullptr;
+    uint8_t* const byte = at.has_value() ? memory_.writable(*at, 1) : nullptr;
     if (byte == nullptr) return false;
     under_.emplace_back(byte, *byte);
   }
@@ -213,7 +225,9 @@ std::optional<kvm_segment> Fence::user_segment(uint64_t selector, bool code) con
   const bool local = (selector & 4) != 0;
   uint64_t raw = 0;
   const Gva at((local ? sregs_.ldt.base : sregs_.gdt.base) + (selector & 0xfff8));
-  if (linear_.read(at, {reinterpret_cast<uint8_t*>(&raw), sizeof raw}, {.implicit_system = true}) < sizeof raw) return std::nullopt;
+  if (linear_.read(at, {reinterpret_cast<uint8_t*>(&raw), sizeof raw}, {.implicit_system = true}) <
+      sizeof raw)
+    return std::nullopt;
   segment.base = (raw >> 16 & 0xff'ffff) | (raw >> 56) << 24;
   segment.type = raw >> 40 & 0xf;
   segment.s = raw >> 44 & 1;
@@ -228,7 +242,8 @@ std::optional<kvm_segment> Fence::user_segment(uint64_t selector, bool code) con
   return segment;
 }
 
-// True: what came to the handler was the halt behind the instruction, or that it could not be fetched; undone. False: it is the guest's own.
+// True: what came to the handler was the halt behind the instruction, or that it could not be fetched;
+// undone. False: it is the guest's own.
 Result<bool> Fence::return_to_user(uint8_t vector, const kvm_regs& after) {
   if (!plan_.next_is_user || (vector != kProtectionVector && vector != kPageFaultVector)) return false;
   std::array<uint64_t, kFrameWords> frame{};
@@ -237,7 +252,8 @@ Result<bool> Fence::return_to_user(uint8_t vector, const kvm_regs& after) {
   const auto [error, rip, cs, rflags, rsp, ss] = frame;
   if (Gva(rip) != plan_.next || (cs & 3) != 3) return false;
   const auto code = user_segment(cs, true), data = user_segment(ss, false);
-  if (!code.has_value() || !data.has_value()) return fail(ErrorCode::kHost, "the segments of user mode ({:#x}, {:#x}) cannot be read", cs, ss);
+  if (!code.has_value() || !data.has_value())
+    return fail(ErrorCode::kHost, "the segments of user mode ({:#x}, {:#x}) cannot be read", cs, ss);
   for (const auto& [at, byte] : under_) *at = byte;
   TRY_ASSIGN(kvm_sregs now, vcpu_.special_registers());
   now.cs = *code;

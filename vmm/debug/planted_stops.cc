@@ -45,7 +45,7 @@ PlantedStops::~PlantedStops() {
 }
 
 void PlantedStops::put(VcpuId vcpu, Gpa at) {
-  uint8_t* const byte = WholeMemory(machine_, vcpu).at(at, 1);
+  uint8_t* const byte = WholeMemory(machine_, vcpu).writable(at, 1);
   if (byte == nullptr || (*byte == kHaltByte && bytes_.contains(byte))) return;
   bytes_[byte] = *byte;  // as the guest has it now
   *byte = kHaltByte;

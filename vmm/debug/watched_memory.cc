@@ -213,7 +213,7 @@ Result<Vcpu::Verdict> WatchedMemory::look_at_mmio(VcpuId vcpu) {
     auto& mmio = kvm.shared().mmio;
     const Gpa gpa(mmio.phys_addr);
     const bool writes = mmio.is_write != 0;
-    uint8_t* const byte = memory.at(gpa, mmio.len);
+    uint8_t* const byte = memory.writable(gpa, mmio.len);
     const bool ours = byte != nullptr && is_concealed_access(vcpu, ExitKind::kMmio);
     // In the middle of an instruction nobody can go back to its handler: caught, and then found out by a
     // step.

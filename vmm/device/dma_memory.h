@@ -7,30 +7,37 @@
 #include <span>
 
 #include "base/units.h"
+#include "vmm/written_pages.h"
 
 namespace reprise::vmm {
 
-// Guest RAM, as a device on the bus sees it: every access is checked, for the guest chooses the addresses. What a device writes is there for
-// the guest's next instruction.
+// Guest RAM, as a device on the bus sees it: every access is checked, for the guest chooses the addresses.
+// What a device writes is there for the guest's next instruction.
 //
-// Threads: shared by all vCPUs without a lock: only who has the turn may call (nobody else executes then, so nothing changes under a device).
+// Threads: shared by all vCPUs without a lock: only who has the turn may call (nobody else executes then, so
+// nothing changes under a device).
 class DmaMemory {
  public:
-  // `ram`: guest-physical memory from 0 on, which outlives this. [hole_begin, hole_end) of it is no RAM; an empty hole is none.
-  DmaMemory(std::span<uint8_t> ram, Gpa hole_begin, Gpa hole_end) : ram_(ram), hole_begin_(hole_begin), hole_end_(hole_end) {}
+  // `ram`: guest-physical memory from 0 on, which outlives this. [hole_begin, hole_end) of it is no RAM; an
+  // empty hole is none. `written`: is told what is written; may be null.
+  DmaMemory(std::span<uint8_t> ram, Gpa hole_begin, Gpa hole_end, WrittenPages* written)
+      : ram_(ram), hole_begin_(hole_begin), hole_end_(hole_end), written_(written) {}
 
-  // The bytes [at, at + bytes), if all of them are RAM.
-  [[nodiscard]] std::optional<std::span<uint8_t>> find(Gpa at, uint64_t bytes) const {
+  enum class Use { kRead, kWrite };
+  // The bytes [at, at + bytes), if all of them are RAM, to be used like that at once.
+  [[nodiscard]] std::optional<std::span<uint8_t>> find(Gpa at, uint64_t bytes, Use use) const {
     if (at.raw > ram_.size() || bytes > ram_.size() - at.raw) return std::nullopt;
-    const bool in_hole = bytes > 0 && hole_begin_ < hole_end_ && at < hole_end_ && at.raw + bytes > hole_begin_.raw;
+    const bool in_hole =
+        bytes > 0 && hole_begin_ < hole_end_ && at < hole_end_ && at.raw + bytes > hole_begin_.raw;
     if (in_hole) return std::nullopt;
+    if (use == Use::kWrite && written_ != nullptr) written_->note(at, bytes);
     return ram_.subspan(at.raw, bytes);
   }
 
   // One number in the guest's byte order, which is this host's. Nothing, or false, outside of RAM.
   template <typename T>
   [[nodiscard]] std::optional<T> load(Gpa at) const {
-    const auto bytes = find(at, sizeof(T));
+    const auto bytes = find(at, sizeof(T), Use::kRead);
     if (!bytes.has_value()) return std::nullopt;
     T value;
     std::memcpy(&value, bytes->data(), sizeof value);
@@ -38,7 +45,7 @@ class DmaMemory {
   }
   template <typename T>
   [[nodiscard]] bool store(Gpa at, const T& value) const {
-    const auto bytes = find(at, sizeof(T));
+    const auto bytes = find(at, sizeof(T), Use::kWrite);
     if (bytes.has_value()) std::memcpy(bytes->data(), &value, sizeof value);
     return bytes.has_value();
   }
@@ -47,6 +54,7 @@ class DmaMemory {
   std::span<uint8_t> ram_;
   Gpa hole_begin_;
   Gpa hole_end_;
+  WrittenPages* written_;
 };
 
 }  // namespace reprise::vmm

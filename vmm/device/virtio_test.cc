@@ -1,4 +1,5 @@
-// Virtio: the transport's registers, queues in guest memory, a disk, random bytes, a console; and drivers that break the rules.
+// Virtio: the transport's registers, queues in guest memory, a disk, random bytes; and drivers
+// that break the rules.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -9,12 +10,10 @@
 #include "vmm/device/disk_fake.h"
 #include "vmm/device/value_source_fake.h"
 #include "vmm/device/virtio_blk.h"
-#include "vmm/device/virtio_console.h"
 #include "vmm/device/virtio_driver_fake.h"
 #include "vmm/device/virtio_mmio.h"
 #include "vmm/device/virtio_registers.h"
 #include "vmm/device/virtio_rng.h"
-#include "vmm/pc_board.h"
 
 namespace reprise::vmm {
 namespace {
@@ -40,7 +39,8 @@ class Rig {
   explicit Rig(Args&... args) : device(args...), registers(device, memory, kLine) {}
 
   std::vector<uint8_t> ram = std::vector<uint8_t>(kRamBytes);
-  DmaMemory memory{ram, Gpa(kHoleBegin), Gpa(kHoleEnd)};
+  WrittenPages written{kRamBytes >> kPageShift};
+  DmaMemory memory{ram, Gpa(kHoleBegin), Gpa(kHoleEnd), &written};
   FakeValueSource values;
   Device device;
   VirtioMmio registers;
@@ -54,7 +54,8 @@ class VirtioDiskTest : public ::testing::Test {
 
   // No two sectors are alike.
   VirtioDiskTest() : rig_(disk_) {
-    for (size_t i = 0; i < disk_.content.size(); ++i) disk_.content[i] = static_cast<uint8_t>(i * 7 + i / kSectorBytes);
+    for (size_t i = 0; i < disk_.content.size(); ++i)
+      disk_.content[i] = static_cast<uint8_t>(i * 7 + i / kSectorBytes);
   }
 
   void put_header(uint32_t type, uint64_t sector) {
@@ -219,6 +220,27 @@ TEST_F(VirtioDiskTest, WriteBringsMemoryToTheDisk) {
   EXPECT_EQ(driver_.used(0), std::vector({Used{0, 1}}));
 }
 
+TEST_F(VirtioDiskTest, WhatIsWrittenIsNotedAndWhatIsReadIsNot) {
+  driver_.start(1);
+  std::fill_n(rig_.ram.begin() + kData, 512, uint8_t{0x5a});
+  (void)rig_.written.take();
+  EXPECT_EQ(request(kWrite, 5, 512), 0);
+  const auto writing = rig_.written.take();
+  EXPECT_FALSE(writing[page_of(Gpa(kData)).raw]);
+  EXPECT_FALSE(writing[page_of(Gpa(kHeader)).raw]);
+  EXPECT_TRUE(writing[page_of(Gpa(kStatusByte)).raw]);
+  const auto before = rig_.ram;
+  EXPECT_EQ(request(kRead, 1, 2 * kPageSize), 0);
+  const auto reading = rig_.written.take();
+  for (uint64_t at = 0; at < kRamBytes; ++at) {
+    const uint64_t page = page_of(Gpa(at)).raw;
+    const bool driver = page == page_of(Gpa(kQueues)).raw || page == page_of(Gpa(kHeader)).raw;
+    EXPECT_TRUE(driver || reading[page] || rig_.ram[at] == before[at]) << at;
+  }
+  EXPECT_TRUE(reading[page_of(Gpa(kData)).raw] && reading[page_of(Gpa(kData + kPageSize)).raw]);
+  EXPECT_EQ(rig_.written.take(), std::vector<bool>(kRamBytes >> kPageShift));
+}
+
 TEST_F(VirtioDiskTest, RequestMayBeCutAnyhow) {
   driver_.start(1);
   put_header(kRead, 7);
@@ -236,7 +258,8 @@ TEST_F(VirtioDiskTest, SeveralRequestsAreDoneInOrder) {
   driver_.start(1);
   put_header(kRead, 1);
   driver_.put_chain(driver_.descriptors(0), 0, {{kHeader, 16}, {kData, 512, true}, {kStatusByte, 1, true}});
-  driver_.put_chain(driver_.descriptors(0), 4, {{kHeader, 16}, {kData + 512, 512, true}, {kStatusByte, 1, true}});
+  driver_.put_chain(driver_.descriptors(0), 4,
+                    {{kHeader, 16}, {kData + 512, 512, true}, {kStatusByte, 1, true}});
   driver_.offer(0, 4);
   driver_.offer(0, 0);
   EXPECT_EQ(driver_.notify(0), kInterrupt);
@@ -327,16 +350,19 @@ TEST_F(VirtioDiskTest, NumbersBeyondTheTableNeedReset) {
 }
 
 TEST_F(VirtioDiskTest, BuffersOutsideOfMemoryNeedReset) {
-  for (const uint64_t address : {kRamBytes, kRamBytes - 511, kHoleBegin, kHoleBegin - 1, kHoleEnd - 1, UINT64_MAX, UINT64_MAX - 511}) {
+  for (const uint64_t address :
+       {kRamBytes, kRamBytes - 511, kHoleBegin, kHoleBegin - 1, kHoleEnd - 1, UINT64_MAX, UINT64_MAX - 511}) {
     driver_.start(1);
-    EXPECT_TRUE(is_refused({{kHeader, 16}, {address, 512, true}, {kStatusByte, 1, true}})) << std::hex << address;
+    EXPECT_TRUE(is_refused({{kHeader, 16}, {address, 512, true}, {kStatusByte, 1, true}}))
+        << std::hex << address;
   }
 }
 
 TEST_F(VirtioDiskTest, BuffersAtTheEdgesOfMemoryAreUsed) {
   for (const uint64_t address : {kRamBytes - 512, kHoleBegin - 512, kHoleEnd, uint64_t{0}}) {
     driver_.start(1);
-    EXPECT_FALSE(is_refused({{kHeader, 16}, {address, 512, true}, {kStatusByte, 1, true}})) << std::hex << address;
+    EXPECT_FALSE(is_refused({{kHeader, 16}, {address, 512, true}, {kStatusByte, 1, true}}))
+        << std::hex << address;
   }
 }
 
@@ -360,11 +386,13 @@ TEST_F(VirtioDiskTest, HugeRequestIsAnErrorAndMovesNothing) {
   constexpr uint64_t kTable = 0x30000;
   constexpr uint64_t kBufferBytes = kRamBytes - kHoleEnd;
   std::vector<Buffer> buffers = {{kHeader, 16}};
-  while (buffers.size() * kBufferBytes <= kMaxDiskRequestBytes + kBufferBytes) buffers.push_back({kHoleEnd, kBufferBytes, true});
+  while (buffers.size() * kBufferBytes <= kMaxDiskRequestBytes + kBufferBytes)
+    buffers.push_back({kHoleEnd, kBufferBytes, true});
   buffers.push_back({kStatusByte, 1, true});
   rig.driver.start(1, kFeatureVersion1 | kFeatureIndirect);
   rig.driver.put_chain(kTable, 0, buffers);
-  rig.driver.put_descriptor(rig.driver.descriptors(0), 0, {kTable, static_cast<uint32_t>(16 * buffers.size())}, 4, 0);
+  rig.driver.put_descriptor(rig.driver.descriptors(0), 0,
+                            {kTable, static_cast<uint32_t>(16 * buffers.size())}, 4, 0);
   rig.driver.offer(0, 0);
   EXPECT_EQ(rig.driver.notify(0), kInterrupt);
   EXPECT_EQ(rig.ram[kStatusByte], 1);
@@ -391,10 +419,13 @@ TEST_F(VirtioDiskTest, IndirectTablesThatBreakTheRulesNeedReset) {
     uint16_t outer_flags;
   };
   constexpr uint64_t kBoth = kFeatureVersion1 | kFeatureIndirect;
-  for (const Case& test : {Case{"not negotiated", kFeatureVersion1, 0x30000, 16, 0, 4}, Case{"in a table", kBoth, 0x30000, 16, 4, 4},
-                           Case{"empty", kBoth, 0x30000, 0, 0, 4}, Case{"not whole", kBoth, 0x30000, 17, 0, 4},
-                           Case{"too long", kBoth, 0x30000, 16 * (kMaxQueueSize + 1), 0, 4}, Case{"huge", kBoth, 0, 0xfffffff0, 0, 4},
-                           Case{"outside of memory", kBoth, kRamBytes, 16, 0, 4}, Case{"with a next one", kBoth, 0x30000, 16, 0, 5}}) {
+  for (const Case& test :
+       {Case{"not negotiated", kFeatureVersion1, 0x30000, 16, 0, 4},
+        Case{"in a table", kBoth, 0x30000, 16, 4, 4}, Case{"empty", kBoth, 0x30000, 0, 0, 4},
+        Case{"not whole", kBoth, 0x30000, 17, 0, 4},
+        Case{"too long", kBoth, 0x30000, 16 * (kMaxQueueSize + 1), 0, 4},
+        Case{"huge", kBoth, 0, 0xfffffff0, 0, 4}, Case{"outside of memory", kBoth, kRamBytes, 16, 0, 4},
+        Case{"with a next one", kBoth, 0x30000, 16, 0, 5}}) {
     driver_.start(1, test.features);
     put_header(kFlush, 0);
     driver_.put_descriptor(0x30000, 0, {kHeader, 16}, test.inner_flags, 0);
@@ -412,16 +443,23 @@ TEST_F(VirtioDiskTest, QueuesThatCannotBeNeedReset) {
     VirtioRegister reg;
     uint32_t value;
   };
-  for (const Case& test : {Case{"no entries", kQueueSize, 0}, Case{"no power of two", kQueueSize, 6}, Case{"too large", kQueueSize, 256},
-                           Case{"huge", kQueueSize, 0x10008}, Case{"outside", kDescriptorsLow, 0xfffffff0}, Case{"far outside", kDeviceAreaHigh, 1},
-                           Case{"in the hole", kDriverAreaLow, kHoleBegin}, Case{"unaligned table", kDescriptorsLow, kQueues + 8},
-                           Case{"unaligned driver area", kDriverAreaLow, kQueues + 0x801}, Case{"unaligned device area", kDeviceAreaLow, kQueues + 0xa02}}) {
+  for (const Case& test :
+       {Case{"no entries", kQueueSize, 0}, Case{"no power of two", kQueueSize, 6},
+        Case{"too large", kQueueSize, 256}, Case{"huge", kQueueSize, 0x10008},
+        Case{"outside", kDescriptorsLow, 0xfffffff0}, Case{"far outside", kDeviceAreaHigh, 1},
+        Case{"in the hole", kDriverAreaLow, kHoleBegin},
+        Case{"unaligned table", kDescriptorsLow, kQueues + 8},
+        Case{"unaligned driver area", kDriverAreaLow, kQueues + 0x801},
+        Case{"unaligned device area", kDeviceAreaLow, kQueues + 0xa02}}) {
     driver_.negotiate(kFeatureVersion1);
     driver_.set_up(0);
     driver_.write(kQueueReady, 0);
     // As set_up() does, but for one thing.
-    for (const auto& [reg, value] : {std::pair{kQueueSize, uint32_t{8}}, {kDescriptorsLow, uint32_t{kQueues}},
-                                     {kDriverAreaLow, uint32_t{kQueues + 0x800}}, {kDeviceAreaLow, uint32_t{kQueues + 0xa00}}, {test.reg, test.value}})
+    for (const auto& [reg, value] : {std::pair{kQueueSize, uint32_t{8}},
+                                     {kDescriptorsLow, uint32_t{kQueues}},
+                                     {kDriverAreaLow, uint32_t{kQueues + 0x800}},
+                                     {kDeviceAreaLow, uint32_t{kQueues + 0xa00}},
+                                     {test.reg, test.value}})
       driver_.write(reg, value);
     driver_.write(kQueueReady, 1);
     EXPECT_TRUE(driver_.needs_reset()) << test.what;
@@ -483,126 +521,6 @@ TEST(VirtioRngTest, AnswerThatIsNotInTheLogIsTheJournalsError) {
   const auto result = rig.registers.write(static_cast<uint64_t>(kQueueNotify), 4, 0, rig.values);
   ASSERT_FALSE(result.has_value());
   EXPECT_EQ(result.error().code, ErrorCode::kDivergence);
-}
-
-// --- the console, on a PC board: typed bytes come as messages ---
-
-class VirtioConsoleTest : public ::testing::Test {
- protected:
-  VirtioConsoleTest() { board_.claim(io_); }
-
-  static constexpr uint32_t kReceive = VirtioConsole::kReceiveQueue;
-  static constexpr uint32_t kTransmit = VirtioConsole::kTransmitQueue;
-
-  // The registers as the guest reaches them.
-  class OnTheBus final : public IoHandler {
-   public:
-    explicit OnTheBus(const IoMap& io) : io_(io) {}
-    Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override {
-      return io_.read(IoSpace::kMemory, virtio_base(VirtioSlot::kConsole) + offset, bytes, values);
-    }
-    Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override {
-      return io_.write(IoSpace::kMemory, virtio_base(VirtioSlot::kConsole) + offset, bytes, value, values);
-    }
-
-   private:
-    const IoMap& io_;
-  };
-
-  Effects type(const std::string& text) {
-    Effects last;
-    for (const char byte : text) last = board_.accept({log::ApicMessageKind::kConsole, static_cast<uint8_t>(byte)}, values_).value();
-    return last;
-  }
-  std::string text_at(uint64_t address, size_t bytes) { return {ram_.begin() + static_cast<ptrdiff_t>(address), ram_.begin() + static_cast<ptrdiff_t>(address + bytes)}; }
-
-  std::vector<uint8_t> ram_ = std::vector<uint8_t>(kRamBytes);
-  std::string sent_;
-  FakeValueSource values_;
-  PcBoard board_{{.vcpus = 2,
-                  .console = [this](uint8_t byte) { sent_ += static_cast<char>(byte); },
-                  .memory = DmaMemory(ram_, Gpa(0), Gpa(0)),
-                  .virtio = {.console = true}}};
-  IoMap io_;
-  OnTheBus bus_{io_};
-  FakeVirtioDriver driver_{bus_, ram_, values_, kQueues};
-  const Effects interrupt_ = {RaiseLine{virtio_line(VirtioSlot::kConsole)}};
-};
-
-TEST_F(VirtioConsoleTest, WhatIsSentGoesToTheSink) {
-  driver_.start(2);
-  std::copy_n("hello, world", 12, ram_.begin() + kData);
-  EXPECT_EQ(driver_.request(kTransmit, {{kData, 5}, {kData + 7, 5}}), interrupt_);
-  EXPECT_EQ(sent_, "helloworld");
-  EXPECT_EQ(driver_.used(kTransmit), std::vector({Used{0, 0}}));
-}
-
-TEST_F(VirtioConsoleTest, OneRequestSendsSoMuchAndNotMore) {
-  driver_.start(2);
-  driver_.request(kTransmit, {{kData, 0x10000}, {kData, 0x10000}});
-  EXPECT_EQ(sent_.size(), VirtioConsole::kMaxSent);
-}
-
-TEST_F(VirtioConsoleTest, TypedByteGoesIntoTheBufferThatWaits) {
-  driver_.start(2);
-  driver_.request(kReceive, {{kData, 64, true}});
-  EXPECT_TRUE(driver_.used(kReceive).empty());
-  EXPECT_EQ(type("x"), interrupt_);
-  EXPECT_EQ(driver_.used(kReceive), std::vector({Used{0, 1}}));
-  EXPECT_EQ(text_at(kData, 1), "x");
-}
-
-TEST_F(VirtioConsoleTest, TypedBytesWaitForABuffer) {
-  driver_.start(2);
-  EXPECT_TRUE(type("typed before").empty());
-  EXPECT_EQ(driver_.request(kReceive, {{kData, 5, true}}), interrupt_);
-  EXPECT_EQ(text_at(kData, 5), "typed");
-  driver_.request(kReceive, {{kData, 64, true}});
-  EXPECT_EQ(driver_.used(kReceive).back(), (Used{0, 7}));
-  EXPECT_EQ(text_at(kData, 7), " before");
-}
-
-TEST_F(VirtioConsoleTest, TooManyTypedBytesAreLost) {
-  type(std::string(5000, 'a'));
-  driver_.negotiate(kFeatureVersion1);  // a reset forgets what was typed
-  driver_.start(2);
-  type(std::string(5000, 'b'));
-  driver_.request(kReceive, {{kData, 0x10000, true}});
-  EXPECT_EQ(driver_.used(kReceive), std::vector({Used{0, 1024}}));
-  EXPECT_EQ(text_at(kData, 1024), std::string(1024, 'b'));
-}
-
-TEST_F(VirtioConsoleTest, BuffersWithoutRoomAreGivenBack) {
-  driver_.start(2);
-  driver_.request(kReceive, {{kData, 16, false}});
-  type("x");
-  EXPECT_EQ(driver_.used(kReceive), std::vector({Used{0, 0}}));
-}
-
-TEST_F(VirtioConsoleTest, OnlyDevicesThatAreThereAnswer) {
-  EXPECT_EQ(io_.read(IoSpace::kMemory, virtio_base(VirtioSlot::kConsole), 4, values_).value(), kVirtioMagic);
-  for (const VirtioSlot slot : {VirtioSlot::kDisk, VirtioSlot::kRandom, VirtioSlot::kNetwork})
-    EXPECT_EQ(io_.read(IoSpace::kMemory, virtio_base(slot), 4, values_).value(), 0xffffffffu);
-}
-
-TEST_F(VirtioConsoleTest, DigestSeesQueuesAndTypedBytes) {
-  const uint64_t before = board_.digest();
-  type("x");
-  const uint64_t typed = board_.digest();
-  EXPECT_NE(typed, before);
-  driver_.start(2);
-  EXPECT_NE(board_.digest(), before);
-  driver_.write(kStatus, 0);
-  EXPECT_EQ(board_.digest(), before);
-}
-
-TEST(PcBoardTest, DigestSeesWhatWasWrittenToTheDisk) {
-  std::vector<uint8_t> ram(kRamBytes);
-  FakeDisk disk(8);
-  const PcBoard board({.vcpus = 1, .memory = DmaMemory(ram, Gpa(0), Gpa(0)), .virtio = {.disk = &disk}});
-  const uint64_t before = board.digest();
-  disk.content[7] = 1;
-  EXPECT_NE(board.digest(), before);
 }
 
 }  // namespace

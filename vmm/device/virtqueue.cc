@@ -43,7 +43,8 @@ uint64_t scatter(std::span<const uint8_t> from, std::span<const std::span<uint8_
   return done;
 }
 
-std::vector<std::span<uint8_t>> part(std::span<const std::span<uint8_t>> buffers, uint64_t first, uint64_t bytes) {
+std::vector<std::span<uint8_t>> part(std::span<const std::span<uint8_t>> buffers, uint64_t first,
+                                     uint64_t bytes) {
   std::vector<std::span<uint8_t>> result;
   for (const auto& buffer : buffers) {
     const uint64_t skipped = std::min<uint64_t>(first, buffer.size());
@@ -57,13 +58,20 @@ std::vector<std::span<uint8_t>> part(std::span<const std::span<uint8_t>> buffers
 
 bool Virtqueue::is_valid(const VirtqueueState& state, uint16_t max_size, const DmaMemory& memory) {
   if (state.size == 0 || state.size > max_size || (state.size & (state.size - 1)) != 0) return false;
-  if (state.descriptors % kDescriptorBytes != 0 || state.driver_area % 2 != 0 || state.device_area % 4 != 0) return false;
-  return memory.find(Gpa(state.descriptors), kDescriptorBytes * state.size).has_value() &&
-         memory.find(Gpa(state.driver_area), kRingOffset + 2ull * state.size).has_value() &&
-         memory.find(Gpa(state.device_area), kRingOffset + kUsedElementBytes * state.size).has_value();
+  if (state.descriptors % kDescriptorBytes != 0 || state.driver_area % 2 != 0 || state.device_area % 4 != 0)
+    return false;
+  return memory.find(Gpa(state.descriptors), kDescriptorBytes * state.size, DmaMemory::Use::kRead)
+             .has_value() &&
+         memory.find(Gpa(state.driver_area), kRingOffset + 2ull * state.size, DmaMemory::Use::kRead)
+             .has_value() &&
+         memory
+             .find(Gpa(state.device_area), kRingOffset + kUsedElementBytes * state.size,
+                   DmaMemory::Use::kRead)
+             .has_value();
 }
 
-Virtqueue::Virtqueue(VirtqueueState& state, const DmaMemory& memory, bool indirect) : state_(state), memory_(memory), indirect_(indirect) {
+Virtqueue::Virtqueue(VirtqueueState& state, const DmaMemory& memory, bool indirect)
+    : state_(state), memory_(memory), indirect_(indirect) {
   const auto index = memory_.load<uint16_t>(Gpa(state_.driver_area + kIndexOffset));
   left_ = static_cast<uint16_t>(index.value_or(state_.next_available) - state_.next_available);
   // More than the ring holds: the index went back, or came from nowhere.
@@ -92,13 +100,15 @@ std::optional<Chain> Virtqueue::follow(uint16_t head) {
 }
 
 // Ends after `size` descriptors, so a chain that bites its tail is one that is too long.
-bool Virtqueue::add_table(Gpa table, uint16_t size, uint16_t first, bool indirect_allowed, Chain& chain) const {
+bool Virtqueue::add_table(Gpa table, uint16_t size, uint16_t first, bool indirect_allowed,
+                          Chain& chain) const {
   uint16_t index = first;
   for (uint16_t steps = 0; steps < size && index < size; ++steps) {
     const auto descriptor = memory_.load<Descriptor>(table + kDescriptorBytes * index);
     if (!descriptor.has_value()) return false;
     const bool is_last = (descriptor->flags & kNext) == 0;
-    if ((descriptor->flags & kIndirect) != 0) return indirect_allowed && is_last && add_indirect(*descriptor, chain);
+    if ((descriptor->flags & kIndirect) != 0)
+      return indirect_allowed && is_last && add_indirect(*descriptor, chain);
     if (!add(*descriptor, chain)) return false;
     if (is_last) return true;
     index = descriptor->next;
@@ -106,7 +116,8 @@ bool Virtqueue::add_table(Gpa table, uint16_t size, uint16_t first, bool indirec
   return false;
 }
 
-// Source: 2.7.5.3. The table's own descriptors may not be indirect; the device ignores the table's write flag.
+// Source: 2.7.5.3. The table's own descriptors may not be indirect; the device ignores the table's write
+// flag.
 bool Virtqueue::add_indirect(const Descriptor& table, Chain& chain) const {
   const uint32_t entries = table.length / kDescriptorBytes;
   if (table.length % kDescriptorBytes != 0 || entries == 0 || entries > kMaxQueueSize) return false;
@@ -114,8 +125,9 @@ bool Virtqueue::add_indirect(const Descriptor& table, Chain& chain) const {
 }
 
 bool Virtqueue::add(const Descriptor& descriptor, Chain& chain) const {
-  const auto buffer = memory_.find(Gpa(descriptor.address), descriptor.length);
   const bool writes = (descriptor.flags & kDeviceWrites) != 0;
+  const auto buffer = memory_.find(Gpa(descriptor.address), descriptor.length,
+                                   writes ? DmaMemory::Use::kWrite : DmaMemory::Use::kRead);
   // What is written comes after all that is read. Source: 2.7.4.2.
   if (!buffer.has_value() || (!writes && !chain.writable.empty())) return false;
   if (!buffer->empty()) (writes ? chain.writable : chain.readable).push_back(*buffer);
@@ -129,7 +141,8 @@ void Virtqueue::finish(const Chain& chain, uint32_t written) {
   };
   const uint64_t slot = state_.next_used % state_.size;
   ++state_.next_used;
-  broken_ |= !memory_.store(Gpa(state_.device_area + kRingOffset + kUsedElementBytes * slot), Used{chain.head, written});
+  broken_ |= !memory_.store(Gpa(state_.device_area + kRingOffset + kUsedElementBytes * slot),
+                            Used{chain.head, written});
   broken_ |= !memory_.store(Gpa(state_.device_area + kIndexOffset), state_.next_used);
   finished_some_ = true;
 }

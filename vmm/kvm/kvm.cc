@@ -25,6 +25,7 @@ constexpr unsigned long kSetCpuid2 = _IOC(_IOC_WRITE, KVMIO, 0x90, 8);
 
 // Sizes of struct as the kernel (C) sees them: arch/x86/include/uapi/asm/kvm.h of Linux 6.1.
 static_assert(_IOC_SIZE(KVM_SET_USER_MEMORY_REGION) == 32);
+static_assert(_IOC_SIZE(KVM_GET_DIRTY_LOG) == 16);
 static_assert(_IOC_SIZE(KVM_GET_REGS) == 144 && _IOC_SIZE(KVM_SET_REGS) == 144);
 static_assert(_IOC_SIZE(KVM_GET_SREGS) == 312 && _IOC_SIZE(KVM_SET_SREGS) == 312);
 static_assert(_IOC_SIZE(KVM_SET_FPU) == 416);
@@ -98,13 +99,27 @@ Result<std::unique_ptr<KvmVm>> Kvm::create_vm() const {
                                  static_cast<uint64_t>(std::max(0, capability(KVM_CAP_SYNC_REGS))));
 }
 
-Status KvmVm::map(uint32_t slot, Gpa gpa, const uint8_t* host, uint64_t bytes) {
+Status KvmVm::map(uint32_t slot, Gpa gpa, const uint8_t* host, uint64_t bytes, bool log_writes) {
   kvm_userspace_memory_region region{};
   region.slot = slot;
+  region.flags = log_writes ? KVM_MEM_LOG_DIRTY_PAGES : 0;
   region.guest_phys_addr = gpa.raw;
   region.memory_size = bytes;
   region.userspace_addr = reinterpret_cast<uint64_t>(host);
   return call(fd_.get(), KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION");
+}
+
+Result<std::vector<bool>> KvmVm::written_pages(uint32_t slot, uint64_t pages) const {
+  constexpr uint64_t kBits = 64;
+  std::vector<uint64_t> bitmap((pages + kBits - 1) / kBits);
+  kvm_dirty_log log{};
+  log.slot = slot;
+  log.dirty_bitmap = bitmap.data();
+  TRY(call(fd_.get(), KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG"));
+  std::vector<bool> written(pages);
+  for (uint64_t page = 0; page < pages; ++page)
+    written[page] = (bitmap[page / kBits] >> page % kBits & 1) != 0;
+  return written;
 }
 
 Result<std::unique_ptr<KvmVcpu>> KvmVm::create_vcpu(uint32_t id) {
