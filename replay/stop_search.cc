@@ -10,6 +10,8 @@ namespace {
 constexpr uint64_t kWindowGrowth = 4;
 // Safepoints and stops, each with some dozen instructions: as far as it is quicker to walk than to search.
 constexpr uint64_t kWalk = 16;
+// As far as it is quicker to walk than to look whether there is anything.
+constexpr uint64_t kFewSteps = 1000;
 
 using gdb::Breakpoint;
 using gdb::BreakpointKind;
@@ -189,6 +191,7 @@ Result<StopSearch::Stop> StopSearch::first(const Mark& end, gdb::RunListener& li
   Walk walk;
   while (!lookout().empty() && timeline_.now() < end) {
     const Mark begin = timeline_.now();
+    TRY(timeline_.checkpoint_for_search());
     TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(), end));
     if (!sighting.has_value()) {
       TRY(timeline_.seek(std::max(begin, end)));
@@ -285,11 +288,12 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
 Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, const Mark& end,
                                                            gdb::RunListener& listener) {
   TRY_ASSIGN(const auto mid, between(begin, end));
-  // Only positions can be looked up to: the steps behind the last one are walked in any case.
-  if (!mid.has_value() && end.steps != 0) return last_walked(begin, end, listener);
+  if (!mid.has_value() && end.steps != 0 && end.steps < kFewSteps) return last_walked(begin, end, listener);
   TRY(timeline_.seek(begin));
   TRY(timeline_.checkpoint_for_search());
-  TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(), end));
+  // Only positions can be looked up to. What is seen behind the end is not found by a walk.
+  const Mark behind = end.steps == 0 ? end : Mark{end.event, end.stops, end.ticks + 1, 0};
+  TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(), behind));
   if (!sighting.has_value()) return std::optional<Hit>();
   if (!mid.has_value()) return last_walked(begin, end, listener);
   TRY_ASSIGN(const auto upper, last_in(*mid, end, listener));
