@@ -12,6 +12,8 @@ constexpr uint64_t kWindowGrowth = 4;
 constexpr uint64_t kWalk = 16;
 // As far as it is quicker to walk than to look whether there is anything.
 constexpr uint64_t kFewSteps = 1000;
+// Hits that are not wanted, each gone to by itself; then it is quicker to walk.
+constexpr int kMostRefused = 8;
 
 using gdb::Breakpoint;
 using gdb::BreakpointKind;
@@ -173,6 +175,7 @@ Result<StopSearch::Stop> StopSearch::arrive(const Timeline::Sighting& sighting, 
   while (!timeline_.at_end() && timeline_.now() < late && timeline_.now() < end) {
     const VcpuId vcpu = *timeline_.turn();
     TRY_ASSIGN(const Gva at, rip(vcpu));
+    gap_.note(timeline_.now(), at);
     if (const Stop stop = breakpoint_at(vcpu, at)) {
       met = true;
       if (!walk.passed.contains(vcpu) && listener.wants(*stop)) return stop;
@@ -264,6 +267,23 @@ uint64_t StopSearch::sum_of(VcpuId vcpu) const {
   return position.stops + position.ticks.raw;
 }
 
+Result<std::optional<StopSearch::Hit>> StopSearch::last_known(const Mark& begin, Mark& end,
+                                                              gdb::RunListener& listener) {
+  std::optional<Hit> none;
+  if (!ranges_.empty() || !timeline_.machine().has_board() || !gap_.covers(end)) return none;
+  const auto vcpu = timeline_.owner_of(end.event);
+  const auto addresses = lookout().addresses;
+  for (int refused = 0;; ++refused) {
+    const auto at = gap_.last_at(addresses, begin, end);
+    end = at.value_or(std::max(begin, end.without_steps()));
+    if (!at.has_value() || refused == kMostRefused) return none;
+    TRY(timeline_.seek(*at));
+    TRY_ASSIGN(const Gva address, rip(*vcpu));
+    const Stop stop = breakpoint_at(*vcpu, address);
+    if (stop.has_value() && listener.wants(*stop)) return std::optional(Hit{*at, *stop});
+  }
+}
+
 Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin, const Mark& end,
                                                                gdb::RunListener& listener) {
   TRY(timeline_.seek(begin));
@@ -275,6 +295,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
   while (!timeline_.at_end() && timeline_.now() < end) {
     const VcpuId vcpu = *timeline_.turn();
     TRY_ASSIGN(const Gva at, rip(vcpu));
+    gap_.note(timeline_.now(), at);
     if (const Stop stop = breakpoint_at(vcpu, at)) {
       if (!walk.passed.contains(vcpu) && listener.wants(*stop)) last = Hit{timeline_.now(), *stop};
       walk.passed.insert(vcpu);
@@ -285,8 +306,11 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
   return last;
 }
 
-Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, const Mark& end,
+Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, const Mark& whole,
                                                            gdb::RunListener& listener) {
+  Mark end = whole;
+  TRY_ASSIGN(const auto known, last_known(begin, end, listener));
+  if (known.has_value() || end <= begin) return known;
   TRY_ASSIGN(const auto mid, between(begin, end));
   if (!mid.has_value() && end.steps != 0 && end.steps < kFewSteps) return last_walked(begin, end, listener);
   TRY(timeline_.seek(begin));

@@ -16,6 +16,7 @@
 
 #include "replay/gdb/debug_target.h"
 #include "replay/timeline.h"
+#include "replay/walked_gap.h"
 
 namespace reprise::replay {
 
@@ -80,6 +81,9 @@ class StopSearch {
   Result<std::optional<Hit>> last_before(const Mark& floor, const Mark& end, gdb::RunListener& listener);
   Result<std::optional<Hit>> last_in(const Mark& begin, const Mark& end, gdb::RunListener& listener);
   Result<std::optional<Hit>> last_walked(const Mark& begin, const Mark& end, gdb::RunListener& listener);
+  // The same in the part of it that was walked through before, which is left out of it then: `end` is where
+  // it begins.
+  Result<std::optional<Hit>> last_known(const Mark& begin, Mark& end, gdb::RunListener& listener);
   // A mark about half-way; nothing: one can as well walk.
   Result<std::optional<Mark>> between(const Mark& begin, const Mark& end);
   // The first mark from which on the vCPU of this event has come so far.
@@ -95,6 +99,7 @@ class StopSearch {
   std::vector<gdb::Breakpoint> watchpoints_;  // of ranges_, by index: a range on several pages is several
   std::map<gdb::Breakpoint, std::vector<vmm::WatchedRange>> meant_;
   std::vector<vmm::WatchedRange> ranges_;
+  WalkedGap gap_;
   std::optional<VcpuId> ignored_;  // its breakpoints are not looked at
 };
 
