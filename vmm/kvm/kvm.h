@@ -116,7 +116,8 @@ class KvmVcpu {
   // nor save its flags, which would show that it was stepped. Errors: kHost, also where it ended in another
   // way.
   Status step();
-  // The same; how it ended. kDebug: it is carried out. Cost: two calls, as long as only steps follow.
+  // The same; how it ended. kDebug: it is carried out. Cost: two calls, as long as only steps follow; many
+  // times that for a jump to itself.
   Result<ExitKind> try_step();
   // KVM_INTERRUPT (4.16): queues an external interrupt, taken when the guest's IF and shadow allow.
   Status interrupt(uint8_t vector);
@@ -133,6 +134,7 @@ class KvmVcpu {
  private:
   [[nodiscard]] ExitKind exit_kind();
   Result<ExitKind> enter();
+  Result<ExitKind> trace();
   // Before anything that is no step.
   Status stop_tracing();
   KvmVcpu(UniqueFd fd, Mapping run, uint64_t synced)
