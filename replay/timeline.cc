@@ -107,6 +107,11 @@ Status Timeline::advanced(VcpuId vcpu, vmm::Vcpu::Advance how) {
 }
 
 Status Timeline::advance(const std::optional<Mark>& until) {
+  const Metronome::Beating beating(*metronome_);
+  return advance_to(until);
+}
+
+Status Timeline::advance_to(const std::optional<Mark>& until) {
   const bool this_turn = until.has_value() && until->event == event();
   replay_->journal(*turn()).pause_at(this_turn ? std::optional(Position{until->stops, Ticks(until->ticks)})
                                                : std::nullopt);
@@ -180,7 +185,7 @@ Result<bool> Timeline::step() {
     // again.
     if (replay_->journal(vcpu).spins_next() || machine().vcpu(vcpu).is_nowhere()) {
       const Metronome::Beating beating(*metronome_);
-      TRY(advance(next));
+      TRY(advance_to(next));
       continue;
     }
     replay_->journal(vcpu).pause_at(Position{next.stops, Ticks(next.ticks)});
@@ -214,7 +219,7 @@ Status Timeline::run_to(const Mark& mark) {
   if (!at_end() && !caught_ && now() < coarse) {
     const Metronome::Beating beating(*metronome_);
     while (!at_end() && !caught_ && now() < coarse) {
-      TRY(advance(coarse));
+      TRY(advance_to(coarse));
       TRY(check_interruption());
     }
   }

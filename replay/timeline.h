@@ -56,8 +56,8 @@ class Timeline {
   [[nodiscard]] std::optional<VcpuId> turn() const;
   [[nodiscard]] std::optional<VcpuId> owner_of(uint64_t event) const;
 
-  // Up to the vCPU's next stop, or to `until`; makes checkpoints on the way. Requires: !at_end().
-  // Errors: kDivergence, kDamaged, kHost.
+  // Up to the vCPU's next stop, or to `until`, or less far; makes checkpoints on the way. Requires:
+  // !at_end(). Errors: kDivergence, kDamaged, kHost.
   Status advance(const std::optional<Mark>& until);
   // One instruction of the vCPU whose turn it is, if it can be stepped over by itself; else on to the next
   // stop or tick of that vCPU, or until it is another one's turn. True: instructions have been completed.
@@ -112,6 +112,7 @@ class Timeline {
       : order_(std::move(order)), options_(std::move(options)) {}
   Status open_checkpoint_files(const log::Recording& recording, const vmm::Kvm& kvm);
   [[nodiscard]] uint64_t event() const;
+  Status advance_to(const std::optional<Mark>& until);  // Requires: beats, for spins are stopped by them
   Status go_on();
   Status run_to_sum(uint64_t sum);
   Status advanced(VcpuId vcpu, vmm::Vcpu::Advance how);
