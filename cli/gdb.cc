@@ -88,6 +88,7 @@ Result<pid_t> start_gdb(const GdbArguments& arguments, const std::vector<std::st
   words.insert(words.end(), {"-ex", "target remote " + socket});
   words.insert(words.end(), arguments.words.begin(), arguments.words.end());
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   pid_t pid = 0;

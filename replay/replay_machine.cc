@@ -69,7 +69,7 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   machine.compare_mxcsr = manifest.compares_mxcsr();
   machine.start_unix_seconds = manifest.start_unix_seconds();
   if (manifest.boot() == "linux") {
-    auto& guest = machine.linux_guest.emplace();
+    auto& guest = machine.linux_guest.emplace(vmm::MachineOptions::Linux{});
     if (manifest.has_initrd()) guest.initrd = recording.initrd();
     TRY(add_virtio(manifest, guest));
     TRY_ASSIGN(guest.disk, disk_of(manifest, disk));

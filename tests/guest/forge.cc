@@ -2,9 +2,10 @@
 //
 //   forge FROM TO WHAT SEED
 //
-// WHAT: ticket, gain-position, loss-position, value, message-position, message-vector, digest, machine-digest, end (one event,
-// chosen by SEED, so are vCPU and change), cpuid (the manifest asks for AVX-512); checkpoint-host, checkpoint-digest (FROM and TO are one
-// file of a checkpoint). Prints what it changed. Exit status: 0; 3 the recording has no such event; 1 any other failure.
+// WHAT: ticket, gain-position, loss-position, value, message-position, message-vector, digest,
+// machine-digest, end (one event, chosen by SEED, so are vCPU and change), cpuid (the manifest asks for
+// AVX-512); checkpoint-host, checkpoint-digest (FROM and TO are one file of a checkpoint). Prints what it
+// changed. Exit status: 0; 3 the recording has no such event; 1 any other failure.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -49,19 +50,18 @@ bool change(log::Event& event, std::string_view what, Random& random) {
   if (what == "ticket" && (gain != nullptr || loss != nullptr)) {
     Ticket& ticket = gain != nullptr ? gain->ticket : loss->ticket;
     ticket = Ticket(near_miss(ticket.raw, random));
-  } else if (what == "gain-position" && gain != nullptr) {
+  } else if ((what == "gain-position" && gain != nullptr) || (what == "loss-position" && loss != nullptr) ||
+             (what == "message-position" && message != nullptr)) {
     move(event.position, random);
-  } else if (what == "loss-position" && loss != nullptr) {
-    move(event.position, random);
-  } else if (what == "message-position" && message != nullptr) {
-    move(event.position, random);
-  } else if (what == "message-vector" && message != nullptr && message->kind == log::ApicMessageKind::kFixed) {
+  } else if (what == "message-vector" && message != nullptr &&
+             message->kind == log::ApicMessageKind::kFixed) {
     message->vector ^= 1;
   } else if (auto* value = part<log::Value>(event); what == "value" && value != nullptr) {
     value->value ^= 1ull << (random() % 16);
   } else if (auto* digest = part<log::Digest>(event); what == "digest" && digest != nullptr) {
     digest->registers ^= 1ull << (random() % 64);
-  } else if (auto* machine = part<log::MachineDigest>(event); what == "machine-digest" && machine != nullptr) {
+  } else if (auto* machine = part<log::MachineDigest>(event);
+             what == "machine-digest" && machine != nullptr) {
     machine->machine ^= 1ull << (random() % 64);
   } else if (auto* end = part<log::End>(event); what == "end" && end != nullptr) {
     end->registers ^= 1ull << (random() % 64);
@@ -97,18 +97,21 @@ bool change_event(log::RecordingEditor& editor, std::string_view what, Random& r
   log::Event& event = editor.logs[place.vcpu][place.index];
   const std::string before = log::to_text(event);
   change(event, what, random);
-  fmt::print("vCPU {} event {} of {}: {} -> {}\n", place.vcpu, place.index, editor.logs[place.vcpu].size(), before,
-             log::to_text(event));
+  fmt::print("vCPU {} event {} of {}: {} -> {}\n", place.vcpu, place.index, editor.logs[place.vcpu].size(),
+             before, log::to_text(event));
   return true;
 }
 
 Status forge_checkpoint(const char* from, const char* to, std::string_view what) {
   TRY_ASSIGN(const auto payload, log::read_sealed_file(from, log::kCheckpointMagic));
   log::pb::Checkpoint checkpoint;
-  if (!checkpoint.ParseFromArray(payload.data(), static_cast<int>(payload.size())) || checkpoint.host().facts_size() == 0)
+  if (!checkpoint.ParseFromArray(payload.data(), static_cast<int>(payload.size())) ||
+      checkpoint.host().facts_size() == 0)
     return fail(ErrorCode::kDamaged, "{} is no checkpoint", from);
-  if (what == "checkpoint-host") checkpoint.mutable_host()->mutable_facts(0)->set_value("another");
-  else checkpoint.set_digest(checkpoint.digest() ^ 1);
+  if (what == "checkpoint-host")
+    checkpoint.mutable_host()->mutable_facts(0)->set_value("another");
+  else
+    checkpoint.set_digest(checkpoint.digest() ^ 1);
   return log::write_sealed_file(to, log::kCheckpointMagic, checkpoint.SerializeAsString());
 }
 

@@ -139,7 +139,7 @@ class Wanderer {
     const replay::gdb::Breakpoint watchpoint{
         .kind = kKinds[random_() % kKinds.size()], .address = touches[0].linear, .length = touches[0].bytes};
     if (!target_.insert(watchpoint)) return {};  // each vCPU has its own
-    const Status watched = watch(watchpoint, vcpu);
+    Status watched = watch(watchpoint, vcpu);
     TRY(target_.remove(watchpoint));
     return watched;
   }
