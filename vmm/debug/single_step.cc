@@ -49,9 +49,8 @@ Result<StepOutcome> step_without_idt(KvmVcpu& vcpu, const kvm_sregs& sregs) {
 }  // namespace
 
 Result<StepOutcome> single_step(KvmVcpu& vcpu, const StepPlan& plan) {
-  static const bool nested = has_nested_paging();
   TRY_ASSIGN(const kvm_sregs sregs, vcpu.special_registers());
-  if (!nested && sregs.ss.dpl == 3) {
+  if (!traces_user_mode() && sregs.ss.dpl == 3) {
     if (sregs.cs.l == 0) return StepOutcome();
     return step_without_idt(vcpu, sregs);
   }

@@ -157,7 +157,7 @@ StepPlan plan_interrupt_return(const LinearMemory& memory, const kvm_regs& regs,
 Result<StepPlan> plan_system_call(const KvmVcpu& vcpu, StepPlan plan) {
   TRY_ASSIGN(const uint64_t target, vcpu.msr(kLongTargetMsr));
   plan.next = Gva(target);
-  plan.next_is_user = plan.next_is_user && !has_nested_paging();
+  plan.next_is_user = plan.next_is_user && !traces_user_mode();
   return plan;
 }
 
