@@ -16,6 +16,9 @@ DIRECTORY, PROGRAM, FILE, LINK = 0o40755, 0o100755, 0o100644, 0o120777
 # disk; guest images are smaller, and are carried as they are.
 STRIPPED_FROM = 4 << 20
 PYTHON = "/usr/bin/python3"  # not the first in PATH: the one whose library Debian packages
+TOOLS = ["forge", "seek", "wander", "stepwise"]  # of tests/guest
+# What the suite debugger calls. GDB without its own Python modules says so where its output is compared.
+DEBUGGER = ["/usr/bin/gdb", "/usr/share/gdb/python", "/usr/bin/nm"]
 # Imports what tests/guest/run imports, by letting it list its tests, and prints the files of all modules that were loaded.
 # concurrent.futures loads its pool when it is first asked for it.
 LIST_MODULES = """
@@ -99,10 +102,10 @@ def what_tests_need(build):
     for module in map(pathlib.Path, listed.stdout.split()):
         # The compiled one saves a second or more of every start; it names its source's time, which the archive keeps.
         paths += [module, *(module.parent / "__pycache__").glob(f"{module.stem}.cpython-???.pyc")]
-    paths += [build / "cli" / "reprise", build / "tests" / "guest" / "forge", *sorted(build.glob("guest-images/*.elf")),
+    paths += [build / "cli" / "reprise", *(build / "tests" / "guest" / name for name in TOOLS), *sorted(build.glob("guest-images/*.elf")),
               *(build / "guest-images" / "linux" / name for name in ("vmlinuz", "initrd"))]
     golden = ROOT / "tests" / "golden"
-    return [path for path in [*paths, golden] if pathlib.Path(path).exists()]
+    return [path for path in [*paths, *DEBUGGER, golden] if pathlib.Path(path).exists()]
 
 
 class CarriedTree:
