@@ -56,6 +56,7 @@ const std::vector<Monitor::Command>& Monitor::commands() {
       {"digest", "", 0, 0, "of registers, memory and devices now", &Monitor::digest},
       {"diversion", "begin|end", 1, 1, "a throw-away copy of the machine that may be changed",
        &Monitor::diversion},
+      {"info", "version", 1, 1, "what this is", &Monitor::info},
   };
   return commands;
 }
@@ -202,6 +203,13 @@ Result<std::string> Monitor::diversion(const Words& words) {
   if (!target_.in_diversion()) return fail(ErrorCode::kUsage, "there is no diversion");
   target_.end_diversion();
   return fmt::format("back at {}\n{}", to_text(target_.now()), kStale);
+}
+
+// GDB scripts that serve several stubs ask so for QEMU's, and one that answers has CPUs for threads.
+// Source: Linux, scripts/gdb/linux/utils.py, get_gdbserver_type().
+Result<std::string> Monitor::info(const Words& words) {
+  if (words[0] != "version") return fail(ErrorCode::kUsage, "use: monitor info version");
+  return "Reprise, a replay; threads are vCPUs\n";
 }
 
 }  // namespace reprise::replay::gdb

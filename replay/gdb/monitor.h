@@ -49,6 +49,7 @@ class Monitor {
   Result<std::string> log(const Words& words);
   Result<std::string> digest(const Words& words);
   Result<std::string> diversion(const Words& words);
+  Result<std::string> info(const Words& words);
 
   [[nodiscard]] Result<Gpa> find_address(const std::string& text) const;
   Result<std::string> go_to(const Mark& mark);

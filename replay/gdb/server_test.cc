@@ -381,9 +381,9 @@ TEST_F(ServerTest, DamagedBreakpointsAreErrors) {
 
 TEST_F(ServerTest, MonitorListsItsCommands) {
   const std::string help = monitor("help");
-  for (const char* command :
-       {"when", "seek MARK", "checkpoint", "checkpoints", "restart N", "vcpus", "owners ADDRESS",
-        "history ADDRESS", "who-wrote ADDRESS", "physical ADDRESS", "log", "digest", "diversion begin|end"})
+  for (const char* command : {"when", "seek MARK", "checkpoint", "checkpoints", "restart N", "vcpus",
+                              "owners ADDRESS", "history ADDRESS", "who-wrote ADDRESS", "physical ADDRESS",
+                              "log", "digest", "diversion begin|end", "info version"})
     EXPECT_NE(help.find(command), std::string::npos) << command;
   EXPECT_EQ(monitor(""), help);
 }
@@ -419,7 +419,12 @@ TEST_F(ServerTest, MonitorShowsTheMachine) {
   EXPECT_EQ(monitor("digest").size(), 17u);
 }
 
+TEST_F(ServerTest, MonitorSaysWhatThisIs) {
+  EXPECT_EQ(monitor("info version"), "Reprise, a replay; threads are vCPUs\n");
+}
+
 TEST_F(ServerTest, MonitorSaysWhatIsWrong) {
+  EXPECT_EQ(monitor("info registers"), "use: monitor info version\n");
   EXPECT_EQ(monitor("frobnicate"), "there is no command 'frobnicate'; 'monitor help' lists those that are\n");
   EXPECT_EQ(monitor("seek"), "use: monitor seek MARK\n");
   EXPECT_EQ(monitor("when now"), "use: monitor when \n");
