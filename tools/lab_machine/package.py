@@ -19,13 +19,7 @@ def fetch_packages(packages):
         if target.exists():
             return target
         with tempfile.TemporaryDirectory(dir=CACHE) as work:
-            try:
-                debs = download(packages, work)
-            except LabError:
-                # Package lists that are missing or out of date; the second try says what is really wrong.
-                if os.geteuid() == 0:
-                    subprocess.run(["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", "update"], capture_output=True)
-                debs = download(packages, work)
+            debs = with_fresh_lists(lambda: download(packages, work))
             tree = pathlib.Path(work) / "tree"
             for deb in debs:
                 subprocess.run(["dpkg-deb", "-x", deb, tree], check=True)
@@ -34,13 +28,29 @@ def fetch_packages(packages):
     return target
 
 
+def with_fresh_lists(get):
+    """What `get` returns. Package lists may be missing or out of date: if it fails it is tried again with new ones, and then says what is really
+    wrong."""
+    try:
+        return get()
+    except LabError:
+        if os.geteuid() == 0:
+            subprocess.run(["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", "update"], capture_output=True)
+        return get()
+
+
 def download(packages, folder):
     wanted = with_libraries(packages)
     say(f"fetching {' '.join(packages)} and {len(wanted) - len(packages)} packages with libraries (once)")
+    return download_only(wanted, folder)
+
+
+def download_only(wanted, folder):
+    """The files of these packages ("NAME" or "NAME=VERSION"), in the order of their names."""
     got = subprocess.run(["apt-get", "-o", "APT::Sandbox::User=root", "-qq", "download", *wanted], cwd=folder, capture_output=True, text=True)
     if got.returncode:
         why = (got.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise LabError(CANNOT, f"cannot download {' '.join(packages)}: {why}")
+        raise LabError(CANNOT, f"cannot download {' '.join(wanted)}: {why}")
     return sorted(pathlib.Path(folder).glob("*.deb"))
 
 
