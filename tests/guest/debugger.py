@@ -13,8 +13,9 @@ STEPWISE = BUILD / "tests" / "guest" / "stepwise"
 SETTINGS = ["set pagination off", "set confirm off", "set width 0", "set debuginfod enabled off"]
 
 
-def gdb(bench, folder, commands, timeout=None):
-    """Runs `reprise gdb` with these commands; returns what each printed, and all of it. Raises TimeoutExpired after `timeout` seconds."""
+def gdb(bench, folder, commands, timeout=None, options=(), words=()):
+    """Runs `reprise gdb` with these commands, `options`, and `words` for GDB; returns what each command printed, and all of it. Raises TimeoutExpired
+    after `timeout` seconds."""
     if shutil.which("gdb") is None:
         raise Skip("there is no gdb")
     script = folder.parent / "commands.gdb"
@@ -22,7 +23,7 @@ def gdb(bench, folder, commands, timeout=None):
     for i, command in enumerate(commands):
         lines += [f"echo \\n<{i}>\\n", command]
     script.write_text("\n".join([*lines, "echo \\n<end>\\n", "detach", ""]))
-    words = [str(word) for word in (bench.installation.reprise, "gdb", folder, "--", "-nx", "-batch", "-x", script)]
+    words = [str(word) for word in (bench.installation.reprise, "gdb", folder, *options, "--", *words, "-nx", "-batch", "-x", script)]
     # What monitor commands say, GDB writes to standard error.
     ran = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout or bench.timeout)
     done = Done(words, ran.returncode, ran.stdout, b"")

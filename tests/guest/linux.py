@@ -210,6 +210,45 @@ def debugger(vcpus):
     return Test(f"linux/debugger-{vcpus}", test)
 
 
+def debugger_vmlinux(vcpus):
+    """GDB with the kernel's debugging information and its lx- commands: arguments, lines, types, a condition, steps by line and back, tasks, log, modules."""
+
+    def test(bench):
+        symbols = GUEST / "debug"
+        if not (symbols / "vmlinux").exists():
+            raise Skip(f"{symbols / 'vmlinux'} is not there; tools/linux-debug makes it")
+        folder = bench.folder / "recording"
+        # The modules are there because of the console.
+        done = bench.reprise("record", "--json", *words_for(bench, "run=boot", vcpus, "--memory", 128, "--console", "virtio", "-o", folder), timeout=SECONDS)
+        expect(done.status == OK, f"record ends with {done.status}", done)
+        commands = {
+            "break __x64_sys_reboot": r"kernel/reboot\.c, line \d+",
+            "continue": r"Breakpoint 1, __x64_sys_reboot \(regs=0x[0-9a-f]+\) at kernel/reboot\.c:\d+",
+            "monitor when": "", "monitor digest": "",
+            "backtrace 3": r"(?s)#0 .*#1 .* in do_syscall_x64 \(.*regs=0x[0-9a-f]+\) at arch/x86/entry/common\.c:\d+\n#2 .*do_syscall_64",
+            "print $lx_current().comm": r'"poweroff\\000', "print $lx_task_by_pid(1).comm": '"init', 'print $lx_per_cpu("cpu_number", 0)': "= 0$",
+            "print init_task.comm": '"swapper', "ptype struct list_head": r"struct list_head \*next;", "lx-version": r"^Linux version 6\.",
+            "lx-ps": r"(?s)swapper.* 1 +init\b.* 2 +kthreadd\b.* poweroff\b", "lx-dmesg": r"(?s)\] Linux version.*\] Command line: .*run=boot",
+            "lx-cmdline": "run=boot", "lx-cpus": rf"Online CPUs +: \[{', '.join(map(str, range(vcpus)))}\]", "lx-lsmod": r"virtio_console +\d+",
+            "lx-mounts": r"proc /proc proc", "lx-iomem": "Kernel code", "lx-list-check init_task.tasks": r"list is consistent: \d+ node",
+            f"lx-symbols {symbols}/modules": r"loading @0xffffffffc[0-9a-f]+: .*/virtio_console\.ko", "info line put_chars": r'virtio_console\.c" starts at address 0xffffffffc',
+            "step": "__se_sys_reboot", "step ": r"__do_sys_reboot \(magic1=-18751827, magic2=672274793, cmd=1126301404, arg=0x0.*\) at kernel/reboot\.c:\d+",
+            "next": r"^\d+\t", "reverse-continue": "Breakpoint 1, __x64_sys_reboot", "monitor when ": "", "monitor digest ": "",
+            "tbreak kernel_power_off if system_state == SYSTEM_RUNNING": "kernel/reboot.c", "continue ": "hit Temporary|Temporary breakpoint .*kernel_power_off",
+            "print system_state": "= SYSTEM_RUNNING", "delete": "",
+        }
+        said, done = gdb(bench, folder, list(commands), SECONDS, ["--vmlinux", symbols / "vmlinux"], ["-iex", f"add-auto-load-safe-path {symbols}"])
+        answers = dict(zip(commands, said))
+        for command, pattern in commands.items():
+            expect(re.search(pattern, answers[command]), f"{command} says {answers[command]!r}, not {pattern!r}", done)
+        for command in ("monitor when", "monitor digest"):
+            expect(answers[command] == answers[command + " "], f"{command}: {answers[command]}, after steps and back {answers[command + ' ']}", done)
+        expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
+        return f"{len(answers['lx-ps'].splitlines()) - 1} tasks at {answers['monitor when'].split(';')[0]}"
+
+    return Test(f"linux/debugger-vmlinux-{vcpus}", test)
+
+
 def random(bench):
     """Bytes of /dev/hwrng: others in another recording, the same in a replay."""
     seen = []
@@ -353,7 +392,7 @@ def tests(_options):
             mix("memcached", "run=memcached", 2, 2, "initrd-servers", b"memcached ended"),
             mix("debian", "root=/dev/vda run=debian", 2, 1, says=b"debian files=", disk=True), Test("linux/debian-session", debian_session),
             disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
-            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2),
+            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), debugger_vmlinux(1), debugger_vmlinux(2),
             timeline("boot", "run=boot", 1), timeline("boot", "run=boot", 2), timeline("script", "run=script", 2), timeline("mix", "run=all", 2),
             timeline("devices", "run=disk", 2, "--console", "virtio", disk=True)]
 
