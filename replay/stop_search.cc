@@ -12,6 +12,8 @@ constexpr uint64_t kWindowGrowth = 4;
 constexpr uint64_t kWalk = 16;
 // As far as it is quicker to walk than to look whether there is anything.
 constexpr uint64_t kFewSteps = 1000;
+// Then it is looked whether anything is left: that takes about as long as some hundred of them.
+constexpr uint64_t kStretch = 10'000;
 // Hits that are not wanted, each gone to by itself; then it is quicker to walk.
 constexpr int kMostRefused = 8;
 
@@ -292,7 +294,11 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
   for (VcpuId vcpu; vcpu.raw < timeline_.machine().vcpus(); ++vcpu)
     if (begin.steps == 0 && timeline_.machine().vcpu(vcpu).at_fault()) walk.passed.insert(vcpu);
   std::optional<Hit> last;
-  while (!timeline_.at_end() && timeline_.now() < end) {
+  for (uint64_t walked = 0; !timeline_.at_end() && timeline_.now() < end; ++walked) {
+    if (timeline_.machine().has_board() && walked % kStretch == kStretch - 1) {
+      TRY_ASSIGN(const bool left, is_left(end));
+      if (!left) break;
+    }
     const VcpuId vcpu = *timeline_.turn();
     TRY_ASSIGN(const Gva at, rip(vcpu));
     gap_.note(timeline_.now(), at);
@@ -306,6 +312,20 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
   return last;
 }
 
+// Only positions can be looked up to: what is seen may be behind `end`.
+Result<std::optional<Timeline::Sighting>> StopSearch::look_up_to(const Mark& end) {
+  return timeline_.look_for(lookout(), end.steps == 0 ? end : Mark{end.event, end.stops, end.ticks + 1, 0});
+}
+
+Result<bool> StopSearch::is_left(const Mark& end) {
+  const Mark here = timeline_.now();
+  TRY_ASSIGN(const bool can_come_back, timeline_.checkpoint());
+  if (!can_come_back) return true;
+  TRY_ASSIGN(const auto sighting, look_up_to(end));
+  TRY(timeline_.seek(here));
+  return sighting.has_value();
+}
+
 Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, const Mark& whole,
                                                            gdb::RunListener& listener) {
   Mark end = whole;
@@ -315,9 +335,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, co
   if (!mid.has_value() && end.steps != 0 && end.steps < kFewSteps) return last_walked(begin, end, listener);
   TRY(timeline_.seek(begin));
   TRY(timeline_.checkpoint_for_search());
-  // Only positions can be looked up to. What is seen behind the end is not found by a walk.
-  const Mark behind = end.steps == 0 ? end : Mark{end.event, end.stops, end.ticks + 1, 0};
-  TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(), behind));
+  TRY_ASSIGN(const auto sighting, look_up_to(end));
   if (!sighting.has_value()) return std::optional<Hit>();
   if (!mid.has_value()) return last_walked(begin, end, listener);
   TRY_ASSIGN(const auto upper, last_in(*mid, end, listener));

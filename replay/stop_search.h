@@ -84,6 +84,10 @@ class StopSearch {
   // The same in the part of it that was walked through before, which is left out of it then: `end` is where
   // it begins.
   Result<std::optional<Hit>> last_known(const Mark& begin, Mark& end, gdb::RunListener& listener);
+  // From here on to `end`, or a little further.
+  Result<std::optional<Timeline::Sighting>> look_up_to(const Mark& end);
+  // The same; comes back. True: there may be something.
+  Result<bool> is_left(const Mark& end);
   // A mark about half-way; nothing: one can as well walk.
   Result<std::optional<Mark>> between(const Mark& begin, const Mark& end);
   // The first mark from which on the vCPU of this event has come so far.

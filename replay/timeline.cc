@@ -360,19 +360,21 @@ Status Timeline::checkpoint_for_search() {
 // from here.
 void Timeline::thin_out() {
   if (checkpoints_.size() <= std::max<size_t>(options_.most_checkpoints, 2)) return;
-  size_t least = 1;
+  size_t least = 0;  // none: the beginning is kept
   double smallest = 0;
   for (size_t i = 1; i + 1 < checkpoints_.size(); ++i) {
-    // The same way does not take the same time twice: a later checkpoint may seem to be the earlier one.
+    if (checkpoints_[i] == equal_) continue;  // the one that was just made: it would be due again at once
+    // The same way does not take the same time twice, least of all in single steps: a later checkpoint may
+    // seem to be the earlier one.
     const auto ns = [&](size_t at) { return static_cast<double>(checkpoints_[at]->executed_ns); };
-    const double gap = std::max(0.0, ns(i + 1) - ns(i - 1));
+    const double gap = std::abs(ns(i + 1) - ns(i - 1));
     const double distance = std::abs(static_cast<double>(executed_ns_) - ns(i));
     const double loss = gap / (distance + static_cast<double>(kNearestNs));
-    if (i > 1 && loss >= smallest) continue;
+    if (least != 0 && loss >= smallest) continue;
     least = i;
     smallest = loss;
   }
-  checkpoints_.erase(checkpoints_.begin() + static_cast<ptrdiff_t>(least));
+  if (least != 0) checkpoints_.erase(checkpoints_.begin() + static_cast<ptrdiff_t>(least));
 }
 
 Status Timeline::go_back(const std::shared_ptr<Checkpoint>& place) {

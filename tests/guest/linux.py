@@ -183,7 +183,9 @@ def debugger(vcpus):
                     "monitor digest", "delete"]
         if vcpus > 1:  # out of a system call and back into it: a hundred thousand steps behind a stop
             commands += ["monitor seek 2", "break *entry_SYSRETQ_unsafe_stack", "continue", "stepi", "stepi", "x/i $rip", "monitor when", "stepi", "p $rip < 1ul << 47",
-                         "reverse-stepi", "x/i $rip", "monitor when", "delete"]
+                         "reverse-stepi", "x/i $rip", "monitor when", "delete",
+                         # All the way back, to what is executed once, in a gap of many instructions between two stops.
+                         "monitor seek end", "break start_kernel", "reverse-continue", "delete"]
         said, done = gdb(bench, folder, commands, SECONDS)
 
         def has(i, pattern):
@@ -204,6 +206,7 @@ def debugger(vcpus):
             has(32, r"sysret")
             has(35, r"= 1")
             expect(said[37] == said[32] and said[38] == said[33], f"back into the system call: {said[32:39]}", done)
+            has(42, r"in start_kernel \(\)")
         expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
         return f"at {here.split(';')[0]}, the write at {said[20].split(';')[0]}"
 
