@@ -14,7 +14,7 @@
 namespace reprise::replay {
 
 struct Checkpoint {
-  Mark mark;  // without steps
+  Mark mark;  // with steps only where the machine has a board: an instruction is a step there
   uint64_t executed_ns = 0;
   MemorySnapshot memory;
   vmm::MachineState machine;
