@@ -30,8 +30,6 @@ Status View::grant(std::span<const PageNumber> pages, Right right) {
     if (from < static_cast<uint8_t>(right)) {
       TRY(map(pages[i], n, static_cast<Right>(from), right));
       std::fill_n(rights_.begin() + static_cast<ptrdiff_t>(first), n, static_cast<uint8_t>(right));
-      if (right == Right::kWrite && !is_token(pages[i]))
-        std::fill_n(was_writable_.begin() + static_cast<ptrdiff_t>(first), n, true);
     }
     i += n;
   }
@@ -61,8 +59,6 @@ Status View::restore(std::span<const uint8_t> rights) {
               to);
     first = end;
   }
-  for (size_t page = 0; page < ram_pages_; ++page)
-    if (allows(PageNumber(page), Right::kWrite)) was_writable_[page] = true;
   return {};
 }
 
@@ -88,6 +84,8 @@ Right View::most(PageNumber page) const {
 
 Status View::map(PageNumber first, uint64_t count, Right from, Right to) {
   if (is_token(first)) return {};
+  if (to == Right::kWrite)
+    std::fill_n(was_writable_.begin() + static_cast<ptrdiff_t>(first.raw), count, true);
   if (concealed_.empty()) return mapper_->set(first, count, from, to);
   for (uint64_t i = 0; i < count; ++i) {
     const Right bound = most(first + i);

@@ -20,7 +20,7 @@ bool are_equal(const MemorySnapshot::Page& page, std::span<const uint8_t> bytes)
 Result<MemorySnapshot> MemorySnapshot::take(const vmm::GuestMemory& memory, const MemorySnapshot* before,
                                             const KnownMemory& known) {
   if (known.then == nullptr) return take_all(memory, before);
-  MemorySnapshot snapshot(memory.pages());
+  MemorySnapshot snapshot;
   snapshot.pages_ = known.then->pages_;
   for (PageNumber number; number.raw < memory.pages(); ++number) {
     if (!known.written[number.raw]) continue;

@@ -140,6 +140,12 @@ Result<Gva> StopSearch::rip(VcpuId vcpu) const {
 
 // --- one instruction after the other ---
 
+Result<Gva> StopSearch::next_rip(VcpuId vcpu) {
+  TRY_ASSIGN(const Gva at, rip(vcpu));
+  if (timeline_.machine().has_board()) gap_.note(timeline_.now(), at);
+  return at;
+}
+
 // The next one of the vCPU whose turn it is, or a part of it, up to where others are first.
 Status StopSearch::walk(Walk& walk) {
   vmm::Machine& machine = timeline_.machine();
@@ -176,8 +182,7 @@ Result<StopSearch::Stop> StopSearch::arrive(const Timeline::Sighting& sighting, 
   bool met = false;
   while (!timeline_.at_end() && timeline_.now() < late && timeline_.now() < end) {
     const VcpuId vcpu = *timeline_.turn();
-    TRY_ASSIGN(const Gva at, rip(vcpu));
-    gap_.note(timeline_.now(), at);
+    TRY_ASSIGN(const Gva at, next_rip(vcpu));
     if (const Stop stop = breakpoint_at(vcpu, at)) {
       met = true;
       if (!walk.passed.contains(vcpu) && listener.wants(*stop)) return stop;
@@ -272,7 +277,7 @@ uint64_t StopSearch::sum_of(VcpuId vcpu) const {
 Result<std::optional<StopSearch::Hit>> StopSearch::last_known(const Mark& begin, Mark& end,
                                                               gdb::RunListener& listener) {
   std::optional<Hit> none;
-  if (!ranges_.empty() || !timeline_.machine().has_board() || !gap_.covers(end)) return none;
+  if (!ranges_.empty() || !gap_.covers(end)) return none;
   const auto vcpu = timeline_.owner_of(end.event);
   const auto addresses = lookout().addresses;
   for (int refused = 0;; ++refused) {
@@ -300,8 +305,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
       if (!left) break;
     }
     const VcpuId vcpu = *timeline_.turn();
-    TRY_ASSIGN(const Gva at, rip(vcpu));
-    gap_.note(timeline_.now(), at);
+    TRY_ASSIGN(const Gva at, next_rip(vcpu));
     if (const Stop stop = breakpoint_at(vcpu, at)) {
       if (!walk.passed.contains(vcpu) && listener.wants(*stop)) last = Hit{timeline_.now(), *stop};
       walk.passed.insert(vcpu);

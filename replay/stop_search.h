@@ -71,6 +71,8 @@ class StopSearch {
   [[nodiscard]] Stop breakpoint_at(VcpuId vcpu, Gva address) const;
   [[nodiscard]] Timeline::Lookout lookout() const;
   Result<Gva> rip(VcpuId vcpu) const;
+  // Of the vCPU whose turn it is, in a walk: that is noted.
+  Result<Gva> next_rip(VcpuId vcpu);
   [[nodiscard]] uint64_t sum_of(VcpuId vcpu) const;
 
   // To the first wanted stop before `end`, from here on; nothing: to `end`, or where it is.

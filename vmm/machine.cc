@@ -34,10 +34,6 @@ void ignore_kick_signal() {
   ::sigaction(kKickSignal, &action, nullptr);  // without SA_RESTART: KVM_RUN returns
 }
 
-bool is_zero(const uint8_t* page) {
-  return page[0] == 0 && std::memcmp(page, page + 1, kPageSize - 1) == 0;
-}
-
 }  // namespace
 
 Machine::~Machine() = default;
@@ -154,15 +150,13 @@ Result<std::vector<bool>> Machine::take_written_pages() {
       cpu->memory->view().take_writable([&](PageNumber page) { written[page.raw] = true; });
       continue;
     }
-    const auto add = [&](uint32_t slot, uint64_t first, uint64_t pages) -> Status {
-      TRY_ASSIGN(const auto logged, cpu->vm->written_pages(slot, pages));
-      for (uint64_t page = 0; page < pages; ++page)
-        if (logged[page]) written[first + page] = true;
-      return {};
+    const auto add = [&](uint32_t slot, PageNumber first, uint64_t pages) {
+      return cpu->vm->take_written(slot, pages, [&](uint64_t page) { written[first.raw + page] = true; });
     };
-    TRY(add(kLowSlot, 0, low_ram() >> kPageShift));
-    if (low_ram() != memory_->bytes())
-      TRY(add(kHighSlot, kHighRamBegin >> kPageShift, (memory_->bytes() - kHighRamBegin) >> kPageShift));
+    TRY(add(kLowSlot, PageNumber(0), low_ram() >> kPageShift));
+    if (low_ram() == memory_->bytes()) continue;
+    const PageNumber high = page_of(Gpa(kHighRamBegin));
+    TRY(add(kHighSlot, high, memory_->pages() - high.raw));
   }
   return written;
 }
@@ -355,7 +349,6 @@ Status Machine::save_memory(const std::filesystem::path& path) const {
 
 Status Machine::add_memory(XXH3_state_s& digest) const {
   const auto add_page = [&](uint64_t where, const uint8_t* page) {
-    if (is_zero(page)) return;
     XXH3_64bits_update(&digest, &where, sizeof where);
     XXH3_64bits_update(&digest, page, kPageSize);
   };
@@ -374,6 +367,7 @@ Status Machine::add_memory(XXH3_state_s& digest) const {
       const size_t second = is_clock ? first + sizeof(ClockPage::limit) : kPageSize;
       std::ranges::copy(from.first(first), page.begin());
       std::ranges::copy(from.subspan(second), page.begin() + static_cast<ptrdiff_t>(second));
+      if (is_zeros(page)) continue;
       add_page((cpu->id.raw + 1ull) << 52 | page_of(private_.start + offset).raw, page.data());
     }
   }

@@ -9,12 +9,12 @@
 #include "vmm/linear_memory.h"
 #include "vmm/operand_address.h"
 #include "vmm/register_digest.h"
+#include "vmm/rflags.h"
 
 namespace reprise::vmm {
 namespace {
 
 constexpr uint32_t kLongestTurn = 64;  // instructions
-constexpr uint64_t kTraceFlag = 1 << 8;
 
 constexpr size_t kLongestInstruction = 15;  // bytes
 constexpr ept::LinearAccess kFetch{.fetch = true, .user = true};

@@ -6,12 +6,12 @@
 #include "vmm/cpu_state.h"
 #include "vmm/linear_memory.h"
 #include "vmm/register_digest.h"
+#include "vmm/rflags.h"
 #include "vmm/spin.h"
 
 namespace reprise::vmm {
 namespace {
 
-constexpr uint64_t kInterruptFlag = 1ull << 9;  // Intel SDM vol. 1, 3.4.3
 // The host may take a mapping away as often as it likes, but not without end at one instruction.
 constexpr unsigned kHostRetries = 100;
 // Of an instruction, each of them an exit: a page of bytes that a string instruction sends to a port.

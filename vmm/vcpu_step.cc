@@ -3,14 +3,10 @@
 
 #include "vmm/debug/fenced_step.h"
 #include "vmm/debug/single_step.h"
+#include "vmm/rflags.h"
 #include "vmm/vcpu.h"
 
 namespace reprise::vmm {
-namespace {
-
-constexpr uint64_t kTraceFlag = 1 << 8, kInterruptFlag = 1 << 9;  // Intel SDM vol. 1, 3.4.3
-
-}  // namespace
 
 Result<Vcpu::Advance> Vcpu::step(Ticks next) {
   stepped_ = false;

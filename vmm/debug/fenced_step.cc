@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vmm/interrupt_gate.h"
+#include "vmm/rflags.h"
 
 namespace reprise::vmm {
 namespace {
@@ -16,7 +17,6 @@ constexpr uint8_t kHaltByte = 0xf4;
 constexpr uint8_t kProtectionVector = 13, kPageFaultVector = 14;
 constexpr unsigned kExceptions = 32;
 constexpr uint64_t kDescriptorAccessed = 1ull << 40;
-constexpr uint64_t kResumeFlag = 1 << 16;
 constexpr size_t kFrameWords = 6;  // error code, rip, cs, rflags, rsp, ss
 constexpr size_t kFrameBytes = kFrameWords * sizeof(uint64_t);
 

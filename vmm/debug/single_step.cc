@@ -3,11 +3,11 @@
 #include <optional>
 
 #include "vmm/host_profile.h"
+#include "vmm/rflags.h"
 
 namespace reprise::vmm {
 namespace {
 
-constexpr uint64_t kTraceFlag = 1 << 8, kResumeFlag = 1 << 16;  // Intel SDM vol. 1, 3.4.3
 constexpr uint8_t kDebugVector = 1;
 
 Status forget_trace(KvmVcpu& vcpu) {
@@ -60,7 +60,8 @@ Result<StepOutcome> single_step(KvmVcpu& vcpu, const StepPlan& plan) {
   TRY_ASSIGN(const kvm_regs after, vcpu.registers());
   if (!plan.next_rip.has_value() || after.rip == plan.next_rip)
     return StepOutcome{.carried_out = true, .exit = {}};
-  return fail(ErrorCode::kHost, "a single step ended at {:#x} instead of {:#x}: an exception that was not foreseen", after.rip,
+  return fail(ErrorCode::kHost,
+              "a single step ended at {:#x} instead of {:#x}: an exception that was not foreseen", after.rip,
               *plan.next_rip);
 }
 

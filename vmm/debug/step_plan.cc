@@ -8,13 +8,12 @@
 
 #include "vmm/host_profile.h"
 #include "vmm/operand_address.h"
+#include "vmm/rflags.h"
 
 namespace reprise::vmm {
 namespace {
 
-// Source: Intel SDM vol. 1, 3.4.3 (flags); vol. 3, 2.5 (CR0).
-constexpr uint64_t kTraceFlag = 1 << 8, kInterruptFlag = 1 << 9, kDirectionFlag = 1 << 10, kAlignmentFlag = 1 << 18;
-constexpr uint64_t kCr0NoCoprocessor = 1 << 2 | 1 << 3;  // EM, TS
+constexpr uint64_t kCr0NoCoprocessor = 1 << 2 | 1 << 3;  // EM, TS: Intel SDM vol. 3, 2.5
 constexpr uint32_t kLongTargetMsr = 0xc0000082;          // LSTAR: Intel SDM vol. 4
 constexpr size_t kLongestInstruction = 15;               // bytes
 // Of a string instruction outside 64-bit mode, which is traced: 2 ms where a step is slow.

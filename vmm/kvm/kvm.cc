@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include "vmm/rflags.h"
 
 namespace reprise::vmm {
 namespace {
@@ -48,7 +51,6 @@ constexpr uint32_t kMostEmptyTraces = 32;
 
 // But for the flags that are the tracer's.
 bool are_equal(const kvm_regs& one, const kvm_regs& other) {
-  constexpr uint64_t kTraceFlag = 1 << 8, kResumeFlag = 1 << 16;  // Intel SDM vol. 1, 3.4.3
   const auto comparable = [](kvm_regs regs) {
     regs.rflags &= ~(kTraceFlag | kResumeFlag);
     return regs;
@@ -126,17 +128,17 @@ Status KvmVm::map(uint32_t slot, Gpa gpa, const uint8_t* host, uint64_t bytes, b
   return call(fd_.get(), KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION");
 }
 
-Result<std::vector<bool>> KvmVm::written_pages(uint32_t slot, uint64_t pages) const {
+Status KvmVm::take_written(uint32_t slot, uint64_t pages, const std::function<void(uint64_t)>& visit) const {
   constexpr uint64_t kBits = 64;
   std::vector<uint64_t> bitmap((pages + kBits - 1) / kBits);
   kvm_dirty_log log{};
   log.slot = slot;
   log.dirty_bitmap = bitmap.data();
   TRY(call(fd_.get(), KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG"));
-  std::vector<bool> written(pages);
-  for (uint64_t page = 0; page < pages; ++page)
-    written[page] = (bitmap[page / kBits] >> page % kBits & 1) != 0;
-  return written;
+  for (uint64_t word = 0; word < bitmap.size(); ++word)
+    for (uint64_t left = bitmap[word]; left != 0; left &= left - 1)
+      visit(word * kBits + static_cast<uint64_t>(std::countr_zero(left)));
+  return {};
 }
 
 Result<std::unique_ptr<KvmVcpu>> KvmVm::create_vcpu(uint32_t id) {
@@ -261,8 +263,8 @@ Status KvmVcpu::set_registers(const kvm_regs& regs) {
 }
 
 Status KvmVcpu::change_registers(const kvm_regs& regs) {
-  TRY(stop_tracing());
   if ((synced_ & KVM_SYNC_X86_REGS) == 0) return set_registers(regs);
+  TRY(stop_tracing());
   shared().s.regs.regs = regs;
   shared().kvm_dirty_regs |= KVM_SYNC_X86_REGS;
   return {};
@@ -326,7 +328,6 @@ Status KvmVcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
 }
 
 Status KvmVcpu::set_guest_debug(const kvm_guest_debug& debug) {
-  current_ &= ~uint64_t{KVM_SYNC_X86_EVENTS};
   return call(fd_.get(), KVM_SET_GUEST_DEBUG, &debug, "KVM_SET_GUEST_DEBUG");
 }
 

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -155,11 +156,11 @@ class KvmVm {
   KvmVm(UniqueFd fd, size_t run_size, uint64_t synced)
       : fd_(std::move(fd)), run_size_(run_size), synced_(synced) {}
   // KVM_SET_USER_MEMORY_REGION (4.35): `bytes` of this process at `host` appear at `gpa`. `log_writes`: for
-  // written_pages(); takes the slot's huge pages.
+  // take_written(); takes the slot's huge pages.
   Status map(uint32_t slot, Gpa gpa, const uint8_t* host, uint64_t bytes, bool log_writes);
-  // KVM_GET_DIRTY_LOG (4.8): pages, counted from the slot's first, that a vCPU of this VM has written to
-  // since the last call. Requires: mapped with `log_writes`, `pages` large. Errors: kHost.
-  [[nodiscard]] Result<std::vector<bool>> written_pages(uint32_t slot, uint64_t pages) const;
+  // KVM_GET_DIRTY_LOG (4.8): calls `visit` with the pages, counted from the slot's first, that a vCPU of this
+  // VM has written to since the last call. Requires: mapped with `log_writes`, `pages` large. Errors: kHost.
+  Status take_written(uint32_t slot, uint64_t pages, const std::function<void(uint64_t)>& visit) const;
   Result<std::unique_ptr<KvmVcpu>> create_vcpu(uint32_t id);
   // Exit instead of injecting #UD when KVM's emulator fails (KVM_CAP_EXIT_ON_EMULATION_FAILURE). Best effort.
   void exit_on_emulation_failure();
