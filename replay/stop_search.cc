@@ -146,31 +146,38 @@ Result<Gva> StopSearch::next_rip(VcpuId vcpu) {
   return at;
 }
 
-// The next one of the vCPU whose turn it is, or a part of it, up to where others are first.
-Status StopSearch::walk(Walk& walk) {
+Result<StopSearch::WatchedStep> StopSearch::watch_step(VcpuId vcpu,
+                                                       const std::function<Result<bool>()>& step) {
   vmm::Machine& machine = timeline_.machine();
-  const VcpuId vcpu = *timeline_.turn();
-  walk.before = timeline_.now();
-  walk.accessed.reset();
   std::vector<ept::DataTouch> touches;
   kvm_regs before{};
   if (!ranges_.empty()) {
     TRY_ASSIGN(touches, vmm::next_touches(machine, vcpu));
     TRY_ASSIGN(before, machine.kvm(vcpu).registers());
   }
-  TRY_ASSIGN(walk.completed, timeline_.step());
-  if (!walk.completed) return {};
-  walk.passed.erase(vcpu);
-  if (touches.empty()) return {};
+  WatchedStep done;
+  TRY_ASSIGN(done.completed, step());
+  if (!done.completed || touches.empty()) return done;
   TRY_ASSIGN(const kvm_regs after, machine.kvm(vcpu).registers());
   extend(touches, before, after);
   TRY_ASSIGN(const auto touched, vmm::find_touched(machine, vcpu, touches, ranges_));
-  if (!touched.has_value()) return {};
+  if (!touched.has_value()) return done;
   const Breakpoint& hit = watchpoints_[touched->index];
   uint64_t offset = touched->offset;
   for (size_t i = touched->index; i > 0 && watchpoints_[i - 1] == hit; --i) offset += ranges_[i - 1].bytes;
-  walk.accessed = gdb::StopEvent{
+  done.accessed = gdb::StopEvent{
       .reason = StopReason::kWatchpoint, .vcpu = vcpu, .hit = hit, .accessed = Gva(hit.address.raw + offset)};
+  return done;
+}
+
+// The next one of the vCPU whose turn it is, or a part of it, up to where others are first.
+Status StopSearch::walk(Walk& walk) {
+  const VcpuId vcpu = *timeline_.turn();
+  walk.before = timeline_.now();
+  TRY_ASSIGN(const WatchedStep done, watch_step(vcpu, [this] { return timeline_.step(); }));
+  walk.completed = done.completed;
+  walk.accessed = done.accessed;
+  if (walk.completed) walk.passed.erase(vcpu);
   return {};
 }
 

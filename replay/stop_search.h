@@ -10,6 +10,7 @@
 // vCPU's next stop or safepoint.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
 #include <vector>
@@ -46,6 +47,19 @@ class StopSearch {
   // About the vCPU whose turn it is.
   [[nodiscard]] gdb::StopEvent stop_here(gdb::StopReason reason) const;
 
+  // For who moves the machine by other means (replay/diversion.h):
+  // What stops a vCPU that is about to execute this address.
+  [[nodiscard]] Stop breakpoint_at(VcpuId vcpu, Gva address) const;
+  [[nodiscard]] std::set<Gva> addresses() const { return lookout().addresses; }
+  [[nodiscard]] bool watches_memory() const { return !ranges_.empty(); }
+  // Carries out `step`, which is to be one instruction of this vCPU and says whether it was completed; if so, what
+  // it has accessed of what is watched. Errors: those of `step`; kHost.
+  struct WatchedStep {
+    bool completed = false;
+    Stop accessed;
+  };
+  Result<WatchedStep> watch_step(VcpuId vcpu, const std::function<Result<bool>()>& step);
+
  private:
   StopSearch(Timeline& timeline, const Mark& begin) : timeline_(timeline), begin_(begin) {}
 
@@ -68,7 +82,6 @@ class StopSearch {
   };
 
   Status walk(Walk& walk);
-  [[nodiscard]] Stop breakpoint_at(VcpuId vcpu, Gva address) const;
   [[nodiscard]] Timeline::Lookout lookout() const;
   Result<Gva> rip(VcpuId vcpu) const;
   // Of the vCPU whose turn it is, in a walk: that is noted.

@@ -92,6 +92,8 @@ class Timeline {
   Result<std::optional<Sighting>> look_for(const Lookout& lookout, const Mark& end);
   // Whether only seek() leads on.
   [[nodiscard]] bool is_astray() const { return dirty_; }
+  // From here on the machine may be changed; only seek() leads on.
+  void go_astray() { dirty_ = true; }
   // Asked every now and then while it runs: true interrupts.
   void set_interruption(std::function<bool()> interrupted) { interrupted_ = std::move(interrupted); }
 
@@ -139,7 +141,7 @@ class Timeline {
   uint64_t steps_ = 0;
   Mark base_;
   Mark exited_;         // the last exit, while look_for() runs
-  bool dirty_ = false;  // by look_for()
+  bool dirty_ = false;  // by look_for(), or by who changes it
   bool caught_ = false;
   std::function<bool()> interrupted_;
   uint64_t asked_ns_ = 0;            // when it was asked last

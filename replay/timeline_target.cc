@@ -4,17 +4,10 @@
 #include <cstring>
 
 #include "log/event_text.h"
+#include "replay/debug_registers.h"
 #include "vmm/linear_memory.h"
 
 namespace reprise::replay {
-namespace {
-
-tl::unexpected<Error> no_diversions() {
-  return fail(ErrorCode::kUsage, "a recording cannot be changed; diversions are not supported yet");
-}
-
-}  // namespace
-
 Result<std::unique_ptr<TimelineTarget>> TimelineTarget::create(Timeline& timeline,
                                                                const log::Recording& recording) {
   return std::unique_ptr<TimelineTarget>(new TimelineTarget(timeline, recording));
@@ -29,20 +22,7 @@ std::string TimelineTarget::vcpu_state(VcpuId vcpu) const {
 }
 
 Result<gdb::Registers> TimelineTarget::registers(VcpuId vcpu) const {
-  constexpr uint32_t kKernelGsBase = 0xc0000102;  // Intel SDM vol. 4, table 2-2
-  constexpr size_t kAvx = 576;                    // Intel SDM vol. 1, 13.4.2 and 13.4.3
-  vmm::KvmVcpu& kvm = timeline_.machine().kvm(vcpu);
-  gdb::Registers registers;
-  TRY_ASSIGN(registers.general, kvm.registers());
-  TRY_ASSIGN(registers.special, kvm.special_registers());
-  if (const auto base = kvm.msr(kKernelGsBase)) registers.kernel_gs_base = *base;
-  TRY_ASSIGN(const auto xsave, kvm.xsave());
-  std::copy_n(xsave.begin(), registers.fxsave.size(), registers.fxsave.begin());
-  constexpr uint64_t kOsXsave = 1 << 18;
-  if ((registers.special.cr4 & kOsXsave) == 0) return registers;
-  registers.ymm_high.emplace();
-  std::memcpy(registers.ymm_high->data(), xsave.data() + kAvx, sizeof *registers.ymm_high);
-  return registers;
+  return read_registers(timeline_.machine().kvm(vcpu));
 }
 
 size_t TimelineTarget::read(VcpuId vcpu, Gva address, std::span<uint8_t> out) const {
@@ -88,6 +68,7 @@ Result<gdb::StopEvent> TimelineTarget::interruptibly(gdb::Interruption& interrup
 }
 
 Status TimelineTarget::seek(const Mark& mark, gdb::Interruption& interruption) {
+  TRY(check_recorded());
   if (mark > end())
     return fail(ErrorCode::kUsage, "{} is not in the recording, which goes from {} to {}", to_text(mark),
                 to_text(begin()), to_text(end()));
@@ -100,7 +81,10 @@ Status TimelineTarget::seek(const Mark& mark, gdb::Interruption& interruption) {
   return {};
 }
 
-Result<gdb::StopEvent> TimelineTarget::resume(gdb::Direction direction, gdb::RunListener& listener) {
+Result<gdb::StopEvent> TimelineTarget::resume(gdb::Direction direction, VcpuId diverted,
+                                              gdb::RunListener& listener) {
+  if (in_diversion() && direction == gdb::Direction::kForward) return diversion_->resume(diverted, listener);
+  TRY(check_recorded());
   return interruptibly(listener, [&] {
     return direction == gdb::Direction::kForward ? search_.run_forward(end(), listener)
                                                  : search_.run_backward(listener);
@@ -109,6 +93,8 @@ Result<gdb::StopEvent> TimelineTarget::resume(gdb::Direction direction, gdb::Run
 
 Result<gdb::StopEvent> TimelineTarget::step(VcpuId vcpu, gdb::Direction direction,
                                             gdb::RunListener& listener) {
+  if (in_diversion() && direction == gdb::Direction::kForward) return diversion_->step(vcpu, listener);
+  TRY(check_recorded());
   return interruptibly(listener, [&] {
     return direction == gdb::Direction::kForward ? search_.step_forward(vcpu, listener)
                                                  : search_.step_backward(vcpu, listener);
@@ -126,22 +112,49 @@ Status TimelineTarget::remove(const gdb::Breakpoint& breakpoint) {
 
 // --- diversions ---
 
+Status TimelineTarget::check_recorded() const {
+  if (!in_diversion()) return {};
+  return fail(ErrorCode::kUsage, "not in a diversion, which only runs forward; 'monitor diversion end' leaves it");
+}
+
+Status TimelineTarget::check_diverted() const {
+  if (in_diversion()) return {};
+  return fail(ErrorCode::kUsage, "a recording cannot be changed; 'monitor diversion begin' makes a copy that can");
+}
+
 Status TimelineTarget::begin_diversion() {
-  return no_diversions();
+  if (in_diversion())
+    return fail(ErrorCode::kUsage, "there is a diversion already; 'monitor diversion end' leaves it");
+  TRY_ASSIGN(diversion_, Diversion::begin(timeline_, recording_, search_));
+  return {};
 }
-Status TimelineTarget::set_registers(VcpuId /*vcpu*/, const gdb::Registers& /*registers*/) {
-  return no_diversions();
+
+Status TimelineTarget::end_diversion() {
+  if (!in_diversion()) return {};
+  const Status ended = diversion_->end();
+  diversion_.reset();
+  return ended;
 }
-Status TimelineTarget::write(VcpuId /*vcpu*/, Gva /*address*/, std::span<const uint8_t> /*bytes*/) {
-  return no_diversions();
+
+Status TimelineTarget::set_registers(VcpuId vcpu, const gdb::Registers& registers) {
+  TRY(check_diverted());
+  return diversion_->set_registers(vcpu, registers);
 }
-Status TimelineTarget::write_physical(Gpa /*address*/, std::span<const uint8_t> /*bytes*/) {
-  return no_diversions();
+
+Status TimelineTarget::write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) {
+  TRY(check_diverted());
+  return diversion_->write(vcpu, address, bytes);
+}
+
+Status TimelineTarget::write_physical(Gpa address, std::span<const uint8_t> bytes) {
+  TRY(check_diverted());
+  return diversion_->write_physical(address, bytes);
 }
 
 // --- what only a recording can answer ---
 
 Result<gdb::Checkpoint> TimelineTarget::make_checkpoint() {
+  TRY(check_recorded());
   TRY(timeline_.checkpoint());
   checkpoints_.push_back({static_cast<uint32_t>(checkpoints_.size() + 1), now()});
   return checkpoints_.back();
@@ -184,6 +197,7 @@ Result<std::string> TimelineTarget::history(PageNumber page) {
 }
 
 Result<std::string> TimelineTarget::who_wrote(Gpa address, gdb::Interruption& interruption) {
+  TRY(check_recorded());
   const vmm::WatchedRange range{.start = address, .bytes = 1, .reads = false, .writes = true};
   TRY(vmm::WatchedMemory::check(timeline_.machine(), {&range, 1}));
   const Mark here = now();

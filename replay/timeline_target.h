@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "replay/diversion.h"
 #include "replay/gdb/debug_target.h"
 #include "replay/stop_search.h"
 
@@ -22,19 +23,18 @@ class TimelineTarget final : public gdb::DebugTarget {
   [[nodiscard]] size_t read_physical(Gpa address, std::span<uint8_t> out) const override;
   [[nodiscard]] std::optional<Gpa> translate(VcpuId vcpu, Gva address) const override;
 
-  [[nodiscard]] Mark now() const override { return timeline_.now(); }
+  [[nodiscard]] Mark now() const override { return in_diversion() ? diversion_->origin() : timeline_.now(); }
   [[nodiscard]] Mark begin() const override { return begin_; }
   [[nodiscard]] Mark end() const override { return {timeline_.end_event(), 0, 0, 0}; }
   Status seek(const Mark& mark, gdb::Interruption& interruption) override;
-  Result<gdb::StopEvent> resume(gdb::Direction direction, gdb::RunListener& listener) override;
+  Result<gdb::StopEvent> resume(gdb::Direction direction, VcpuId diverted, gdb::RunListener& listener) override;
   Result<gdb::StopEvent> step(VcpuId vcpu, gdb::Direction direction, gdb::RunListener& listener) override;
   Status insert(const gdb::Breakpoint& breakpoint) override;
   Status remove(const gdb::Breakpoint& breakpoint) override;
 
-  // There are none yet.
   Status begin_diversion() override;
-  void end_diversion() override {}
-  [[nodiscard]] bool in_diversion() const override { return false; }
+  Status end_diversion() override;
+  [[nodiscard]] bool in_diversion() const override { return diversion_ != nullptr; }
   Status set_registers(VcpuId vcpu, const gdb::Registers& registers) override;
   Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) override;
   Status write_physical(Gpa address, std::span<const uint8_t> bytes) override;
@@ -54,10 +54,16 @@ class TimelineTarget final : public gdb::DebugTarget {
   template <typename Run>
   Result<gdb::StopEvent> interruptibly(gdb::Interruption& interruption, Run run);
 
+  // Errors: kUsage in a diversion, which has nothing of that.
+  [[nodiscard]] Status check_recorded() const;
+  // Errors: kUsage outside of a diversion.
+  [[nodiscard]] Status check_diverted() const;
+
   Timeline& timeline_;
   const log::Recording& recording_;
   const Mark begin_;
   StopSearch search_;
+  std::unique_ptr<Diversion> diversion_;
   std::vector<gdb::Checkpoint> checkpoints_;
   bool interrupted_ = false;
 };

@@ -14,8 +14,6 @@ namespace {
 
 // The host may take a mapping away as often as it likes, but not without end at one instruction.
 constexpr unsigned kHostRetries = 100;
-// Of an instruction, each of them an exit: a page of bytes that a string instruction sends to a port.
-constexpr unsigned kMostParts = 4096;
 
 kvm_segment to_kvm(const SegmentRegister& from) {
   kvm_segment segment{};
@@ -138,24 +136,24 @@ Status Vcpu::go_on() {
 // False: it does not execute now.
 Result<bool> Vcpu::get_ready() {
   if (after_ != After::kPosition) return true;
-  const uint64_t moment = parts_.journal.moment();
+  const uint64_t moment = journal_->moment();
   TRY(take_async());
   if (leaving_ || later_) return false;
   if (must_wait()) {
-    TRY(parts_.journal.wait());
+    TRY(journal_->wait());
     return false;
   }
   TRY(take_turn());
   if (leaving_ || later_) return false;
-  later_ = parts_.journal.others_first();
-  if (later_ || parts_.journal.moment() != moment) return false;
+  later_ = journal_->others_first();
+  if (later_ || journal_->moment() != moment) return false;
   TRY(inject());
   return true;
 }
 
 // False: not granted; the vCPU leaves, or stands still.
 Result<bool> Vcpu::acquire(std::span<const ept::PageRight> needed, bool again) {
-  TRY_ASSIGN(const Acquired acquired, parts_.journal.acquire(needed, again));
+  TRY_ASSIGN(const Acquired acquired, journal_->acquire(needed, again));
   leaving_ = acquired == Acquired::kStopping;
   later_ = acquired == Acquired::kLater;
   return acquired == Acquired::kGranted;
@@ -169,11 +167,11 @@ Result<bool> Vcpu::acquire(PageNumber page, Right right) {
 }
 
 Status Vcpu::take_async() {
-  parts_.journal.arrive(position());
+  journal_->arrive(position());
   for (;;) {
     TRY(tell_board());
     if (leaving_ || later_) return {};
-    TRY_ASSIGN(const auto event, parts_.journal.next_async());
+    TRY_ASSIGN(const auto event, journal_->next_async());
     if (!event.has_value()) return {};
     leaving_ = std::holds_alternative<Leave>(*event);
     later_ = std::holds_alternative<Later>(*event);
@@ -195,7 +193,7 @@ Status Vcpu::tell_board() {
   if (!for_board_.has_value()) return {};
   TRY(take_turn());
   if (leaving_ || later_) return {};
-  TRY_ASSIGN(const Effects effects, parts_.board->accept(*std::exchange(for_board_, std::nullopt), parts_.journal));
+  TRY_ASSIGN(const Effects effects, parts_.board->accept(*std::exchange(for_board_, std::nullopt), *journal_));
   return perform(effects);
 }
 
@@ -222,15 +220,15 @@ Status Vcpu::take_turn() {
 }
 
 Status Vcpu::enter() {
-  leaving_ = parts_.journal.is_over();
+  leaving_ = journal_->is_over();
   if (leaving_) return {};
   // An interrupt that waits for IF makes every safepoint a stop until it is in. Both journals do this, so replay agrees.
   // Without safepoints KVM has to say when the guest can take it.
   const bool waiting = parts_.apic.pending_vector().has_value() || parts_.apic.nmi_pending();
   const KickedStop kicked = parts_.clock.kicked_stop();
-  parts_.clock.stop_at(waiting && kicked == KickedStop::kAtTick ? Ticks(0) : parts_.journal.next_stop());
+  parts_.clock.stop_at(waiting && kicked == KickedStop::kAtTick ? Ticks(0) : journal_->next_stop());
   parts_.kvm.shared().request_interrupt_window = waiting && kicked != KickedStop::kAtTick ? 1 : 0;
-  if (parts_.journal.kicked()) parts_.clock.stop_at(Ticks(0));
+  if (journal_->kicked()) parts_.clock.stop_at(Ticks(0));
   if (watch_.entry) TRY(watch_.entry());
   in_guest_.store(true, std::memory_order_relaxed);
   auto ran = parts_.kvm.run();
@@ -281,17 +279,17 @@ Status Vcpu::interrupted() {
     case KickedStop::kAtStop: break;
   }
   after_ = After::kNowhere;
-  TRY_ASSIGN(auto spin, parts_.journal.next_spin());
+  TRY_ASSIGN(auto spin, journal_->next_spin());
   if (spin.has_value()) {
     TRY_ASSIGN(const bool there, step_into_spin(parts_.kvm, parts_.memory, *spin));
     if (!there) return {};
   } else {
-    if (!parts_.journal.may_stop_spin()) return {};
+    if (!journal_->may_stop_spin()) return {};
     TRY_ASSIGN(spin, find_spin(parts_.kvm, parts_.memory));
     if (!spin.has_value()) return {};
   }
-  parts_.journal.arrive(position());  // there may have been ticks since
-  TRY(parts_.journal.stopped_spin(*spin));
+  journal_->arrive(position());  // there may have been ticks since
+  TRY(journal_->stopped_spin(*spin));
   ++statistics_.spins;
   count_stop();
   return end_stop();
@@ -386,10 +384,10 @@ Status Vcpu::device_access(IoSpace space, uint64_t address, unsigned bytes, bool
   uint64_t value = 0;
   if (is_write) {
     std::copy_n(data, std::min(bytes, 8u), reinterpret_cast<uint8_t*>(&value));
-    TRY_ASSIGN(const Effects effects, parts_.io.write(space, address, bytes, value, parts_.journal));
+    TRY_ASSIGN(const Effects effects, parts_.io.write(space, address, bytes, value, *journal_));
     return perform(effects);
   }
-  TRY_ASSIGN(value, parts_.io.read(space, address, bytes, parts_.journal));
+  TRY_ASSIGN(value, parts_.io.read(space, address, bytes, *journal_));
   std::copy_n(reinterpret_cast<const uint8_t*>(&value), std::min(bytes, 8u), data);
   return {};
 }
@@ -397,9 +395,9 @@ Status Vcpu::device_access(IoSpace space, uint64_t address, unsigned bytes, bool
 Status Vcpu::perform(const Effects& effects) {
   for (const Effect& effect : parts_.board != nullptr ? parts_.board->route(effects) : effects) {
     if (const auto* stop = std::get_if<StopMachine>(&effect))
-      parts_.journal.stop_machine({StopReason::kGuestExit, stop->status, {}});
+      journal_->stop_machine({StopReason::kGuestExit, stop->status, {}});
     else
-      parts_.journal.perform(effect);
+      journal_->perform(effect);
   }
   return {};
 }
@@ -445,7 +443,7 @@ Status Vcpu::handle_msr(bool is_write) {
   msr.error = msr.index == kTimeStampCounter ? 0 : 1;
   faults_ = msr.error != 0;
   if (msr.error != 0 || is_write) return {};
-  TRY_ASSIGN(msr.data, parts_.journal.value(log::Source::kTime));
+  TRY_ASSIGN(msr.data, journal_->value(log::Source::kTime));
   return {};
 }
 
@@ -515,7 +513,7 @@ void Vcpu::count_stop() {
   ++stops_;
   ++statistics_.stops;
   visible_stops_.store(stops_, std::memory_order_relaxed);
-  parts_.journal.arrive(position());
+  journal_->arrive(position());
 }
 
 // A vCPU that shares page tables with others where the host caches them unseen (shadow paging) would run on stale translations. Looked for at
@@ -545,16 +543,16 @@ Status Vcpu::end_stop() {
   if (stops_ == compared_stops_) return {};  // a trap: nothing to compare, replay makes only those at which something happens
   compared_stops_ = stops_;
   digest_ = digest_registers(regs, digest_);
-  TRY(parts_.journal.stopped(digest_));
+  TRY(journal_->stopped(digest_));
   if (parts_.digest_every == 0 || stops_ % parts_.digest_every != 0) return {};
   TRY_ASSIGN(const uint64_t machine, parts_.digest());
-  return parts_.journal.compared_machine(machine);
+  return journal_->compared_machine(machine);
 }
 
 Status Vcpu::guest_error(const std::string& what) {
   count_stop();
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
-  parts_.journal.stop_machine({StopReason::kGuestError, 0, fmt::format("vCPU {}: {} (rip {:#x})", parts_.id.raw, what, regs.rip)});
+  journal_->stop_machine({StopReason::kGuestError, 0, fmt::format("vCPU {}: {} (rip {:#x})", parts_.id.raw, what, regs.rip)});
   halted_ = true;
   return end_stop();
 }
@@ -569,7 +567,7 @@ Result<uint64_t> Vcpu::digest() {
 
 Status Vcpu::leave() {
   TRY_ASSIGN(final_digest_, digest());
-  return parts_.journal.ended(final_digest_);
+  return journal_->ended(final_digest_);
 }
 
 Result<VcpuState> Vcpu::save(std::span<const uint32_t> msrs) {
@@ -590,16 +588,9 @@ Result<VcpuState> Vcpu::save(std::span<const uint32_t> msrs) {
   return state;
 }
 
-// An exit that has begun is dropped with the instruction that made it.
 Status Vcpu::restore(const VcpuState& state) {
-  if (std::exchange(unfinished_, std::nullopt).has_value()) {
-    bool complete = false;
-    for (unsigned parts = 0; !complete && parts < kMostParts; ++parts) {
-      TRY_ASSIGN(const auto part, parts_.kvm.complete());
-      complete = !part.has_value();
-    }
-    if (!complete) return fail(ErrorCode::kHost, "KVM does not come to the end of an instruction (exit reason {})", parts_.kvm.shared().exit_reason);
-  }
+  TRY(drop_exit());
+  journal_ = &parts_.journal;
   TRY(parts_.kvm.restore(state.kvm));
   parts_.apic.set_state(state.apic);
   stops_ = state.stops;

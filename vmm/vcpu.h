@@ -155,6 +155,15 @@ class Vcpu {
   [[nodiscard]] Result<VcpuState> save(std::span<const uint32_t> msrs);
   // Of this vCPU, or of an equal one of another machine. Also undoes leaving. Errors: kHost.
   Status restore(const VcpuState& state);
+  // For debugging. From here on what this vCPU does is no part of the recorded run: `journal` answers it, which
+  // outlives that, and it goes on even if it had left. Until restore().
+  void divert(Journal& journal);
+  // Of a diverted vCPU, before its registers are changed: what it was in the middle of is dropped, with events
+  // that were on their way into the guest, and it does not halt any more. Errors: kUsage if it has not been
+  // started; kHost.
+  Status drop_what_is_under_way();
+  // What its local APIC's timer was set to, if it runs.
+  [[nodiscard]] std::optional<ArmTimer> running_timer() const { return parts_.apic.running_timer(); }
   // Makes run() fail soon although the guest passes no safepoint; followed by kKickSignal to the vCPU's
   // thread. Threads: any.
   void abandon();
@@ -183,6 +192,7 @@ class Vcpu {
   [[nodiscard]] bool interrupt_window_is_open(const kvm_regs& regs, const kvm_vcpu_events& events) const;
   Status leave_shadow(const kvm_vcpu_events& before, uint8_t shadow);
   Status finish_exit();
+  Status drop_exit();
   Status tell_board();
   Status take_async();
   Status startup(uint8_t vector);
@@ -221,6 +231,7 @@ class Vcpu {
   Status leave();
 
   VcpuParts parts_;
+  Journal* journal_ = &parts_.journal;  // another one in a diversion
   uint64_t stops_ = 0;
   uint64_t compared_stops_ = 0;  // stops_ when digest_ was last extended
   uint64_t digest_ = 0;

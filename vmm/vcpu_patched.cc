@@ -15,7 +15,7 @@ Status Vcpu::handle_patched(uint16_t port, std::span<uint8_t> data) {
     case kRdtscpPort: return answer_time_stamp(data, true);
     case kPausePort:
       ++statistics_.pauses;
-      parts_.journal.yield();
+      journal_->yield();
       return {};
     case kCr4Port: return write_cr4();
     case kModulePort: return take_module();
@@ -39,7 +39,7 @@ Status Vcpu::write_cr4() {
 // edx:eax of rdtsc, one count a nanosecond. KVM puts `data` into eax.
 Status Vcpu::answer_time_stamp(std::span<uint8_t> data, bool with_vcpu) {
   ++statistics_.times;
-  TRY_ASSIGN(const uint64_t now, parts_.journal.value(log::Source::kTime));
+  TRY_ASSIGN(const uint64_t now, journal_->value(log::Source::kTime));
   std::copy_n(reinterpret_cast<const uint8_t*>(&now), std::min<size_t>(data.size(), 4), data.begin());
   TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
   regs.rdx = now >> 32;
@@ -66,7 +66,7 @@ Status Vcpu::answer_user_fault() {
   const bool rdtscp = code[0] == 0x0f && code[1] == 0x01 && code[2] == 0xf9;
   if (!rdtsc && !rdtscp) return {};
   ++statistics_.times;
-  TRY_ASSIGN(const uint64_t now, parts_.journal.value(log::Source::kTime));
+  TRY_ASSIGN(const uint64_t now, journal_->value(log::Source::kTime));
   load_user_segments(sregs, frame.cs, frame.ss);
   regs.rip = frame.rip + (rdtsc ? 2 : 3);
   regs.rflags = frame.rflags;

@@ -41,7 +41,7 @@ Result<bool> Vcpu::step_over() {
     TRY_ASSIGN(outcome, single_step(parts_.kvm, *plan));
   }
   if (!outcome.carried_out && !outcome.exit.has_value()) {
-    leaving_ = parts_.journal.is_over();
+    leaving_ = journal_->is_over();
     if (leaving_) return true;
     TRY_ASSIGN(outcome, step_in_fence(parts_.kvm, parts_.memory, *plan));
   }

@@ -127,7 +127,8 @@ class DebugTarget {
   //   where it started.
   // - A watchpoint looks at accesses by guest instructions and by devices; to kRead a read-modify-write is a
   // read as well. Errors: as seek(); after one the target is at some mark and can be asked on.
-  virtual Result<StopEvent> resume(Direction direction, RunListener& listener) = 0;
+  // `diverted`: the vCPU that executes in a diversion; of no meaning outside of one.
+  virtual Result<StopEvent> resume(Direction direction, VcpuId diverted, RunListener& listener) = 0;
   // Runs until `vcpu` has executed one instruction; backward, until it has yet to execute the last one that
   // it executed before now. Others are not held: what they were recorded to do in between, they do (or undo),
   // and their breakpoints and all watchpoints stop the machine. A breakpoint where `vcpu` stands now does
@@ -143,10 +144,11 @@ class DebugTarget {
 
   // --- diversions: a throw-away fork of the machine, that may be changed, and runs forward only ---
 
-  // Errors: kUsage if there is one already, or if this target has none.
+  // In it only the vCPU that is stepped or resumed executes. Errors: kUsage if there is one already.
   virtual Status begin_diversion() = 0;
-  // Throws it away; the machine is where it was. Nothing if there is none.
-  virtual void end_diversion() = 0;
+  // Throws it away; the machine is where it was. Nothing if there is none. Errors: as seek(), but for
+  // interruptions.
+  virtual Status end_diversion() = 0;
   [[nodiscard]] virtual bool in_diversion() const = 0;
   // Errors: kUsage outside of a diversion; kNotFound if not all of the range is RAM, and then nothing is
   // written.

@@ -49,7 +49,7 @@ Status FakeDebugTarget::seek(const Mark& mark, Interruption& /*interruption*/) {
   return {};
 }
 
-Result<StopEvent> FakeDebugTarget::resume(Direction direction, RunListener& listener) {
+Result<StopEvent> FakeDebugTarget::resume(Direction direction, VcpuId /*diverted*/, RunListener& listener) {
   return run(direction, std::nullopt, listener);
 }
 
@@ -137,6 +137,11 @@ Status FakeDebugTarget::begin_diversion() {
   if (diverted_)
     return fail(ErrorCode::kUsage, "there is a diversion already; 'monitor diversion end' leaves it");
   diverted_ = machine();
+  return {};
+}
+
+Status FakeDebugTarget::end_diversion() {
+  diverted_.reset();
   return {};
 }
 

@@ -31,13 +31,13 @@ class FakeDebugTarget final : public DebugTarget {
   [[nodiscard]] Mark begin() const override { return Mark{0}; }
   [[nodiscard]] Mark end() const override { return Mark{history_.steps.size()}; }
   Status seek(const Mark& mark, Interruption& interruption) override;
-  Result<StopEvent> resume(Direction direction, RunListener& listener) override;
+  Result<StopEvent> resume(Direction direction, VcpuId diverted, RunListener& listener) override;
   Result<StopEvent> step(VcpuId vcpu, Direction direction, RunListener& listener) override;
   Status insert(const Breakpoint& breakpoint) override;
   Status remove(const Breakpoint& breakpoint) override;
 
   Status begin_diversion() override;
-  void end_diversion() override { diverted_.reset(); }
+  Status end_diversion() override;
   [[nodiscard]] bool in_diversion() const override { return diverted_.has_value(); }
   Status set_registers(VcpuId vcpu, const Registers& registers) override;
   Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) override;

@@ -201,7 +201,7 @@ Result<std::string> Monitor::diversion(const Words& words) {
   }
   if (words[0] != "end") return fail(ErrorCode::kUsage, "use: monitor diversion begin|end");
   if (!target_.in_diversion()) return fail(ErrorCode::kUsage, "there is no diversion");
-  target_.end_diversion();
+  TRY(target_.end_diversion());
   return fmt::format("back at {}\n{}", to_text(target_.now()), kStale);
 }
 

@@ -46,7 +46,7 @@ Result<SessionEnd> Server::serve() {
     if (*text == "OK" && (*packet)->starts_with("QStartNoAckMode")) connection_.stop_acknowledging();
   }
   breakpoints_.clear();
-  target_.end_diversion();
+  if (const Status ended = target_.end_diversion(); !ended) return tl::unexpected(ended.error());
   if (end_) return *end_;
   return result;
 }

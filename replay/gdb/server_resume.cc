@@ -95,7 +95,7 @@ Server::Answer Server::resume(const Resumption& resumption) {
 }
 
 Result<StopEvent> Server::run(const Resumption& resumption) {
-  if (!resumption.step) return target_.resume(resumption.direction, *this);
+  if (!resumption.step) return target_.resume(resumption.direction, selected_, *this);
   while (true) {
     TRY_ASSIGN(const StopEvent stop, target_.step(*resumption.step, resumption.direction, *this));
     if (stop.reason != StopReason::kStep || resumption.range_begin == resumption.range_end) return stop;
@@ -114,7 +114,7 @@ Server::Answer Server::restart(PacketText text) {
   const std::string where = argument ? std::string(argument->begin(), argument->end()) : "";
   const auto mark = where.empty() ? target_.begin() : monitor_.find_mark(where);
   if (!mark) return error_text(mark.error().message);
-  target_.end_diversion();
+  if (const Status ended = target_.end_diversion(); !ended) return error_text(ended.error().message);
   if (const Status sought = target_.seek(*mark, *this); !sought) return error_text(sought.error().message);
   killed_ = failed_ = false;
   stopped_.reset();
@@ -125,8 +125,7 @@ Server::Answer Server::restart(PacketText text) {
 Server::Answer Server::kill() {
   killed_ = true;
   breakpoints_.clear();
-  target_.end_diversion();
-  return "OK";
+  return done(target_.end_diversion());
 }
 
 Server::Answer Server::stop_reply() {

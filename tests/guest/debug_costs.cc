@@ -139,7 +139,7 @@ class Costs {
       TRY_ASSIGN(const auto watchpoint, next_write());
       if (!watchpoint.has_value() || !target_.insert(*watchpoint)) continue;
       TRY_ASSIGN(const uint64_t took, time([&]() -> Status {
-                   TRY(target_.resume(Direction::kBackward, patience_));
+                   TRY(target_.resume(Direction::kBackward, VcpuId(0), patience_));
                    return {};
                  }));
       times.push_back(took);
@@ -176,7 +176,7 @@ class Costs {
       TRY(target_.insert(breakpoint));
       StopReason found = StopReason::kStep;
       TRY_ASSIGN(const uint64_t took, time([&]() -> Status {
-                   TRY_ASSIGN(const auto stop, target_.resume(Direction::kBackward, patience_));
+                   TRY_ASSIGN(const auto stop, target_.resume(Direction::kBackward, VcpuId(0), patience_));
                    found = stop.reason;
                    return {};
                  }));

@@ -94,7 +94,7 @@ class Wanderer {
         .kind = replay::gdb::BreakpointKind::kSoftware, .address = Gva(registers.general.rip), .length = 0};
     TRY(target_.seek(start, patience_));
     TRY(target_.insert(breakpoint));
-    TRY_ASSIGN(const auto stop, target_.resume(direction, patience_));
+    TRY_ASSIGN(const auto stop, target_.resume(direction, VcpuId(0), patience_));
     if (stop.reason == replay::gdb::StopReason::kBreakpoint) ++counts_[4];
     return target_.remove(breakpoint);
   }
@@ -152,11 +152,11 @@ class Wanderer {
       return found;
     };
     const auto before = bytes();
-    TRY_ASSIGN(const auto stop, target_.resume(Direction::kForward, patience_));
+    TRY_ASSIGN(const auto stop, target_.resume(Direction::kForward, VcpuId(0), patience_));
     if (stop.reason != replay::gdb::StopReason::kWatchpoint) return {};
     ++counts_[7];
     const Mark after = target_.now();
-    TRY_ASSIGN(const auto back, target_.resume(Direction::kBackward, patience_));
+    TRY_ASSIGN(const auto back, target_.resume(Direction::kBackward, VcpuId(0), patience_));
     const Mark access = target_.now();
     if (back.reason != replay::gdb::StopReason::kWatchpoint || back.vcpu != stop.vcpu || access < start ||
         access >= after)
@@ -165,7 +165,7 @@ class Wanderer {
     if (watchpoint.kind != replay::gdb::BreakpointKind::kRead && bytes() != before)
       return fail(ErrorCode::kDivergence, "{:#x} has changed between {} and {}", watchpoint.address.raw,
                   to_text(start), to_text(access));
-    TRY(target_.resume(Direction::kForward, patience_));
+    TRY(target_.resume(Direction::kForward, VcpuId(0), patience_));
     if (target_.now() == after) return {};
     return fail(ErrorCode::kDivergence, "from {} the access to {:#x} is before {}, from {} before {}",
                 to_text(start), watchpoint.address.raw, to_text(after), to_text(access),

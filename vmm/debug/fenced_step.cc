@@ -8,6 +8,7 @@
 
 #include "vmm/interrupt_gate.h"
 #include "vmm/rflags.h"
+#include "vmm/segment_descriptor.h"
 
 namespace reprise::vmm {
 namespace {
@@ -211,9 +212,9 @@ Status Fence::leave_fault_in_user() {
 std::optional<kvm_segment> Fence::user_segment(uint64_t selector, bool code) const {
   const kvm_segment& before = code ? sregs_.cs : sregs_.ss;
   if (plan_.segments == UserSegments::kUnchanged) return before;
-  kvm_segment segment{};
-  segment.selector = static_cast<uint16_t>(selector);
   if (plan_.segments == UserSegments::kFlat) {
+    kvm_segment segment{};
+    segment.selector = static_cast<uint16_t>(selector);
     segment.limit = 0xffffffff;
     segment.type = code ? 11 : 3;
     segment.present = segment.s = segment.g = 1;
@@ -222,24 +223,7 @@ std::optional<kvm_segment> Fence::user_segment(uint64_t selector, bool code) con
     segment.db = code ? 0 : 1;
     return segment;
   }
-  const bool local = (selector & 4) != 0;
-  uint64_t raw = 0;
-  const Gva at((local ? sregs_.ldt.base : sregs_.gdt.base) + (selector & 0xfff8));
-  if (linear_.read(at, {reinterpret_cast<uint8_t*>(&raw), sizeof raw}, {.implicit_system = true}) <
-      sizeof raw)
-    return std::nullopt;
-  segment.base = (raw >> 16 & 0xff'ffff) | (raw >> 56) << 24;
-  segment.type = raw >> 40 & 0xf;
-  segment.s = raw >> 44 & 1;
-  segment.dpl = raw >> 45 & 3;
-  segment.present = raw >> 47 & 1;
-  segment.avl = raw >> 52 & 1;
-  segment.l = raw >> 53 & 1;
-  segment.db = raw >> 54 & 1;
-  segment.g = raw >> 55 & 1;
-  segment.limit = static_cast<uint32_t>((raw & 0xffff) | (raw >> 32 & 0xf0000));
-  if (segment.g != 0) segment.limit = segment.limit << 12 | 0xfff;
-  return segment;
+  return read_segment(linear_, sregs_, static_cast<uint16_t>(selector));
 }
 
 // True: what came to the handler was the halt behind the instruction, or that it could not be fetched;

@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "vmm/interrupt_gate.h"
+#include "vmm/rflags.h"
+#include "vmm/segment_descriptor.h"
 
 namespace reprise::vmm {
 namespace {
@@ -87,6 +89,40 @@ Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
               "vCPU {} has a general-protection fault of its own at {:#x}: breakpoints cannot be looked for "
               "across it",
               vcpu.raw, frame[1]);
+}
+
+// In kernel mode it is behind the byte; the fault of user mode is on its way to the handler, or has its frame
+// on the handler's stack.
+Status PlantedStops::stand_at(VcpuId vcpu, Gva address) {
+  struct Frame {
+    uint64_t error, rip, cs, rflags, rsp, ss;
+  };
+  KvmVcpu& kvm = machine_.kvm(vcpu);
+  TRY_ASSIGN(kvm_regs regs, kvm.registers());
+  TRY_ASSIGN(kvm_vcpu_events events, kvm.events());
+  TRY_ASSIGN(kvm_sregs sregs, kvm.special_registers());
+  const bool on_its_way = events.exception.injected != 0 || events.exception.pending != 0;
+  if (on_its_way) {
+    events.exception = {};
+    TRY(kvm.set_events(events));
+  } else if (!planted_at(regs.rip - 1).has_value()) {
+    Frame frame{};
+    const WholeMemory physical(machine_, vcpu);
+    const LinearMemory memory(sregs, physical);
+    if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame)
+      return fail(ErrorCode::kHost, "the frame of an exception at {:#x} cannot be read", regs.rsp);
+    const auto code = read_segment(memory, sregs, static_cast<uint16_t>(frame.cs));
+    const auto stack = read_segment(memory, sregs, static_cast<uint16_t>(frame.ss));
+    if (!code.has_value() || !stack.has_value())
+      return fail(ErrorCode::kHost, "the segments of user mode ({:#x}, {:#x}) cannot be read", frame.cs, frame.ss);
+    sregs.cs = *code;
+    sregs.ss = *stack;
+    TRY(kvm.set_special_registers(sregs));
+    regs.rsp = frame.rsp;
+    regs.rflags = frame.rflags & ~kResumeFlag;
+  }
+  regs.rip = address.raw;
+  return kvm.set_registers(regs);
 }
 
 }  // namespace reprise::vmm

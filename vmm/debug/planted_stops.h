@@ -39,6 +39,9 @@ class PlantedStops {
   Result<bool> pass(VcpuId vcpu, ExitKind exit);
   // At which of the addresses an exit of this vCPU left it; none: it is about something else. Errors: kHost.
   Result<std::optional<Gva>> find(VcpuId vcpu, ExitKind exit);
+  // Puts a vCPU that was found there in front of that address, as if it had come to it by itself, but for what a
+  // fault in user mode has left below the kernel's stack. Errors: kHost.
+  Status stand_at(VcpuId vcpu, Gva address);
 
  private:
   PlantedStops(Machine& machine, std::set<Gva> addresses)

@@ -151,7 +151,7 @@ Effects LocalApic::write_register(uint64_t reg, uint32_t value) {
     case apic::kTimerDivide: {
       const bool changed = divisor(state_.timer_divide) != divisor(value);
       state_.timer_divide = value & apic::kTimerDivideBits;
-      return changed && state_.timer_running != 0 ? arm_timer() : Effects{};
+      return changed && state_.timer_running != 0 ? Effects{arm_timer()} : Effects{};
     }
     case apic::kId:
     case apic::kVersion:
@@ -183,7 +183,7 @@ Effects LocalApic::write_lvt(uint32_t index, uint32_t value) {
   const uint32_t old = state_.lvt[index];
   state_.lvt[index] = (value & kLvtBits[index]) | (enabled() ? 0 : apic::kLvtMasked);
   const bool mode_changed = ((old ^ state_.lvt[index]) & apic::kTimerPeriodic) != 0;
-  if (index == LocalApicState::kTimer && mode_changed && state_.timer_running != 0) return arm_timer();
+  if (index == LocalApicState::kTimer && mode_changed && state_.timer_running != 0) return {arm_timer()};
   return {};
 }
 
@@ -191,17 +191,21 @@ Effects LocalApic::write_timer_initial(uint32_t value) {
   const bool was_running = state_.timer_running != 0;
   state_.timer_initial = value;
   state_.timer_running = value != 0 ? 1 : 0;
-  if (value != 0) return arm_timer();
+  if (value != 0) return {arm_timer()};
   return was_running ? Effects{DisarmTimer{}} : Effects{};
 }
 
-Effects LocalApic::arm_timer() const {
+std::optional<ArmTimer> LocalApic::running_timer() const {
+  return state_.timer_running != 0 ? std::optional(arm_timer()) : std::nullopt;
+}
+
+ArmTimer LocalApic::arm_timer() const {
   const uint32_t count_ns = divisor(state_.timer_divide);  // a bus clock of 1 GHz: one cycle, one nanosecond
   const uint64_t delay = uint64_t{state_.timer_initial} * count_ns;
   if ((state_.lvt[LocalApicState::kTimer] & apic::kTimerPeriodic) == 0)
-    return {ArmTimer{.delay_ns = delay, .period_ns = 0, .count_ns = count_ns}};
+    return {.delay_ns = delay, .period_ns = 0, .count_ns = count_ns};
   const uint64_t period = std::max(delay, kMinTimerPeriodNs);
-  return {ArmTimer{.delay_ns = period, .period_ns = period, .count_ns = count_ns}};
+  return {.delay_ns = period, .period_ns = period, .count_ns = count_ns};
 }
 
 // The vCPUs that the destination field addresses, one bit each. Source: 11.6.2.

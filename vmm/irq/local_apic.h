@@ -100,6 +100,9 @@ class LocalApic final : public IoHandler {
   bool take_nmi();
   [[nodiscard]] bool waiting_for_startup() const { return state_.waiting_for_startup != 0; }
 
+  // What set the timer going, if it runs: how much of that has passed, only the world knows.
+  [[nodiscard]] std::optional<ArmTimer> running_timer() const;
+
   // CR8 is the upper half of the task priority. Source: SDM vol. 3, 11.8.6.
   [[nodiscard]] uint8_t cr8() const { return static_cast<uint8_t>(state_.task_priority >> 4 & 0xf); }
   void set_cr8(uint8_t value) { state_.task_priority = (value & 0xfu) << 4; }
@@ -117,7 +120,7 @@ class LocalApic final : public IoHandler {
   void write_spurious_vector(uint32_t value);
   Effects write_lvt(uint32_t index, uint32_t value);
   Effects write_timer_initial(uint32_t value);
-  [[nodiscard]] Effects arm_timer() const;
+  [[nodiscard]] ArmTimer arm_timer() const;
   Effects send_command();
   [[nodiscard]] uint32_t addressees() const;
   [[nodiscard]] uint32_t processor_priority() const;

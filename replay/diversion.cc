@@ -1,0 +1,182 @@
+#include "replay/diversion.h"
+
+#include <algorithm>
+
+#include "replay/debug_registers.h"
+#include "vmm/debug/planted_stops.h"
+#include "vmm/linear_memory.h"
+
+namespace reprise::replay {
+
+using gdb::StopEvent;
+using gdb::StopReason;
+
+namespace {
+
+constexpr uint64_t kSliceNs = 5'000'000;
+
+}  // namespace
+
+Diversion::Diversion(Timeline& timeline, const log::Recording& recording, StopSearch& stops)
+    : timeline_(timeline),
+      recording_(recording),
+      stops_(stops),
+      origin_(timeline.now()),
+      world_(timeline.machine().vcpus(), [this] { return last_time(); }),
+      metronome_(timeline.machine()) {}
+
+Result<std::unique_ptr<Diversion>> Diversion::begin(Timeline& timeline, const log::Recording& recording,
+                                                    StopSearch& stops) {
+  TRY(timeline.checkpoint_for_search());
+  std::unique_ptr<Diversion> diversion(new Diversion(timeline, recording, stops));
+  timeline.go_astray();
+  vmm::Machine& machine = timeline.machine();
+  for (VcpuId id; id.raw < machine.vcpus(); ++id) {
+    vmm::Vcpu& vcpu = machine.vcpu(id);
+    if (const auto timer = vcpu.running_timer()) diversion->world_.perform(id, *timer);
+    diversion->journals_.push_back(
+        std::make_unique<DivertedJournal>(id, diversion->world_, machine.view(id)));
+    vcpu.divert(*diversion->journals_.back());
+  }
+  return diversion;
+}
+
+// What any vCPU was told up to where it stood when the fork began: time is one for all. Reads all logs.
+Result<uint64_t> Diversion::last_time() {
+  uint64_t last = 0;
+  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) {
+    TRY_ASSIGN(auto reader, recording_.open_log(vcpu));
+    const Position here = machine().vcpu(vcpu).position();
+    for (;;) {
+      TRY_ASSIGN(const auto event, reader.next());
+      if (!event.has_value() || event->position.stops > here.stops) break;
+      const auto* value = std::get_if<log::Value>(&event->what);
+      if (value != nullptr && value->source == log::Source::kTime) last = std::max(last, value->value);
+    }
+  }
+  return last;
+}
+
+// --- changes ---
+
+Status Diversion::set_registers(VcpuId vcpu, const gdb::Registers& registers) {
+  TRY(machine().vcpu(vcpu).drop_what_is_under_way());
+  return write_registers(machine().kvm(vcpu), registers);
+}
+
+// Page by page, all of them before any is written to.
+Status Diversion::write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) {
+  TRY_ASSIGN(const kvm_sregs sregs, machine().kvm(vcpu).special_registers());
+  const vmm::WholeMemory physical(machine(), vcpu);
+  const vmm::LinearMemory memory(sregs, physical);
+  std::vector<uint8_t*> places;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    const auto at = memory.translate(address + i);
+    uint8_t* const place = at.has_value() ? physical.writable(*at, 1) : nullptr;
+    if (place == nullptr) return fail(ErrorCode::kNotFound, "{:#x} is not mapped to RAM", address.raw + i);
+    places.push_back(place);
+  }
+  for (size_t i = 0; i < bytes.size(); ++i) *places[i] = bytes[i];
+  return {};
+}
+
+Status Diversion::write_physical(Gpa address, std::span<const uint8_t> bytes) {
+  const vmm::WholeMemory physical(machine(), VcpuId(0));
+  std::vector<uint8_t*> places;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    places.push_back(physical.writable(address + i, 1));
+    if (places.back() == nullptr) return fail(ErrorCode::kNotFound, "{:#x} is not RAM", address.raw + i);
+  }
+  for (size_t i = 0; i < bytes.size(); ++i) *places[i] = bytes[i];
+  return {};
+}
+
+// --- running ---
+
+Result<StopSearch::Stop> Diversion::breakpoint_here(VcpuId vcpu) {
+  TRY_ASSIGN(const kvm_regs regs, machine().kvm(vcpu).registers());
+  return stops_.breakpoint_at(vcpu, Gva(regs.rip));
+}
+
+Result<bool> Diversion::step_once(VcpuId id) {
+  vmm::Vcpu& vcpu = machine().vcpu(id);
+  const uint64_t completed = vcpu.completed_stops();
+  TRY(vcpu.step(vcpu.position().ticks + 1));
+  return vcpu.stepped() || (vcpu.at_position() && vcpu.completed_stops() != completed);
+}
+
+Result<VcpuId> Diversion::turn_after(VcpuId vcpu) {
+  if (const auto stop = world_.take_stop()) return fail(ErrorCode::kGuest, "{}", *stop);
+  const uint64_t now = ept::monotonic_ns();
+  if (!journals_[vcpu.raw]->waits() && now - slice_ns_ < kSliceNs) return vcpu;
+  world_.pass(now - std::exchange(slice_ns_, now));
+  do {
+    for (uint32_t i = 1; i <= machine().vcpus(); ++i) {
+      const VcpuId next((vcpu.raw + i) % machine().vcpus());
+      if (!journals_[next.raw]->waits()) return next;
+    }
+  } while (world_.pass_to_next_timer());
+  return fail(ErrorCode::kGuest, "every vCPU is halted and no timer is running: nothing can wake the guest");
+}
+
+Result<VcpuId> Diversion::run(VcpuId turn, gdb::Interruption& interruption) {
+  TRY_ASSIGN(const auto planted, vmm::PlantedStops::plant(machine(), stops_.addresses()));
+  bool found = false;
+  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
+    machine().vcpu(vcpu).watch({.entry = {},
+                                .exit = [&, vcpu](vmm::ExitKind exit) -> Result<vmm::Vcpu::Verdict> {
+                                  TRY_ASSIGN(const bool own, planted->pass(vcpu, exit));
+                                  if (own) return vmm::Vcpu::Verdict::kDone;
+                                  TRY_ASSIGN(const auto address, planted->find(vcpu, exit));
+                                  found = address.has_value();
+                                  if (!found) return vmm::Vcpu::Verdict::kHandle;
+                                  TRY(planted->stand_at(vcpu, *address));
+                                  return vmm::Vcpu::Verdict::kDone;
+                                },
+                                .part = {},
+                                .access = {}});
+  const auto stopped = [&]() -> Result<VcpuId> {
+    while (!interruption.interrupted()) {
+      TRY(machine().vcpu(turn).advance());
+      if (found) break;
+      TRY_ASSIGN(turn, turn_after(turn));
+    }
+    return turn;
+  }();
+  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) machine().vcpu(vcpu).watch({});
+  return stopped;
+}
+
+Result<StopEvent> Diversion::resume(VcpuId turn, gdb::RunListener& listener) {
+  const Metronome::Beating beating(metronome_);
+  slice_ns_ = ept::monotonic_ns();
+  // What runs natively comes from no address with a breakpoint: the byte there would stop it at once.
+  for (bool has_moved = false;;) {
+    TRY_ASSIGN(const auto stop, breakpoint_here(turn));
+    if (stop.has_value() && listener.wants(*stop)) return *stop;
+    if (listener.interrupted()) return StopEvent{.reason = StopReason::kInterrupted, .vcpu = turn};
+    if (has_moved && !stop.has_value() && !stops_.watches_memory()) {
+      TRY_ASSIGN(turn, run(turn, listener));
+      continue;
+    }
+    TRY_ASSIGN(const auto done, stops_.watch_step(turn, [&] { return step_once(turn); }));
+    if (done.accessed.has_value()) return *done.accessed;
+    has_moved = done.completed;
+    TRY_ASSIGN(turn, turn_after(turn));
+  }
+}
+
+Result<StopEvent> Diversion::step(VcpuId vcpu, gdb::RunListener& listener) {
+  const Metronome::Beating beating(metronome_);
+  for (;;) {
+    TRY_ASSIGN(const auto done, stops_.watch_step(vcpu, [&] { return step_once(vcpu); }));
+    if (const auto stop = world_.take_stop()) return fail(ErrorCode::kGuest, "{}", *stop);
+    if (done.accessed.has_value()) return *done.accessed;
+    if (done.completed) return StopEvent{.reason = StopReason::kStep, .vcpu = vcpu};
+    if (listener.interrupted()) return StopEvent{.reason = StopReason::kInterrupted, .vcpu = vcpu};
+    if (journals_[vcpu.raw]->waits())
+      return fail(ErrorCode::kGuest, "vCPU {} is halted; 'continue' lets the others go on", vcpu.raw);
+  }
+}
+
+}  // namespace reprise::replay
