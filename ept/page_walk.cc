@@ -97,6 +97,7 @@ PageWalk walk_page(const PagingState& state, const PhysicalReader& reader, Gva a
     const int shift = 12 + (level - 1) * format.index_bits;
     const uint64_t index = linear >> shift & ((1ull << format.index_bits) - 1);
     const Gpa entry_address(table + index * static_cast<uint64_t>(format.entry_bytes));
+    walk.entry_storage[walk.table_count] = entry_address;
     PageRight& visited = walk.storage[walk.table_count++];
     visited = {page_of(entry_address), walk_writes ? Right::kWrite : Right::kRead};
     uint64_t entry = 0;

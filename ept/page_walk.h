@@ -63,15 +63,17 @@ enum class WalkOutcome : uint8_t {
   kUnreadable,  // the last entry of `tables` could not be read: acquire it, then walk again
 };
 
-// The result of one walk. `tables` lists the page-table pages in the order of the walk; a table that
-// refers to itself is listed as often as it is visited.
+// The result of one walk. `tables` lists the page-table pages in the order of the walk, `entries` the entries in
+// them; a table that refers to itself is listed as often as it is visited.
 struct PageWalk {
   static constexpr size_t kMaxLevels = 5;
   WalkOutcome outcome = WalkOutcome::kMapped;
   Gpa gpa;
   uint8_t table_count = 0;
   std::array<PageRight, kMaxLevels> storage;
+  std::array<Gpa, kMaxLevels> entry_storage;
   [[nodiscard]] std::span<const PageRight> tables() const { return {storage.data(), table_count}; }
+  [[nodiscard]] std::span<const Gpa> entries() const { return {entry_storage.data(), table_count}; }
 };
 
 // Translates `address`. With paging off the answer is the address itself.

@@ -23,7 +23,8 @@ Diversion::Diversion(Timeline& timeline, const log::Recording& recording, StopSe
       stops_(stops),
       origin_(timeline.now()),
       world_(timeline.machine().vcpus(), [this] { return last_time(); }),
-      metronome_(timeline.machine()) {}
+      metronome_(timeline.machine()),
+      console_bytes_(timeline.console().size()) {}
 
 Result<std::unique_ptr<Diversion>> Diversion::begin(Timeline& timeline, const log::Recording& recording,
                                                     StopSearch& stops) {
@@ -93,6 +94,30 @@ Status Diversion::write_physical(Gpa address, std::span<const uint8_t> bytes) {
 
 // --- running ---
 
+Status Diversion::make_breakpoints_executable(VcpuId vcpu) {
+  constexpr uint64_t kTopByte = 7;         // of an entry of eight
+  constexpr uint8_t kNoExecute = 1 << 7;  // bit 63: Intel SDM vol. 3, 4.6.1
+  vmm::KvmVcpu& kvm = machine().kvm(vcpu);
+  TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
+  if ((sregs.efer & ept::kEferNoExecute) == 0) return {};
+  const vmm::WholeMemory physical(machine(), vcpu);
+  bool changed = false;
+  for (const Gva address : stops_.addresses()) {
+    const auto walk = ept::walk_page(vmm::paging_of(sregs), physical, address, {}, false);
+    if (walk.outcome != ept::WalkOutcome::kMapped) continue;
+    for (const Gpa entry : walk.entries()) {
+      const uint8_t* const top = physical.at(entry + kTopByte, 1);
+      if (top == nullptr || (*top & kNoExecute) == 0) continue;
+      *physical.writable(entry + kTopByte, 1) &= static_cast<uint8_t>(~kNoExecute);
+      changed = true;
+    }
+  }
+  if (!changed || !machine().vcpu(vcpu).can_be_saved()) return {};
+  TRY_ASSIGN(const auto state, kvm.save({}));
+  TRY(kvm.forget_translations());
+  return kvm.restore(state);
+}
+
 Result<StopSearch::Stop> Diversion::breakpoint_here(VcpuId vcpu) {
   TRY_ASSIGN(const kvm_regs regs, machine().kvm(vcpu).registers());
   return stops_.breakpoint_at(vcpu, Gva(regs.rip));
@@ -105,8 +130,13 @@ Result<bool> Diversion::step_once(VcpuId id) {
   return vcpu.stepped() || (vcpu.at_position() && vcpu.completed_stops() != completed);
 }
 
+Status Diversion::check_on() const {
+  if (!world_.stopped().has_value()) return {};
+  return fail(ErrorCode::kGuest, "the diversion is at its end: {}", *world_.stopped());
+}
+
 Result<VcpuId> Diversion::turn_after(VcpuId vcpu) {
-  if (const auto stop = world_.take_stop()) return fail(ErrorCode::kGuest, "{}", *stop);
+  TRY(check_on());
   const uint64_t now = ept::monotonic_ns();
   if (!journals_[vcpu.raw]->waits() && now - slice_ns_ < kSliceNs) return vcpu;
   world_.pass(now - std::exchange(slice_ns_, now));
@@ -150,6 +180,8 @@ Result<VcpuId> Diversion::run(VcpuId turn, gdb::Interruption& interruption) {
 Result<StopEvent> Diversion::resume(VcpuId turn, gdb::RunListener& listener) {
   const Metronome::Beating beating(metronome_);
   slice_ns_ = ept::monotonic_ns();
+  TRY(check_on());
+  TRY(make_breakpoints_executable(turn));
   // What runs natively comes from no address with a breakpoint: the byte there would stop it at once.
   for (bool has_moved = false;;) {
     TRY_ASSIGN(const auto stop, breakpoint_here(turn));
@@ -169,14 +201,19 @@ Result<StopEvent> Diversion::resume(VcpuId turn, gdb::RunListener& listener) {
 Result<StopEvent> Diversion::step(VcpuId vcpu, gdb::RunListener& listener) {
   const Metronome::Beating beating(metronome_);
   for (;;) {
+    TRY(check_on());
     TRY_ASSIGN(const auto done, stops_.watch_step(vcpu, [&] { return step_once(vcpu); }));
-    if (const auto stop = world_.take_stop()) return fail(ErrorCode::kGuest, "{}", *stop);
     if (done.accessed.has_value()) return *done.accessed;
     if (done.completed) return StopEvent{.reason = StopReason::kStep, .vcpu = vcpu};
     if (listener.interrupted()) return StopEvent{.reason = StopReason::kInterrupted, .vcpu = vcpu};
     if (journals_[vcpu.raw]->waits())
       return fail(ErrorCode::kGuest, "vCPU {} is halted; 'continue' lets the others go on", vcpu.raw);
   }
+}
+
+std::string Diversion::take_console() {
+  const std::string& console = timeline_.console();
+  return console.substr(std::exchange(console_bytes_, console.size()));
 }
 
 }  // namespace reprise::replay

@@ -37,17 +37,22 @@ class Diversion {
   // for one; kHost.
   Result<gdb::StopEvent> resume(VcpuId vcpu, gdb::RunListener& listener);
   Result<gdb::StopEvent> step(VcpuId vcpu, gdb::RunListener& listener);
+  [[nodiscard]] std::string take_console();
 
  private:
   Diversion(Timeline& timeline, const log::Recording& recording, StopSearch& stops);
   [[nodiscard]] vmm::Machine& machine() { return timeline_.machine(); }
   Result<uint64_t> last_time();
+  // What a debugger calls returns to a breakpoint on the stack, which a kernel does not let be executed.
+  Status make_breakpoints_executable(VcpuId vcpu);
   Result<StopSearch::Stop> breakpoint_here(VcpuId vcpu);
   // One instruction, or as much as Vcpu::step() takes; true: it has been completed.
   Result<bool> step_once(VcpuId vcpu);
   // Natively, from this vCPU on, to the next address with a breakpoint; which vCPU is there, or has the turn when it is
   // interrupted.
   Result<VcpuId> run(VcpuId vcpu, gdb::Interruption& interruption);
+  // Errors: kGuest if the machine has stopped.
+  [[nodiscard]] Status check_on() const;
   // After this vCPU has executed: whose turn it is. Errors: kGuest if the machine does not go on.
   Result<VcpuId> turn_after(VcpuId vcpu);
 
@@ -58,6 +63,7 @@ class Diversion {
   DivertedWorld world_;
   std::vector<std::unique_ptr<DivertedJournal>> journals_;
   Metronome metronome_;     // whoever computes for long is asked whether to go on
+  size_t console_bytes_;   // that were taken
   uint64_t slice_ns_ = 0;  // host's time when the turn began
 };
 

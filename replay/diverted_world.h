@@ -40,8 +40,8 @@ class DivertedWorld {
   // The next message for this vCPU.
   std::optional<log::ApicMessage> take_letter(VcpuId vcpu);
   [[nodiscard]] bool has_letters(VcpuId vcpu) const { return !letters_[vcpu.raw].empty(); }
-  // Why the machine stopped, a sentence; nothing: it did not. Forgets it.
-  std::optional<std::string> take_stop() { return std::exchange(stop_, std::nullopt); }
+  // Why the machine has stopped, a sentence; nothing: it has not.
+  [[nodiscard]] const std::optional<std::string>& stopped() const { return stop_; }
 
  private:
   struct Timer {

@@ -108,6 +108,8 @@ class Timeline {
   // What they all hold: pages of memory, each counted once, and the rest. Cost: looks at all of them.
   [[nodiscard]] uint64_t checkpoint_bytes() const;
   [[nodiscard]] vmm::Machine& machine() { return replay_->machine(); }
+  // What the guest has written up to now.
+  [[nodiscard]] const std::string& console() { return replay_->console(); }
 
  private:
   Timeline(TotalOrder order, TimelineOptions options)

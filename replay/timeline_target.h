@@ -35,6 +35,7 @@ class TimelineTarget final : public gdb::DebugTarget {
   Status begin_diversion() override;
   Status end_diversion() override;
   [[nodiscard]] bool in_diversion() const override { return diversion_ != nullptr; }
+  [[nodiscard]] std::string take_diverted_console() override { return in_diversion() ? diversion_->take_console() : ""; }
   Status set_registers(VcpuId vcpu, const gdb::Registers& registers) override;
   Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) override;
   Status write_physical(Gpa address, std::span<const uint8_t> bytes) override;

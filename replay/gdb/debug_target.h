@@ -150,6 +150,8 @@ class DebugTarget {
   // interruptions.
   virtual Status end_diversion() = 0;
   [[nodiscard]] virtual bool in_diversion() const = 0;
+  // What the guest has written to its console in this diversion since the last call.
+  [[nodiscard]] virtual std::string take_diverted_console() = 0;
   // Errors: kUsage outside of a diversion; kNotFound if not all of the range is RAM, and then nothing is
   // written.
   virtual Status set_registers(VcpuId vcpu, const Registers& registers) = 0;

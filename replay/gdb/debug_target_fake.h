@@ -39,6 +39,7 @@ class FakeDebugTarget final : public DebugTarget {
   Status begin_diversion() override;
   Status end_diversion() override;
   [[nodiscard]] bool in_diversion() const override { return diverted_.has_value(); }
+  [[nodiscard]] std::string take_diverted_console() override { return {}; }
   Status set_registers(VcpuId vcpu, const Registers& registers) override;
   Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) override;
   Status write_physical(Gpa address, std::span<const uint8_t> bytes) override;

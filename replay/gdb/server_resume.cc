@@ -83,6 +83,7 @@ Server::Answer Server::resume_backward(PacketText text) {
 
 Server::Answer Server::resume(const Resumption& resumption) {
   const auto stop = run(resumption);
+  if (const std::string console = target_.take_diverted_console(); !console.empty()) tell(console);
   failed_ = !stop;
   if (stop) {
     stopped_ = *stop;

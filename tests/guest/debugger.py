@@ -102,6 +102,84 @@ def lost_update(bench):
     return None
 
 
+def own_fault(bench):
+    """A guest with a general-protection fault of its own, which is what a breakpoint in user mode is found by: searched across it, in both directions."""
+    folder = bench.folder / "recording"
+    record(bench, folder, "fault", "kind=protection status=7", vcpus=2, status=GUEST_FAILED)
+    commands = {"break fault.cc:50": "", "break fault.cc:26": "", "break exit_machine": "", "continue": "hit Breakpoint 1", "continue ": "hit Breakpoint 2",
+                "x/i $rip": "hlt", "continue  ": "hit Breakpoint 3", "monitor when": "", "reverse-continue": "hit Breakpoint 2", "reverse-continue ": "hit Breakpoint 1",
+                "delete 2": "", "continue   ": "hit Breakpoint 3", "monitor when ": "", "reverse-continue  ": "hit Breakpoint 1"}
+    said, done = gdb(bench, folder, list(commands))
+    for command, text in zip(commands, said):
+        expect(re.search(commands[command], text), f"{command} says {text!r}, not {commands[command]!r}", done)
+    expect(said[7] == said[12], f"the same place from two sides: {said[7]}, {said[12]}", done)
+    expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
+
+
+# GDB ends a script at the first error.
+ATTEMPT = """python
+class Attempt(gdb.Command):
+    def invoke(self, argument, from_tty):
+        try:
+            gdb.execute(argument)
+        except gdb.error as error:
+            print(error)
+Attempt("attempt", gdb.COMMAND_USER)
+end"""
+FLUSH = ["maintenance flush register-cache", "maintenance flush dcache"]
+
+
+def diversion(bench):
+    """What if? A changed machine runs on, with all its vCPUs; functions are called in it; and nothing of it is left."""
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", "n=20000", vcpus=2, chaos=3)
+    symbols = subprocess.run(["nm", bench.image("lost_update")], capture_output=True, text=True, check=True).stdout
+    counter = "0x" + re.search(r"(\w+) b \w*counter", symbols)[1].lstrip("0")
+    word = f"*(unsigned long *) {counter}"
+    commands = {
+        ATTEMPT: "^$", "break workload": "Breakpoint 1", "continue": "hit Breakpoint 1", "monitor when": r"^[\d.]+;", "monitor digest": "^[0-9a-f]{16}$",
+        f"attempt set var {word} = 77": "Cannot access memory", "attempt set var $rax = 5": "a recording cannot be changed; 'monitor diversion begin'",
+        "attempt print reprise::guest::cpus()": "a recording cannot be changed|Cannot access memory",
+        "monitor diversion begin": "may be changed now", "monitor diversion begin ": "there is a diversion already", "monitor when ": "in a diversion;",
+        "print reprise::guest::cpus()": "= 2$", f"set var {word} = 77": "", f"print {word}": "= 77$", "set var $rax = 5": "", "print $rax": "= 5$", "stepi": "^0x",
+        "attempt set var *(char *) 0xffff800000000000 = 1": "Cannot access memory",
+        f"monitor who-wrote {counter}": "not in a diversion", "monitor seek 1": "not in a diversion", "monitor checkpoint": "not in a diversion",
+        "attempt reverse-stepi": "not in a diversion",
+        "delete": "", "break lost_update.cc:29": "", "continue ": "hit Breakpoint 2", "print got": r"= \d+$", "delete ": "",
+        "continue  ": r"(?s)got=\d+ .*the diversion is at its end: the guest switches the machine off, with status \d", "attempt stepi": "the diversion is at its end",
+        "monitor diversion end": r"back at [\d.]+\n", "monitor diversion end ": "there is no diversion", FLUSH[0]: "", FLUSH[1]: "", "monitor when  ": "", "monitor digest ": "",
+        f"print {word} ": "= 0$", "monitor diversion begin  ": "may be changed now", "break lost_update.cc:24": "", "continue   ": "hit Breakpoint 3", "delete  ": "",
+        f"watch {word}": "watchpoint 4", "continue    ": r"(?s)hit Hardware watchpoint 4.*Old value = 0\n+New value = 1\n",
+        "continue     ": r"(?s)hit Hardware watchpoint 4.*Old value = 1\n+New value = 2\n", "delete   ": "",
+    }
+    said, done = gdb(bench, folder, list(commands))
+    answers = dict(zip(commands, said))
+    for command, pattern in commands.items():
+        expect(re.search(pattern, answers[command]), f"{command} says {answers[command]!r}, not {pattern!r}", done)
+    for command in ("monitor when", "monitor digest"):
+        after = answers["monitor when  " if command == "monitor when" else "monitor digest "]
+        expect(answers[command] == after, f"{command}: {answers[command]}, after a diversion {after}", done)
+    got = int(re.search(r"\d+$", answers["print got"])[0])
+    expect(77 < got <= 40077 and f"got={got} " in answers["continue  "], f"got is {got}, and the console: {answers['continue  ']!r}", done)
+    expect(b"replayed, identical" in done.out, "no identical end after detaching in a diversion", done)
+    return f"got {got}"
+
+
+def ends_in_diversion(workload, vcpus):
+    """A guest that nobody changes comes to its end in a diversion, too, from its beginning on: it checks its results itself."""
+
+    def run(bench):
+        folder = bench.folder / "recording"
+        record(bench, folder, workload, small(workload), vcpus=vcpus)
+        commands = ["monitor digest", "monitor diversion begin", "continue", "monitor diversion end", "monitor digest"]
+        said, done = gdb(bench, folder, commands)
+        expect("switches the machine off, with status 0" in said[2], f"the diversion ends with {said[2]!r}", done)
+        expect(said[0] == said[4], f"before {said[0]}, after {said[4]}", done)
+        expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
+
+    return Test(f"debugger/diverted-{workload}-{vcpus}", run)
+
+
 # For tenths of a second of native execution: each access to a watched page takes longer than 0.1 ms.
 LESS = {"lost_update": "n=10000", "false_sharing": "n=3000", "bank": "n=3000", "store_buffer": "n=2000", "message_passing": "n=1000", "iriw": "n=1000",
         "read_mostly": "n=500", "fft": "n=256", "timer": "n=50000 period=20000", "lu": "n=32"}
@@ -140,7 +218,8 @@ def stepped(workload, arguments, vcpus, status=OK):
         expect(done.status == OK, "a moment differs", done)
         return done.out.decode().strip().splitlines()[0]
 
-    return Test(f"debugger/stepped-{workload}-{vcpus}", run)
+    kind = re.search(r"kind=(\w+)", arguments)
+    return Test(f"debugger/stepped-{workload}{f'-{kind[1]}' if kind else ''}-{vcpus}", run)
 
 
 def damaged(bench):
@@ -148,7 +227,9 @@ def damaged(bench):
 
 
 def tests(_options):
-    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/no-recording", damaged),
+    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/diversion", diversion), Test("debugger/own-fault", own_fault),
+            Test("debugger/no-recording", damaged), *(ends_in_diversion(workload, (2, 4, 1, 2)[i % 4]) for i, workload in enumerate(WORKLOADS)),
             *(wandered(workload, (2, 1, 2, 4)[i % 4], i % 2 == 0) for i, workload in enumerate(WORKLOADS)),
             wandered("ring", 2, False, serial=True), stepped("lost_update", "n=50", 1), stepped("timer", "n=2000 period=20000", 2),
-            stepped("fault", "kind=page status=7", 2, GUEST_FAILED), stepped("fault", "kind=opcode status=7", 1, GUEST_FAILED)]
+            stepped("fault", "kind=page status=7", 2, GUEST_FAILED), stepped("fault", "kind=opcode status=7", 1, GUEST_FAILED),
+            stepped("fault", "kind=protection status=7", 2, GUEST_FAILED)]

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 
-from debugger import gdb
+from debugger import FLUSH, gdb
 from harness import (BUILD, DAMAGED, GUEST_FAILED, NOT_FOUND, OK, USAGE, Skip, Terminal, Test, expect, nested_paging, one_sentence, replay_alike,
                      report_of)
 
@@ -18,6 +18,7 @@ PARTS = ["race", "locks", "signals", "memory", "forks", "futex", "spin", "timers
 SECONDS = 600
 # Stops of a vCPU from one digest of its memory to the next.
 COMPARED = 2000
+CALL = "((unsigned (*)(void)) get_random_u32)()"
 QUIET = "console=ttyS0 quiet mitigations=off panic=-1"
 
 
@@ -180,12 +181,20 @@ def debugger(vcpus):
                     "stepi", "stepi", "monitor when", "reverse-stepi", "reverse-stepi", "monitor when", "monitor digest", "delete",
                     # Written when the kernel is up, and read by all of it, on a page that is.
                     "watch *(int *) &system_state", "reverse-continue", "backtrace 1", "monitor when", "delete", "break __x64_sys_reboot", "continue", "monitor when",
-                    "monitor digest", "delete"]
+                    "monitor digest", "delete",
+                    # Functions of the kernel are called.
+                    "monitor diversion begin", f"print {CALL} != {CALL}", "monitor diversion end", *FLUSH, "monitor digest"]
+        there = len(commands)
         if vcpus > 1:  # out of a system call and back into it: a hundred thousand steps behind a stop
             commands += ["monitor seek 2", "break *entry_SYSRETQ_unsafe_stack", "continue", "stepi", "stepi", "x/i $rip", "monitor when", "stepi", "p $rip < 1ul << 47",
                          "reverse-stepi", "x/i $rip", "monitor when", "delete",
                          # All the way back, to what is executed once, in a gap of many instructions between two stops.
                          "monitor seek end", "break start_kernel", "reverse-continue", "delete"]
+        # What if: a changed machine goes on from a return to user mode to its end; nothing of that is left.
+        fork = len(commands)
+        commands += ["monitor seek 2", *FLUSH, "break *entry_SYSRETQ_unsafe_stack", "continue", "delete", "monitor when", "monitor digest", "monitor diversion begin",
+                     "set var *(int *) &system_state = 7", 'eval "break *%lu", $rcx', "continue", "print ($cs & 3) == 3 && $rip == $rcx", "stepi", "delete",
+                     "break kernel_power_off", "continue", "print *(int *) &system_state", "delete", "continue", "monitor diversion end", *FLUSH, "monitor when", "monitor digest"]
         said, done = gdb(bench, folder, commands, SECONDS)
 
         def has(i, pattern):
@@ -202,11 +211,19 @@ def debugger(vcpus):
         has(19, r"#0 .* kernel_init \(\)")
         expect(said[20] != here and said[24] == here, f"back and forward again: {here}, {said[20]}, {said[24]}", done)
         expect(said[25] == digest, f"back and forward again change the digest: {digest}, {said[25]}", done)
+        has(28, "= 1$")
+        expect(said[32] == digest, f"calling a function leaves something: {digest}, {said[32]}", done)
         if vcpus > 1:
-            has(32, r"sysret")
-            has(35, r"= 1")
-            expect(said[37] == said[32] and said[38] == said[33], f"back into the system call: {said[32:39]}", done)
-            has(42, r"in start_kernel \(\)")
+            has(there + 5, r"sysret")
+            has(there + 8, r"= 1")
+            expect(said[there + 10:there + 12] == said[there + 5:there + 7], f"back into the system call: {said[there + 5:there + 12]}", done)
+            has(there + 15, r"in start_kernel \(\)")
+        has(fork + 11, r"Breakpoint \d+, 0x[0-9a-f]{16} in ")
+        has(fork + 12, "= 1$")
+        has(fork + 16, r"(?s)guest: failed=0.*Breakpoint \d+, 0x[0-9a-f]{16} in kernel_power_off \(\)")
+        has(fork + 17, "= 7$")
+        has(fork + 19, r"(?s)Power down.*the guest switches the machine off, with status 0")
+        expect(said[fork + 6:fork + 8] == said[fork + 23:], f"a diversion leaves something: {said[fork + 6:fork + 8]}, {said[fork + 23:]}", done)
         expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
         return f"at {here.split(';')[0]}, the write at {said[20].split(';')[0]}"
 

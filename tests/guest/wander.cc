@@ -1,5 +1,5 @@
 // wander: what a debugger does to a recording, at random: steps and steps back of any vCPU, breakpoints and
-// watchpoints in both directions, seeks.
+// watchpoints in both directions, seeks, diversions with changed registers and memory.
 //
 //   wander RECORDING OPERATIONS SEED
 //
@@ -31,7 +31,7 @@ class Wanderer {
       : timeline_(timeline), target_(target), reference_(reference), random_(seed) {}
 
   Status operate() {
-    switch (random_() % 10) {
+    switch (random_() % 11) {
       case 0:
         return seek();
       case 1:
@@ -44,6 +44,8 @@ class Wanderer {
       case 5:
       case 6:
         return watch();
+      case 7:
+        return divert();
       default:
         return step(random_() % 2 == 0 ? Direction::kForward : Direction::kBackward);
     }
@@ -59,9 +61,10 @@ class Wanderer {
   }
 
   [[nodiscard]] std::string figures() const {
-    return fmt::format("steps={} back={} runs={} back={} hits={} seeks={} there-and-back={} watched={}",
-                       counts_[0], counts_[1], counts_[2], counts_[3], counts_[4], counts_[5], counts_[6],
-                       counts_[7]);
+    return fmt::format(
+        "steps={} back={} runs={} back={} hits={} seeks={} there-and-back={} watched={} diverted={} ended={}",
+        counts_[0], counts_[1], counts_[2], counts_[3], counts_[4], counts_[5], counts_[6], counts_[7],
+        counts_[8], counts_[9]);
   }
 
  private:
@@ -172,6 +175,59 @@ class Wanderer {
                 to_text(target_.now()));
   }
 
+  // A fork in which anything may happen, changed in one register and one word; nothing may be left of it.
+  Status divert() {
+    ++counts_[8];
+    last_ = "diversion";
+    TRY(target_.begin_diversion());
+    const VcpuId vcpu = any_vcpu();
+    const Status went = diverge(vcpu);
+    // A guest that was changed at random may break.
+    if (!went && went.error().code != ErrorCode::kGuest && went.error().code != ErrorCode::kUsage) return went;
+    if (!went) ++counts_[9];
+    return target_.end_diversion();
+  }
+
+  Status diverge(VcpuId vcpu) {
+    class Impatience final : public replay::gdb::RunListener {
+     public:
+      bool interrupted() override { return ept::monotonic_ns() - start_ > 20'000'000; }
+      bool wants(const replay::gdb::StopEvent& /*stop*/) override { return true; }
+
+     private:
+      const uint64_t start_ = ept::monotonic_ns();
+    };
+    if (random_() % 2 == 0) {
+      TRY_ASSIGN(auto registers, target_.registers(vcpu));
+      auto& general = registers.general;
+      const std::array all = {&general.rax, &general.rbx, &general.rcx, &general.rdx, &general.rsi,
+                              &general.rdi, &general.rbp, &general.r8,  &general.r9,  &general.r15};
+      *all[random_() % all.size()] = random_();
+      TRY(target_.set_registers(vcpu, registers));
+    }
+    if (random_() % 2 == 0) {
+      const uint64_t word = random_();
+      const Gpa address((random_() % (timeline_.machine().memory().pages() * kPageSize)) & ~7ull);
+      TRY(target_.write_physical(address, {reinterpret_cast<const uint8_t*>(&word), sizeof word}));
+    }
+    for (uint64_t steps = random_() % 20; steps > 0; --steps) {
+      Impatience listener;
+      TRY(target_.step(vcpu, Direction::kForward, listener));
+    }
+    TRY_ASSIGN(const auto registers, target_.registers(any_vcpu()));
+    const replay::gdb::Breakpoint breakpoint{
+        .kind = replay::gdb::BreakpointKind::kSoftware, .address = Gva(registers.general.rip), .length = 0};
+    TRY(target_.insert(breakpoint));
+    for (int resumed = 0; resumed < 2; ++resumed) {
+      Impatience listener;
+      const auto stop = target_.resume(Direction::kForward, any_vcpu(), listener);
+      if (stop) continue;
+      TRY(target_.remove(breakpoint));
+      return tl::unexpected(stop.error());
+    }
+    return target_.remove(breakpoint);
+  }
+
   static constexpr uint64_t kMostBytes = 64;
   replay::Timeline& timeline_;
   replay::TimelineTarget& target_;
@@ -179,7 +235,7 @@ class Wanderer {
   std::mt19937_64 random_;
   Patience patience_;
   std::string last_;
-  std::array<uint64_t, 8> counts_{};
+  std::array<uint64_t, 10> counts_{};
 };
 
 Status wander(const char* folder, uint64_t operations, uint64_t seed) {

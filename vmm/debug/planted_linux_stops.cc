@@ -70,8 +70,7 @@ Status PlantedStops::plant_linux(VcpuId vcpu) {
 }
 
 // A return to user mode: carried out here, and then the bytes of that address space are put.
-Result<bool> PlantedStops::pass(VcpuId vcpu, ExitKind exit) {
-  if (!machine_.has_board() || exit != ExitKind::kHalt) return false;
+Result<bool> PlantedStops::pass_return(VcpuId vcpu) {
   KvmVcpu& kvm = machine_.kvm(vcpu);
   TRY_ASSIGN(kvm_regs regs, kvm.registers());
   TRY_ASSIGN(kvm_sregs sregs, kvm.special_registers());

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstring>
 
+#include "vmm/debug/single_step.h"
 #include "vmm/interrupt_gate.h"
 #include "vmm/rflags.h"
 #include "vmm/segment_descriptor.h"
@@ -58,6 +59,45 @@ std::optional<Gva> PlantedStops::planted_at(uint64_t place) const {
   return found == places_.end() ? std::nullopt : std::optional(found->second);
 }
 
+Result<bool> PlantedStops::pass(VcpuId vcpu, ExitKind exit) {
+  if (exit != ExitKind::kHalt) return false;
+  return machine_.has_board() ? pass_return(vcpu) : pass_own_fault(vcpu);
+}
+
+// A general-protection fault of the guest's own: the handler's first instruction, over which the byte is, is carried
+// out alone.
+Result<bool> PlantedStops::pass_own_fault(VcpuId vcpu) {
+  const auto handler = handlers_[vcpu.raw];
+  KvmVcpu& kvm = machine_.kvm(vcpu);
+  TRY_ASSIGN(kvm_regs regs, kvm.registers());
+  if (!handler.has_value() || regs.rip != handler->raw + 1 || places_.contains(*handler)) return false;
+  TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
+  const WholeMemory physical(machine_, vcpu);
+  const LinearMemory memory(sregs, physical);
+  std::array<uint64_t, 2> frame{};  // error code, rip
+  (void)memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
+  if (planted_at(frame[1]).has_value()) return false;
+  const auto at = memory.translate(*handler);
+  uint8_t* const byte = at.has_value() ? physical.writable(*at, 1) : nullptr;
+  const auto was = bytes_.find(byte);
+  StepOutcome outcome;
+  if (was != bytes_.end()) {
+    *byte = was->second;
+    --regs.rip;
+    TRY(kvm.set_registers(regs));
+    TRY_ASSIGN(const auto plan, plan_step(kvm, memory, regs, sregs));
+    if (plan.method == StepMethod::kTrace) {
+      TRY_ASSIGN(outcome, single_step(kvm, plan));
+    }
+    *byte = kHaltByte;
+  }
+  if (outcome.carried_out) return true;
+  return fail(ErrorCode::kHost,
+              "vCPU {} has a general-protection fault of its own at {:#x}, and the first instruction of its handler "
+              "cannot be carried out alone: breakpoints cannot be looked for across it",
+              vcpu.raw, frame[1]);
+}
+
 Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
   if (machine_.has_board()) return find_linux(vcpu, exit);
   std::optional<Gva> none;
@@ -83,12 +123,7 @@ Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
   const WholeMemory physical(machine_, vcpu);
   (void)LinearMemory(sregs, physical)
       .read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
-  const auto found = planted_at(frame[1]);
-  if (found.has_value() || exit != ExitKind::kHalt) return found;
-  return fail(ErrorCode::kHost,
-              "vCPU {} has a general-protection fault of its own at {:#x}: breakpoints cannot be looked for "
-              "across it",
-              vcpu.raw, frame[1]);
+  return planted_at(frame[1]);
 }
 
 // In kernel mode it is behind the byte; the fault of user mode is on its way to the handler, or has its frame

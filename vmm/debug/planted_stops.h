@@ -35,7 +35,8 @@ class PlantedStops {
   PlantedStops(const PlantedStops&) = delete;
   PlantedStops& operator=(const PlantedStops&) = delete;
 
-  // Whether an exit was of its own making, and was dealt with. To be asked before find(). Errors: kHost.
+  // Whether an exit was made by a byte that is at none of the addresses, and was dealt with. To be asked before
+  // find(). Errors: kHost.
   Result<bool> pass(VcpuId vcpu, ExitKind exit);
   // At which of the addresses an exit of this vCPU left it; none: it is about something else. Errors: kHost.
   Result<std::optional<Gva>> find(VcpuId vcpu, ExitKind exit);
@@ -49,7 +50,9 @@ class PlantedStops {
   Status plant_for(VcpuId vcpu);
   void put(VcpuId vcpu, Gpa at);
   [[nodiscard]] std::optional<Gva> planted_at(uint64_t place) const;
+  Result<bool> pass_own_fault(VcpuId vcpu);
   // Of a Linux guest (planted_linux_stops.cc):
+  Result<bool> pass_return(VcpuId vcpu);
   Status check_linux() const;
   Status plant_linux(VcpuId vcpu);
   Result<std::optional<Gva>> find_linux(VcpuId vcpu, ExitKind exit);
