@@ -165,7 +165,7 @@ Result<VcpuId> Diversion::run(VcpuId turn, gdb::Interruption& interruption) {
                                 },
                                 .part = {},
                                 .access = {}});
-  const auto stopped = [&]() -> Result<VcpuId> {
+  auto stopped = [&]() -> Result<VcpuId> {
     while (!interruption.interrupted()) {
       TRY(machine().vcpu(turn).advance());
       if (found) break;

@@ -131,7 +131,7 @@ Status TimelineTarget::begin_diversion() {
 
 Status TimelineTarget::end_diversion() {
   if (!in_diversion()) return {};
-  const Status ended = diversion_->end();
+  Status ended = diversion_->end();
   diversion_.reset();
   return ended;
 }

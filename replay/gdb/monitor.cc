@@ -141,10 +141,10 @@ Result<std::string> Monitor::vcpus(const Words& /*words*/) {
 }
 
 Result<Gpa> Monitor::find_address(const std::string& text) const {
-  constexpr std::string_view physical = "phys:";
-  const bool is_physical = text.starts_with(physical);
+  constexpr std::string_view kPhysical = "phys:";
+  const bool is_physical = text.starts_with(kPhysical);
   TRY_ASSIGN(const uint64_t address,
-             parse_number(std::string_view(text).substr(is_physical ? physical.size() : 0)));
+             parse_number(std::string_view(text).substr(is_physical ? kPhysical.size() : 0)));
   if (is_physical) return Gpa(address);
   if (const auto gpa = target_.translate(vcpu_, Gva(address))) return *gpa;
   return fail(ErrorCode::kNotFound, "{:#x} is not mapped in the page tables of vCPU {}", address, vcpu_.raw);

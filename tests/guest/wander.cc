@@ -181,7 +181,7 @@ class Wanderer {
     last_ = "diversion";
     TRY(target_.begin_diversion());
     const VcpuId vcpu = any_vcpu();
-    const Status went = diverge(vcpu);
+    Status went = diverge(vcpu);
     // A guest that was changed at random may break.
     if (!went && went.error().code != ErrorCode::kGuest && went.error().code != ErrorCode::kUsage) return went;
     if (!went) ++counts_[9];
