@@ -7,4 +7,5 @@ namespace reprise {
 
 }  // namespace reprise
 
-#define REPRISE_CHECK(condition) ((condition) ? void(0) : ::reprise::check_failed(#condition, __FILE__, __LINE__))
+#define REPRISE_CHECK(condition) \
+  ((condition) ? void(0) : ::reprise::check_failed(#condition, __FILE__, __LINE__))

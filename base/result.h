@@ -52,15 +52,16 @@ tl::unexpected<Error> fail_errno(ErrorCode code, int os_error, std::string messa
 #define REPRISE_CONCAT(a, b) REPRISE_CONCAT_INNER(a, b)
 
 // TRY(expr): returns the error of expr from this function, if it has one.
-#define TRY(expr)                                                \
-  do {                                                           \
-    if (auto try_result = (expr); !try_result) [[unlikely]]      \
-      return tl::unexpected(std::move(try_result).error());      \
+#define TRY(expr)                                           \
+  do {                                                      \
+    if (auto try_result = (expr); !try_result) [[unlikely]] \
+      return tl::unexpected(std::move(try_result).error()); \
   } while (false)
 
 // TRY_ASSIGN(auto x, expr): the value of expr, or its error returned from this function.
 #define TRY_ASSIGN(target, expr) TRY_ASSIGN_INNER(target, expr, REPRISE_CONCAT(try_assign_, __LINE__))
-#define TRY_ASSIGN_INNER(target, expr, name)                                      \
-  auto name = (expr);                                                             \
-  if (!name) [[unlikely]] return tl::unexpected(std::move(name).error());         \
+#define TRY_ASSIGN_INNER(target, expr, name)        \
+  auto name = (expr);                               \
+  if (!name) [[unlikely]]                           \
+    return tl::unexpected(std::move(name).error()); \
   target = std::move(*name)

@@ -35,8 +35,12 @@ inline constexpr uint64_t kPageShift = 12;
 inline constexpr uint64_t kPageSize = 1ull << kPageShift;  // Intel SDM vol. 3, 4.5: the smallest page
 inline constexpr uint32_t kMaxVcpus = 32;                  // one bit each in a 32-bit holder mask
 
-constexpr PageNumber page_of(Gpa gpa) { return PageNumber(gpa.raw >> kPageShift); }
-constexpr Gpa address_of(PageNumber page) { return Gpa(page.raw << kPageShift); }
+constexpr PageNumber page_of(Gpa gpa) {
+  return PageNumber(gpa.raw >> kPageShift);
+}
+constexpr Gpa address_of(PageNumber page) {
+  return Gpa(page.raw << kPageShift);
+}
 
 // A place in one vCPU's own history: how many deterministic stops it has made, and what its clock shows.
 // Two positions of one vCPU are ordered; positions of different vCPUs are not comparable.

@@ -40,7 +40,8 @@ void print_table(const vmm::HostProfile& profile) {
   print_row(first, second, {"views", name_of(profile.views()), ""});
   print_row(first, second, {"topology", profile.topology(), ""});
   print_row(first, second, {"debug backend", profile.debug_backend(), ""});
-  for (const auto& instruction : profile.not_trapped()) print_row(first, second, {"not trapped", instruction, ""});
+  for (const auto& instruction : profile.not_trapped())
+    print_row(first, second, {"not trapped", instruction, ""});
   print_row(first, second, {"can record", obstacle.has_value() ? "no: " + *obstacle : "yes", ""});
 }
 

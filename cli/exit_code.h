@@ -11,24 +11,33 @@ enum ExitCode : int {
   kUsageError = 2,
   kDiverged = 10,
   kGuestFailed = 11,
-  kDamagedInput = 65,    // EX_DATAERR of sysexits.h: recording or image damaged or unreadable
-  kInputNotFound = 66,   // EX_NOINPUT
-  kHostCannot = 69,      // EX_UNAVAILABLE
-  kInternalError = 70,   // EX_SOFTWARE
-  kCannotWrite = 74,     // EX_IOERR: the recording cannot be written (on)
+  kDamagedInput = 65,   // EX_DATAERR of sysexits.h: recording or image damaged or unreadable
+  kInputNotFound = 66,  // EX_NOINPUT
+  kHostCannot = 69,     // EX_UNAVAILABLE
+  kInternalError = 70,  // EX_SOFTWARE
+  kCannotWrite = 74,    // EX_IOERR: the recording cannot be written (on)
 };
 
 constexpr ExitCode exit_code(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kUsage: return kUsageError;
-    case ErrorCode::kNotFound: return kInputNotFound;
-    case ErrorCode::kBadImage: return kDamagedInput;
-    case ErrorCode::kHost: return kHostCannot;
-    case ErrorCode::kGuest: return kGuestFailed;
-    case ErrorCode::kDivergence: return kDiverged;
-    case ErrorCode::kDamaged: return kDamagedInput;
-    case ErrorCode::kOutput: return kCannotWrite;
-    case ErrorCode::kInternal: return kInternalError;
+    case ErrorCode::kUsage:
+      return kUsageError;
+    case ErrorCode::kNotFound:
+      return kInputNotFound;
+    case ErrorCode::kBadImage:
+      return kDamagedInput;
+    case ErrorCode::kHost:
+      return kHostCannot;
+    case ErrorCode::kGuest:
+      return kGuestFailed;
+    case ErrorCode::kDivergence:
+      return kDiverged;
+    case ErrorCode::kDamaged:
+      return kDamagedInput;
+    case ErrorCode::kOutput:
+      return kCannotWrite;
+    case ErrorCode::kInternal:
+      return kInternalError;
   }
   return kOther;
 }

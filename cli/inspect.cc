@@ -22,12 +22,13 @@ struct InspectArguments {
 
 void print_info(const log::Recording& recording, const log::Summary& summary) {
   const auto& manifest = recording.manifest();
-  fmt::print("machine     {} vCPUs, {} MiB, CPU model {}, mode {}\n", manifest.vcpus(), manifest.memory_bytes() >> 20,
-             manifest.cpu_model(), manifest.mode());
-  fmt::print("image       {} ({} bytes, xxh3 {})\n", manifest.image().original_path(), manifest.image().size(),
-             manifest.image().xxh3_128());
+  fmt::print("machine     {} vCPUs, {} MiB, CPU model {}, mode {}\n", manifest.vcpus(),
+             manifest.memory_bytes() >> 20, manifest.cpu_model(), manifest.mode());
+  fmt::print("image       {} ({} bytes, xxh3 {})\n", manifest.image().original_path(),
+             manifest.image().size(), manifest.image().xxh3_128());
   if (manifest.has_disk())
-    fmt::print("disk        {} ({} bytes, xxh3 {})\n", manifest.disk().original_path(), manifest.disk().size(), manifest.disk().xxh3_128());
+    fmt::print("disk        {} ({} bytes, xxh3 {})\n", manifest.disk().original_path(),
+               manifest.disk().size(), manifest.disk().xxh3_128());
   fmt::print("arguments   {}\n", manifest.command_line().empty() ? "(none)" : manifest.command_line());
   const double seconds = static_cast<double>(summary.wall_nanoseconds) / 1e9;
   if (summary.finished) {
@@ -36,12 +37,14 @@ void print_info(const log::Recording& recording, const log::Summary& summary) {
   } else {
     fmt::print("duration    unknown: the recording has no end (a prefix; it replays as far as it goes)\n");
   }
-  fmt::print("log         {} events, {} bytes, {} before compression\n", summary.events, summary.file_bytes, summary.raw_bytes);
+  fmt::print("log         {} events, {} bytes, {} before compression\n", summary.events, summary.file_bytes,
+             summary.raw_bytes);
   fmt::print("pages       {} with transitions, {} transitions\n\n", summary.pages, summary.transitions);
   fmt::print("{:<12}{:>12}{:>14}{:>12}\n", "kind", "events", "events/s", "bytes");
   for (const auto& kind : summary.kinds)
     fmt::print("{:<12}{:>12}{:>14}{:>12}\n", kind.kind, kind.events,
-               seconds > 0 ? fmt::format("{:.0f}", static_cast<double>(kind.events) / seconds) : "-", kind.bytes);
+               seconds > 0 ? fmt::format("{:.0f}", static_cast<double>(kind.events) / seconds) : "-",
+               kind.bytes);
   if (summary.top_pages.empty()) return;
   fmt::print("\n{:<18}{:>12}\n", "page (GPA)", "transitions");
   for (const auto& page : summary.top_pages)
@@ -55,7 +58,8 @@ Result<ExitCode> info(const InspectArguments& arguments) {
     print_info(recording, summary);
     return kOk;
   }
-  nlohmann::json json = {{"manifest", log::to_json(recording.manifest())}, {"summary", log::to_json(summary)}};
+  nlohmann::json json = {{"manifest", log::to_json(recording.manifest())},
+                         {"summary", log::to_json(summary)}};
   if (recording.final().has_value()) json["final"] = log::to_json(*recording.final());
   fmt::print("{}\n", json.dump(2));
   return kOk;
@@ -96,13 +100,14 @@ Result<ExitCode> verify(const InspectArguments& arguments) {
                                       {"pages", verified.pages}}
                            .dump());
   else
-    fmt::print("{}: {} events and {} page transitions agree{}\n", arguments.folder, events, verified.transitions,
-               verified.finished ? "" : "; a prefix without an end");
+    fmt::print("{}: {} events and {} page transitions agree{}\n", arguments.folder, events,
+               verified.transitions, verified.finished ? "" : "; a prefix without an end");
   return kOk;
 }
 
 CLI::App* add(CLI::App& app, Action& action, const char* name, const char* help,
-              const std::shared_ptr<InspectArguments>& arguments, Result<ExitCode> (*act)(const InspectArguments&)) {
+              const std::shared_ptr<InspectArguments>& arguments,
+              Result<ExitCode> (*act)(const InspectArguments&)) {
   auto* verb = app.add_subcommand(name, help);
   verb->add_option("recording", arguments->folder, "folder that `reprise record` made")->required();
   verb->add_flag("--json", arguments->json, "JSON on standard output");
@@ -125,7 +130,8 @@ void add_dump(CLI::App& app, Action& action) {
 }
 
 void add_verify(CLI::App& app, Action& action) {
-  add(app, action, "verify", "check a recording without running it", std::make_shared<InspectArguments>(), verify);
+  add(app, action, "verify", "check a recording without running it", std::make_shared<InspectArguments>(),
+      verify);
 }
 
 }  // namespace reprise::cli

@@ -21,11 +21,16 @@ std::atomic<bool> g_interrupted{false};
 
 std::string_view reason_name(vmm::StopReason reason) {
   switch (reason) {
-    case vmm::StopReason::kGuestExit: return "guest exit";
-    case vmm::StopReason::kInterrupted: return "interrupted";
-    case vmm::StopReason::kAllHalted: return "all halted";
-    case vmm::StopReason::kGuestError: return "guest error";
-    case vmm::StopReason::kLogEnded: return "end of the recorded prefix";
+    case vmm::StopReason::kGuestExit:
+      return "guest exit";
+    case vmm::StopReason::kInterrupted:
+      return "interrupted";
+    case vmm::StopReason::kAllHalted:
+      return "all halted";
+    case vmm::StopReason::kGuestError:
+      return "guest error";
+    case vmm::StopReason::kLogEnded:
+      return "end of the recorded prefix";
   }
   return "unknown";
 }
@@ -77,36 +82,52 @@ void add_views_option(CLI::App& verb, std::optional<vmm::ViewKind>& views) {
     if (name == "userfault") views = vmm::ViewKind::kUserfault;
     if (name == "mprotect") views = vmm::ViewKind::kMprotect;
   };
-  verb.add_option_function<std::string>("--views", choose, "how pages are taken from vCPUs; auto: userfault where the host has it")
+  verb.add_option_function<std::string>(
+          "--views", choose, "how pages are taken from vCPUs; auto: userfault where the host has it")
       ->check(CLI::IsMember({"auto", "userfault", "mprotect"}))
       ->default_str("auto");
 }
 
-vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views) { return views.has_value() ? *views : vmm::best_views(); }
+vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views) {
+  return views.has_value() ? *views : vmm::best_views();
+}
 
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
-  verb.add_option("--vcpus", arguments.vcpus, "virtual CPUs, 1 to 32")->check(CLI::Range(1u, kMaxVcpus))->capture_default_str();
-  verb.add_option("--memory", arguments.memory_mib, "guest RAM in MiB (64; with --kernel 256)")->check(CLI::Range(2u, 64512u));
-  verb.add_flag("--json", arguments.json, "report as JSON on standard output; the guest's console goes to standard error");
+  verb.add_option("--vcpus", arguments.vcpus, "virtual CPUs, 1 to 32")
+      ->check(CLI::Range(1u, kMaxVcpus))
+      ->capture_default_str();
+  verb.add_option("--memory", arguments.memory_mib, "guest RAM in MiB (64; with --kernel 256)")
+      ->check(CLI::Range(2u, 64512u));
+  verb.add_flag("--json", arguments.json,
+                "report as JSON on standard output; the guest's console goes to standard error");
   verb.add_option("image", arguments.image, "guest image, an ELF file with a PVH note");
-  verb.add_option("--kernel", arguments.kernel, "Linux kernel (bzImage or vmlinux) to run instead of an image")->excludes("image");
+  verb.add_option("--kernel", arguments.kernel,
+                  "Linux kernel (bzImage or vmlinux) to run instead of an image")
+      ->excludes("image");
   verb.add_option("--initrd", arguments.initrd, "its initial RAM disk")->needs("--kernel");
   verb.add_option("--append", arguments.append, "its command line")->needs("--kernel");
   verb.add_option("--disk", arguments.disk, "raw image of its disk, which is not altered")->needs("--kernel");
-  const auto choose_console = [&arguments](const std::string& name) { arguments.virtio_console = name == "virtio"; };
-  verb.add_option_function<std::string>("--console", choose_console, "where keys go: serial (ttyS0) or virtio (hvc0)")
+  const auto choose_console = [&arguments](const std::string& name) {
+    arguments.virtio_console = name == "virtio";
+  };
+  verb.add_option_function<std::string>("--console", choose_console,
+                                        "where keys go: serial (ttyS0) or virtio (hvc0)")
       ->check(CLI::IsMember({"serial", "virtio"}))
       ->default_str("serial")
       ->needs("--kernel");
-  verb.add_option("--save-memory", arguments.memory_file, "file to make with the guest's memory as it is in the end");
-  verb.add_option("--pace", arguments.pace, "seconds that pass for the guest in one second of its work; less than 1 where its timers would keep it from working")
+  verb.add_option("--save-memory", arguments.memory_file,
+                  "file to make with the guest's memory as it is in the end");
+  verb.add_option("--pace", arguments.pace,
+                  "seconds that pass for the guest in one second of its work; less than 1 where its timers "
+                  "would keep it from working")
       ->check(CLI::Range(0.001, 1.0))
       ->capture_default_str();
   verb.add_option("args", arguments.guest_arguments, "the guest's command line, after --");
 }
 
 Result<std::vector<uint8_t>> read_file(const std::string& path) {
-  if (std::filesystem::is_directory(path)) return fail(ErrorCode::kNotFound, "{} is a folder, needed is a file", path);
+  if (std::filesystem::is_directory(path))
+    return fail(ErrorCode::kNotFound, "{} is a folder, needed is a file", path);
   std::ifstream file(path, std::ios::binary);
   if (!file) return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot open {}", path));
   std::vector<uint8_t> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -119,9 +140,11 @@ Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments
   machine.vcpus = arguments.vcpus;
   machine.memory_bytes = arguments.memory_mib.value_or(arguments.kernel.empty() ? 64 : 256) << 20;
   machine.start_unix_seconds =
-      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count();
   if (arguments.image.empty() && arguments.kernel.empty())
-    return fail(ErrorCode::kUsage, "nothing to run: name a guest image, or a Linux kernel with --kernel (--help shows all)");
+    return fail(ErrorCode::kUsage,
+                "nothing to run: name a guest image, or a Linux kernel with --kernel (--help shows all)");
   if (!arguments.kernel.empty()) {
     machine.serial = true;
     auto& guest = machine.linux_guest.emplace();
@@ -141,7 +164,8 @@ Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments
   return machine;
 }
 
-Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm, vmm::LiveOptions& options) {
+Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm,
+                               vmm::LiveOptions& options) {
   options.image_path = arguments.kernel.empty() ? arguments.image : arguments.kernel;
   options.initrd_path = arguments.initrd;
   options.pace = arguments.pace;
@@ -153,7 +177,8 @@ Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& argume
     options.console_escape = kEscapeKey;
     fmt::print(stderr, "reprise: keys go to the guest; Ctrl-] ends the run\n");
   }
-  return run_displayed(std::move(doing), arguments.json, options, [&] { return vmm::run_live(kvm, options); });
+  return run_displayed(std::move(doing), arguments.json, options,
+                       [&] { return vmm::run_live(kvm, options); });
 }
 
 const std::atomic<bool>& interrupt_flag() {
@@ -185,7 +210,8 @@ ExitCode report_outcome(const vmm::Outcome& outcome, std::string_view what, bool
     fmt::print("{}\n", report.dump());
   } else {
     std::string how(reason_name(outcome.stop.reason));
-    if (outcome.stop.reason == vmm::StopReason::kGuestExit) how += fmt::format(", status {}", outcome.stop.status);
+    if (outcome.stop.reason == vmm::StopReason::kGuestExit)
+      how += fmt::format(", status {}", outcome.stop.status);
     if (!outcome.stop.message.empty()) how += ": " + outcome.stop.message;
     fmt::print(stderr, "reprise: {}: {}; {:.3f} s, {} page transitions, digest {:016x}\n", what, how,
                static_cast<double>(outcome.wall_ns) / 1e9, outcome.tickets, outcome.memory_digest);

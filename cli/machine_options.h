@@ -36,9 +36,11 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
 // Reads the image and fills in the machine. Errors: kNotFound.
 Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments);
 
-// Runs a guest to its end, shown to the user while it runs (cli/run_display.h). A Linux guest's console is the user's terminal. Fills in what
-// `options` says of paths, console and pace. Errors: those of vmm::run_live().
-Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm, vmm::LiveOptions& options);
+// Runs a guest to its end, shown to the user while it runs (cli/run_display.h). A Linux guest's console is
+// the user's terminal. Fills in what `options` says of paths, console and pace. Errors: those of
+// vmm::run_live().
+Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm,
+                               vmm::LiveOptions& options);
 
 // Whole file. Errors: kNotFound, naming it.
 Result<std::vector<uint8_t>> read_file(const std::string& path);

@@ -9,7 +9,9 @@ int main(int argc, char** argv) {
   using namespace reprise;
   using namespace reprise::cli;
 
-  CLI::App app("Reprise records a whole multi-vCPU virtual machine while it runs, and replays exactly that run.", "reprise");
+  CLI::App app(
+      "Reprise records a whole multi-vCPU virtual machine while it runs, and replays exactly that run.",
+      "reprise");
   app.set_version_flag("--version", "reprise " REPRISE_VERSION);
   app.require_subcommand(1);
   Action action;

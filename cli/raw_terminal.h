@@ -10,7 +10,8 @@ namespace reprise::cli {
 // The key that ends the run: Ctrl-].
 inline constexpr char kEscapeKey = 0x1d;
 
-// While it lives, standard input passes each key on at once, and does not echo. Nothing changes if that is no terminal, or not `wanted`.
+// While it lives, standard input passes each key on at once, and does not echo. Nothing changes if that is no
+// terminal, or not `wanted`.
 class RawTerminal {
  public:
   explicit RawTerminal(bool wanted);

@@ -24,7 +24,9 @@ struct RecordArguments {
 Result<bool> is_serial(const RecordArguments& arguments, bool linux_guest) {
   if (arguments.serial || arguments.mode == "serial") return true;
   if (linux_guest && arguments.mode == "crew")
-    return fail(ErrorCode::kUsage, "a Linux kernel has no safepoints, so its vCPUs cannot be recorded in parallel: use --mode serial, or auto");
+    return fail(ErrorCode::kUsage,
+                "a Linux kernel has no safepoints, so its vCPUs cannot be recorded in parallel: use --mode "
+                "serial, or auto");
   return linux_guest;
 }
 
@@ -33,7 +35,9 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   TRY_ASSIGN(options.machine, to_machine_options(arguments.machine));
   TRY_ASSIGN(options.machine.serial, is_serial(arguments, options.machine.linux_guest.has_value()));
   if (arguments.memory_digest_every != 0 && !options.machine.serial)
-    return fail(ErrorCode::kUsage, "--memory-digest-every needs one vCPU at a time, for else memory has no state at a stop: add --mode serial");
+    return fail(ErrorCode::kUsage,
+                "--memory-digest-every needs one vCPU at a time, for else memory has no state at a stop: add "
+                "--mode serial");
   options.machine.memory_digest_every = arguments.memory_digest_every;
   options.machine.views = views_or_best(arguments.views);
   options.folder = arguments.folder;
@@ -47,10 +51,14 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   options.host = vmm::to_message(vmm::describe_host(*kvm, options.machine.views));
   TRY_ASSIGN(const auto outcome, run_guest("recording", arguments.machine, *kvm, options));
   if (!outcome.patches_modules && !arguments.machine.json)
-    fmt::print(stderr, "reprise: this kernel's modules are not patched, for its module_finalize() is not as known: one that executes rdtsc makes replays differ\n");
-  const bool chosen = options.machine.linux_guest.has_value() && arguments.mode == "auto" && !arguments.machine.json;
-  return report_outcome(outcome, chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
-                        arguments.machine.json);
+    fmt::print(stderr,
+               "reprise: this kernel's modules are not patched, for its module_finalize() is not as known: "
+               "one that executes rdtsc makes replays differ\n");
+  const bool chosen =
+      options.machine.linux_guest.has_value() && arguments.mode == "auto" && !arguments.machine.json;
+  return report_outcome(
+      outcome, chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
+      arguments.machine.json);
 }
 
 }  // namespace
@@ -60,13 +68,22 @@ void add_record(CLI::App& app, Action& action) {
   auto* verb = app.add_subcommand("record", "run a guest and record it");
   add_machine_arguments(*verb, arguments->machine);
   add_views_option(*verb, arguments->views);
-  verb->add_option("-o,--output", arguments->folder, "folder to make for the recording; must not exist")->required();
+  verb->add_option("-o,--output", arguments->folder, "folder to make for the recording; must not exist")
+      ->required();
   verb->add_option("--chaos", arguments->chaos, "make rare interleavings common, steered by this seed");
-  verb->add_option("--hold", arguments->hold_us, "microseconds that a vCPU keeps a contended page at least; without it, as long as a few transfers take (serial: its turn)");
-  verb->add_option("--digest-every", arguments->digest_every, "log the register digest at every k-th stop (1; of a Linux guest 100); 0: only at the end");
-  verb->add_option("--memory-digest-every", arguments->memory_digest_every, "log a digest of memory and devices at every k-th stop of each vCPU (mode serial); 0: only at the end")
+  verb->add_option("--hold", arguments->hold_us,
+                   "microseconds that a vCPU keeps a contended page at least; without it, as long as a few "
+                   "transfers take (serial: its turn)");
+  verb->add_option(
+      "--digest-every", arguments->digest_every,
+      "log the register digest at every k-th stop (1; of a Linux guest 100); 0: only at the end");
+  verb->add_option("--memory-digest-every", arguments->memory_digest_every,
+                   "log a digest of memory and devices at every k-th stop of each vCPU (mode serial); 0: "
+                   "only at the end")
       ->capture_default_str();
-  verb->add_option("--mode", arguments->mode, "crew: vCPUs in parallel, pages have owners; serial: one vCPU at a time; auto: what the guest allows")
+  verb->add_option("--mode", arguments->mode,
+                   "crew: vCPUs in parallel, pages have owners; serial: one vCPU at a time; auto: what the "
+                   "guest allows")
       ->check(CLI::IsMember({"auto", "crew", "serial"}))
       ->capture_default_str();
   verb->add_flag("--serial", arguments->serial, "the same as --mode serial");

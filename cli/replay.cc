@@ -20,7 +20,8 @@ struct ReplayArguments {
 };
 
 Result<ExitCode> replay_for_gdb(const ReplayArguments& arguments) {
-  if (arguments.memory_file.has_value()) return fail(ErrorCode::kUsage, "--gdb does not go with --save-memory");
+  if (arguments.memory_file.has_value())
+    return fail(ErrorCode::kUsage, "--gdb does not go with --save-memory");
   TRY_ASSIGN(const auto listener, replay::gdb::Listener::create(*arguments.gdb));
   const auto tell = [&] {
     fmt::print(stderr, "reprise: GDB can attach: target remote {}\n", listener->address());

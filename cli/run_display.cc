@@ -20,7 +20,10 @@ std::string size_text(uint64_t bytes) {
 }  // namespace
 
 RunDisplay::RunDisplay(std::string doing, bool json)
-    : doing_(std::move(doing)), console_(json ? stderr : stdout), terminal_(::isatty(STDERR_FILENO) == 1), next_ns_(kFirstNs) {}
+    : doing_(std::move(doing)),
+      console_(json ? stderr : stdout),
+      terminal_(::isatty(STDERR_FILENO) == 1),
+      next_ns_(kFirstNs) {}
 
 RunDisplay::~RunDisplay() {
   MutexLock lock(mutex_);
@@ -49,10 +52,11 @@ void RunDisplay::show(const vmm::Progress& progress) {
   MutexLock lock(mutex_);
   if (!at_line_start_ || progress.wall_ns < next_ns_) return;
   next_ns_ = progress.wall_ns + kBetweenNs;
-  std::string line = fmt::format("{}: {:.1f} s, {} page transitions", doing_, static_cast<double>(progress.wall_ns) / 1e9,
-                                 progress.transitions);
+  std::string line = fmt::format("{}: {:.1f} s, {} page transitions", doing_,
+                                 static_cast<double>(progress.wall_ns) / 1e9, progress.transitions);
   if (progress.of_transitions != 0)
-    line += fmt::format(" of {} ({} %)", progress.of_transitions, progress.transitions * 100 / progress.of_transitions);
+    line += fmt::format(" of {} ({} %)", progress.of_transitions,
+                        progress.transitions * 100 / progress.of_transitions);
   if (progress.log_bytes != 0) line += ", " + size_text(progress.log_bytes) + " of log";
   fmt::print(stderr, "{}{}", kEraseLine, line);
   std::fflush(stderr);

@@ -1,5 +1,5 @@
-// What a person sees during a run: the guest's console and, where standard error is a terminal, one line under it that says
-// how far the run is.
+// What a person sees during a run: the guest's console and, where standard error is a terminal, one line
+// under it that says how far the run is.
 #pragma once
 
 #include <unistd.h>
@@ -16,7 +16,8 @@ namespace reprise::cli {
 // Threads: the sinks may be called from any; they must not outlive the display.
 class RunDisplay {
  public:
-  // `doing`: "recording", for the line. The console goes to standard output, or to standard error where that is for JSON.
+  // `doing`: "recording", for the line. The console goes to standard output, or to standard error where that
+  // is for JSON.
   RunDisplay(std::string doing, bool json);
   // Takes the line away.
   ~RunDisplay();
@@ -42,7 +43,8 @@ class RunDisplay {
   uint64_t next_ns_ GUARDED_BY(mutex_) = 0;
 };
 
-// Calls `run` with `options` (vmm::LiveOptions, replay::ReplayOptions) connected to a display, which is gone when this returns.
+// Calls `run` with `options` (vmm::LiveOptions, replay::ReplayOptions) connected to a display, which is gone
+// when this returns.
 auto run_displayed(std::string doing, bool json, auto& options, auto run) {
   RunDisplay display(std::move(doing), json);
   options.console = display.console();

@@ -1,5 +1,5 @@
-// The verbs of the command line, one file each. A verb adds its options to the parser and what to do to `action`, which main()
-// calls if the verb was chosen; it returns the process's exit code.
+// The verbs of the command line, one file each. A verb adds its options to the parser and what to do to
+// `action`, which main() calls if the verb was chosen; it returns the process's exit code.
 #pragma once
 
 #include <CLI/CLI.hpp>

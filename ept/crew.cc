@@ -19,8 +19,8 @@ bool is_wanted(std::span<const PageRight> wanted, PageNumber page) {
 
 }  // namespace
 
-CrewMember::CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::unique_ptr<Mailbox>> mailboxes, View& view,
-                       OrderLog& log, const PolicyOptions& policy)
+CrewMember::CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::unique_ptr<Mailbox>> mailboxes,
+                       View& view, OrderLog& log, const PolicyOptions& policy)
     : vcpu_(vcpu),
       ownership_(ownership),
       mailboxes_(mailboxes),
@@ -60,7 +60,8 @@ Result<bool> CrewMember::acquire(std::span<const PageRight> needed, bool again) 
   return true;
 }
 
-// Notes which of `wanted` others have now, and if this vCPU keeps losing one of these, adds the others that it keeps losing.
+// Notes which of `wanted` others have now, and if this vCPU keeps losing one of these, adds the others that
+// it keeps losing.
 void CrewMember::add_contended(std::vector<PageRight>& wanted) {
   const uint64_t now = monotonic_ns();
   bool fights = false;
@@ -70,11 +71,15 @@ void CrewMember::add_contended(std::vector<PageRight>& wanted) {
     if (view_.is_token(want.page)) continue;
     const auto held = ownership_.holders(want.page);
     if ((held.vcpus & ~(1u << vcpu_.raw)) == 0 || (want.right == Right::kRead && !held.exclusive)) continue;
-    auto known = std::find_if(contended_.begin(), contended_.end(), [&](const Contended& c) { return c.want.page == want.page; });
+    auto known = std::find_if(contended_.begin(), contended_.end(),
+                              [&](const Contended& c) { return c.want.page == want.page; });
     if (known == contended_.end()) {
-      if (contended_.size() < kContended) known = contended_.emplace(contended_.end());
-      else known = std::min_element(contended_.begin(), contended_.end(),
-                                    [](const Contended& a, const Contended& b) { return a.taken_ns < b.taken_ns; });
+      if (contended_.size() < kContended)
+        known = contended_.emplace(contended_.end());
+      else
+        known =
+            std::min_element(contended_.begin(), contended_.end(),
+                             [](const Contended& a, const Contended& b) { return a.taken_ns < b.taken_ns; });
       *known = {};
     }
     known->takes = policy_.is_recent(now - known->taken_ns) ? known->takes + 1 : 1;
@@ -84,7 +89,8 @@ void CrewMember::add_contended(std::vector<PageRight>& wanted) {
   }
   if (!fights || !policy_.take_together()) return;
   for (const Contended& other : contended_)
-    if (other.takes >= kFighting && policy_.is_recent(now - other.taken_ns) && !view_.allows(other.want.page, other.want.right))
+    if (other.takes >= kFighting && policy_.is_recent(now - other.taken_ns) &&
+        !view_.allows(other.want.page, other.want.right))
       wanted.push_back(other.want);
 }
 
@@ -128,12 +134,15 @@ Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want) {
   if (waited == Waited::kExpired) {
     each_holder([](Mailbox& holder) { holder.kick(); });
     const uint64_t kicked = monotonic_ns();
-    TRY_ASSIGN(waited, wait_for(replied, policy_.options().patience_ns == 0 ? 0 : kicked + policy_.options().patience_ns));
+    TRY_ASSIGN(
+        waited,
+        wait_for(replied, policy_.options().patience_ns == 0 ? 0 : kicked + policy_.options().patience_ns));
     if (waited == Waited::kReady) policy_.note_transfer(monotonic_ns() - kicked);
   }
   if (waited == Waited::kExpired)
     return fail(ErrorCode::kGuest,
-                "vCPU {} waited {} s for a page that another vCPU holds without passing a safepoint: the guest runs code that was "
+                "vCPU {} waited {} s for a page that another vCPU holds without passing a safepoint: the "
+                "guest runs code that was "
                 "not compiled with safepoints (see docs/guest-abi.md)",
                 vcpu_.raw, policy_.options().patience_ns / 1'000'000'000);
   times_.wait_ns += monotonic_ns() - start;
@@ -183,8 +192,10 @@ Status CrewMember::grant(std::span<const PageRight> wanted) {
     log_.gained(ownership_.complete(pages, vcpu_, right, now));
     for (const PageNumber page : pages) {
       if (!view_.is_token(page)) {
-        if (recent_.size() < kRecent) recent_.push_back(page);
-        else recent_[recent_next_++ % kRecent] = page;
+        if (recent_.size() < kRecent)
+          recent_.push_back(page);
+        else
+          recent_[recent_next_++ % kRecent] = page;
       }
       if (!is_wanted(wanted, page)) release(page);
     }
@@ -208,8 +219,10 @@ Status CrewMember::give_up(PageNumber page, Right left) {
 
 Status CrewMember::service(bool waiting) {
   for (Letter& letter : own().take()) {
-    if (const auto* revoke = std::get_if<Revoke>(&letter)) deferred_.push_back(*revoke);
-    else letters_.push_back(std::move(letter));
+    if (const auto* revoke = std::get_if<Revoke>(&letter))
+      deferred_.push_back(*revoke);
+    else
+      letters_.push_back(std::move(letter));
   }
   if (deferred_.empty()) return {};
   const uint64_t now = waiting ? 0 : monotonic_ns();

@@ -1,4 +1,5 @@
-// The recording side of CREW: takes pages from other vCPUs and gives them up, and reports each transition to be logged.
+// The recording side of CREW: takes pages from other vCPUs and gives them up, and reports each transition to
+// be logged.
 #pragma once
 
 #include <cstdint>
@@ -27,11 +28,11 @@ class OrderLog {
 
 // Times of one vCPU's transitions, for the microbenchmark. Nanoseconds.
 struct CrewTimes {
-  uint64_t transfers = 0;      // grants that had to take a page from somebody
-  uint64_t uncontended = 0;    // grants that had not
-  uint64_t wait_ns = 0;        // from the request until the last holder gave way
-  uint64_t grant_ns = 0;       // changing our own view
-  uint64_t revoke_ns = 0;      // giving up pages: changing our own view
+  uint64_t transfers = 0;    // grants that had to take a page from somebody
+  uint64_t uncontended = 0;  // grants that had not
+  uint64_t wait_ns = 0;      // from the request until the last holder gave way
+  uint64_t grant_ns = 0;     // changing our own view
+  uint64_t revoke_ns = 0;    // giving up pages: changing our own view
   uint64_t revokes = 0;
 };
 
@@ -40,18 +41,19 @@ struct CrewTimes {
 class CrewMember {
  public:
   // All references outlive the member. `mailboxes` is indexed by VcpuId.
-  CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::unique_ptr<Mailbox>> mailboxes, View& view,
-             OrderLog& log, const PolicyOptions& policy);
+  CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::unique_ptr<Mailbox>> mailboxes,
+             View& view, OrderLog& log, const PolicyOptions& policy);
 
-  // Gets all of `needed` (sorted by page, no page twice) in one step, waiting for their holders. While it waits, pages are
-  // given up to others, and letters that are not Revokes are kept for take_letters().
-  // `again`: the same instruction faulted before and has not retired; then what it got before is asked for too, so that two
-  // vCPUs cannot take pages from each other's unfinished instructions for ever.
-  // False: the machine stops meanwhile; nothing was granted, and this member must not be used for acquire() again.
+  // Gets all of `needed` (sorted by page, no page twice) in one step, waiting for their holders. While it
+  // waits, pages are given up to others, and letters that are not Revokes are kept for take_letters().
+  // `again`: the same instruction faulted before and has not retired; then what it got before is asked for
+  // too, so that two vCPUs cannot take pages from each other's unfinished instructions for ever. False: the
+  // machine stops meanwhile; nothing was granted, and this member must not be used for acquire() again.
   // Errors: kHost (a mapping call failed), kGuest (a holder makes no safepoint).
   Result<bool> acquire(std::span<const PageRight> needed, bool again);
 
-  // Answers the mail. `waiting`: this vCPU executes nothing for now, so pages held only a short while may go as well.
+  // Answers the mail. `waiting`: this vCPU executes nothing for now, so pages held only a short while may go
+  // as well.
   Status service(bool waiting);
   // Letters other than Revoke, oldest first.
   std::deque<Letter>& letters() { return letters_; }
@@ -60,7 +62,8 @@ class CrewMember {
 
   // Chaos: drops some pages for no reason. Call at a position where pages may be lost.
   Status drop_some();
-  // Chaos: does nothing for a while but giving up pages to others. Call at a position where pages may be lost.
+  // Chaos: does nothing for a while but giving up pages to others. Call at a position where pages may be
+  // lost.
   Status hold_back();
 
   Policy& policy() { return policy_; }
@@ -93,13 +96,15 @@ class CrewMember {
   OrderLog& log_;
   Policy policy_;
   std::deque<Letter> letters_;
-  std::vector<Revoke> deferred_;         // revokes of pages that may be kept a little longer
-  std::vector<PageRight> last_;          // what the last acquire() got
-  std::vector<Contended> contended_;     // pages that others had when this vCPU needed them; the latest kContended
-  std::vector<PageNumber> recent_;       // ring of pages granted lately, for drop_some()
+  std::vector<Revoke> deferred_;  // revokes of pages that may be kept a little longer
+  std::vector<PageRight> last_;   // what the last acquire() got
+  std::vector<Contended>
+      contended_;                   // pages that others had when this vCPU needed them; the latest kContended
+  std::vector<PageNumber> recent_;  // ring of pages granted lately, for drop_some()
   size_t recent_next_ = 0;
-  std::vector<uint8_t> reads_then_writes_;  // per RAM page: saturating count of read grants that became write grants
-  PageNumber walk_end_{~0ull};           // page after the last neighbour grant; at first none
+  std::vector<uint8_t>
+      reads_then_writes_;       // per RAM page: saturating count of read grants that became write grants
+  PageNumber walk_end_{~0ull};  // page after the last neighbour grant; at first none
   uint32_t walk_length_ = 1;
   CrewTimes times_;
 };

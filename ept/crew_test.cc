@@ -162,7 +162,8 @@ class FakeGuest {
     if (random() % 16 == 0)
       std::this_thread::yield();  // or each vCPU would be done before the next one starts
     if (mailboxes_[v]->kicked() || random() % 8 == 0) {
-      if (!member.service(false) || !member.drop_some() || !member.hold_back()) errors_.fetch_add(1, std::memory_order_relaxed);
+      if (!member.service(false) || !member.drop_some() || !member.hold_back())
+        errors_.fetch_add(1, std::memory_order_relaxed);
       if (stopping(v)) return false;
     }
     std::vector<PageRight> needs;
@@ -231,7 +232,11 @@ class CrewTest : public testing::TestWithParam<std::tuple<uint32_t, Setting>> {
   static bool watched() { return std::get<1>(GetParam()).watched; }
   static PolicyOptions policy() {
     const Setting& setting = std::get<1>(GetParam());
-    return {.hold_ns = setting.hold_ns, .neighbours = 4, .write_directly = true, .together = setting.together, .chaos = setting.chaos};
+    return {.hold_ns = setting.hold_ns,
+            .neighbours = 4,
+            .write_directly = true,
+            .together = setting.together,
+            .chaos = setting.chaos};
   }
 };
 
@@ -254,18 +259,17 @@ TEST_P(CrewTest, StopRequestEndsAllAtAnyMoment) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, CrewTest,
-                         testing::Combine(testing::Values(2, 3, 4, 8),
-                                          testing::Values(Setting{.name = "plain"},
-                                                          Setting{.name = "hold", .hold_ns = 20'000},
-                                                          Setting{.name = "automatic_hold", .hold_ns = std::nullopt},
-                                                          Setting{.name = "one_by_one", .together = false},
-                                                          Setting{.name = "chaos", .chaos = 7},
-                                                          Setting{.name = "unwatched", .watched = false})),
-                         [](const auto& info) {
-                           return fmt::format("{}_vcpus_{}", std::get<0>(info.param),
-                                              std::get<1>(info.param).name);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    All, CrewTest,
+    testing::Combine(testing::Values(2, 3, 4, 8),
+                     testing::Values(Setting{.name = "plain"}, Setting{.name = "hold", .hold_ns = 20'000},
+                                     Setting{.name = "automatic_hold", .hold_ns = std::nullopt},
+                                     Setting{.name = "one_by_one", .together = false},
+                                     Setting{.name = "chaos", .chaos = 7},
+                                     Setting{.name = "unwatched", .watched = false})),
+    [](const auto& info) {
+      return fmt::format("{}_vcpus_{}", std::get<0>(info.param), std::get<1>(info.param).name);
+    });
 
 TEST(PolicyTest, HoldsAPageForAFewTransfers) {
   Policy policy({}, VcpuId(0));
@@ -302,7 +306,8 @@ class CrewPairTest : public testing::Test {
   FakeHost host_{2, true};
   Ownership ownership_{kPages + 1};
   std::array<MemoryLog, 2> logs_;
-  PolicyOptions options_{.hold_ns = 0, .neighbours = 4, .write_directly = true, .together = true, .chaos = {}};
+  PolicyOptions options_{
+      .hold_ns = 0, .neighbours = 4, .write_directly = true, .together = true, .chaos = {}};
   std::vector<std::unique_ptr<Mailbox>> mailboxes_;
   std::vector<std::unique_ptr<View>> views_;
   std::vector<std::unique_ptr<CrewMember>> members_;
@@ -348,7 +353,8 @@ TEST_F(CrewPairTest, RunningVcpuKeepsAPageUntilItWasHeldLongEnough) {
 }
 
 TEST_F(CrewPairTest, PagesThatAreFoughtForAreTakenTogether) {
-  for (const auto& member : members_) member->policy().note_transfer(1'000'000'000);  // all that follows is recent
+  for (const auto& member : members_)
+    member->policy().note_transfer(1'000'000'000);  // all that follows is recent
   const auto take = [&](uint32_t v, std::span<const uint64_t> pages) {
     const std::jthread other([&](const std::stop_token& stop) {
       while (!stop.stop_requested()) ASSERT_TRUE(members_[1 - v]->service(true));

@@ -5,8 +5,9 @@
 namespace reprise::ept {
 
 uint64_t monotonic_ns() {
-  return static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count());
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                   std::chrono::steady_clock::now().time_since_epoch())
+                                   .count());
 }
 
 void Mailbox::post(Letter letter) {
@@ -28,7 +29,8 @@ void Mailbox::nudge() {
 }
 
 void Mailbox::kick() {
-  // The owner arms its clock, then reads kicked_; we set kicked_, then stop its clock: one of us sees the other.
+  // The owner arms its clock, then reads kicked_; we set kicked_, then stop its clock: one of us sees the
+  // other.
   kicked_.store(true, std::memory_order_seq_cst);
   vcpu_.kick();
 }
@@ -52,14 +54,16 @@ bool Mailbox::wait(const std::function<bool()>& ready, uint64_t deadline_ns) {
     while (changes_ == seen) {
       if (deadline_ns == 0) {
         changed_.wait(mutex_);
-      } else if (!changed_.wait_until(mutex_, std::chrono::steady_clock::time_point(
-                                                  std::chrono::nanoseconds(deadline_ns)))) {
+      } else if (!changed_.wait_until(
+                     mutex_, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(deadline_ns)))) {
         return false;
       }
     }
   }
 }
 
-void Mailbox::expect_replies(uint32_t count) { outstanding_.store(count, std::memory_order_release); }
+void Mailbox::expect_replies(uint32_t count) {
+  outstanding_.store(count, std::memory_order_release);
+}
 
 }  // namespace reprise::ept

@@ -1,5 +1,5 @@
-// What others ask of a vCPU. A vCPU's view, log and local APIC change on its own thread only, so whoever wants something of
-// it posts a letter, and where the vCPU may be running guest code, kicks it.
+// What others ask of a vCPU. A vCPU's view, log and local APIC change on its own thread only, so whoever
+// wants something of it posts a letter, and where the vCPU may be running guest code, kicks it.
 #pragma once
 
 #include <atomic>
@@ -64,8 +64,8 @@ class Mailbox {
   }
   // All letters so far, oldest first.
   std::vector<Letter> take();
-  // Waits until `ready` (called with no lock held) is true, a letter is there, or `deadline_ns` (0: none) has passed.
-  // Returns false on the deadline.
+  // Waits until `ready` (called with no lock held) is true, a letter is there, or `deadline_ns` (0: none) has
+  // passed. Returns false on the deadline.
   bool wait(const std::function<bool()>& ready, uint64_t deadline_ns = 0);
   // Revokes asked for and not yet answered.
   void expect_replies(uint32_t count);

@@ -7,7 +7,9 @@
 namespace reprise::ept {
 namespace {
 
-constexpr uint32_t bit(VcpuId vcpu) { return 1u << vcpu.raw; }
+constexpr uint32_t bit(VcpuId vcpu) {
+  return 1u << vcpu.raw;
+}
 
 }  // namespace
 

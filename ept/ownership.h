@@ -1,9 +1,11 @@
-// Who holds which page: concurrent-read, exclusive-write. The protocol's state, without threads that wait and without
-// mappings, so that a test can walk through every interleaving (ownership_test.cc).
+// Who holds which page: concurrent-read, exclusive-write. The protocol's state, without threads that wait and
+// without mappings, so that a test can walk through every interleaving (ownership_test.cc).
 //
-// A transition of a page goes: begin (the page is *busy* for one vCPU; others queue) -> conflicts (who must give way)
-// -> give_up by each of these -> complete. A busy page changes only on behalf of the vCPU that it is busy for.
-// Source: Dunlap, Lucchetti, Fetterman, Chen, "Execution replay for multiprocessor virtual machines", VEE 2008, section 4.
+// A transition of a page goes: begin (the page is *busy* for one vCPU; others queue) -> conflicts (who must
+// give way)
+// -> give_up by each of these -> complete. A busy page changes only on behalf of the vCPU that it is busy
+// for. Source: Dunlap, Lucchetti, Fetterman, Chen, "Execution replay for multiprocessor virtual machines",
+// VEE 2008, section 4.
 #pragma once
 
 #include <array>
@@ -25,7 +27,8 @@ class Ownership {
   // `pages`: RAM pages and tokens together.
   explicit Ownership(uint64_t pages);
 
-  // Makes `page` busy for `vcpu`. False: it is busy for another; `vcpu` is queued and will be named by complete().
+  // Makes `page` busy for `vcpu`. False: it is busy for another; `vcpu` is queued and will be named by
+  // complete().
   bool begin(PageNumber page, VcpuId vcpu);
   // As begin(), without queueing: for pages that would be nice to have.
   bool try_begin(PageNumber page, VcpuId vcpu);
@@ -33,15 +36,15 @@ class Ownership {
   [[nodiscard]] bool is_busy_for(PageNumber page, VcpuId vcpu) const;
 
   struct Conflicts {
-    uint32_t holders = 0;          // one bit a vCPU that must give way
-    Right left = Right::kNone;     // what they may keep
-    uint64_t held_since_ns = 0;    // when the youngest of their rights was granted
+    uint32_t holders = 0;        // one bit a vCPU that must give way
+    Right left = Right::kNone;   // what they may keep
+    uint64_t held_since_ns = 0;  // when the youngest of their rights was granted
   };
   // Who stands against `vcpu` having `right`. Requires: busy for `vcpu`.
   [[nodiscard]] Conflicts conflicts(PageNumber page, VcpuId vcpu, Right right) const;
 
-  // `holder` reduces its right to `left`; called on the holder's own thread while the page is busy for another vCPU, or
-  // for the holder itself. Takes a ticket.
+  // `holder` reduces its right to `left`; called on the holder's own thread while the page is busy for
+  // another vCPU, or for the holder itself. Takes a ticket.
   log::Loss give_up(PageNumber page, VcpuId holder, Right left);
 
   // All of `pages` (each busy for `vcpu`, none with conflicts) are granted with `right`. Takes one ticket.
@@ -50,7 +53,8 @@ class Ownership {
   // Ends the transition of one page. Returns the vCPU that the page is handed to next, if one was queued.
   std::optional<VcpuId> release(PageNumber page, VcpuId vcpu);
 
-  // Bits of the vCPUs that hold the page, and whether one of them holds it for writing. For tests and reports.
+  // Bits of the vCPUs that hold the page, and whether one of them holds it for writing. For tests and
+  // reports.
   struct Holders {
     uint32_t vcpus = 0;
     bool exclusive = false;

@@ -10,9 +10,8 @@ namespace reprise::ept {
 class PageMapper {
  public:
   virtual ~PageMapper() = default;
-  // Changes `count` pages from `first`, all of which have permission `from`, to `to`. When it returns, no vCPU of the
-  // view's VM has a cached translation that grants more than `to`.
-  // Errors: kHost.
+  // Changes `count` pages from `first`, all of which have permission `from`, to `to`. When it returns, no
+  // vCPU of the view's VM has a cached translation that grants more than `to`. Errors: kHost.
   virtual Status set(PageNumber first, uint64_t count, Right from, Right to) = 0;
 };
 

@@ -149,7 +149,9 @@ std::optional<PageNumber> find_table(const PagingState& state, const PhysicalRea
     const int entries = format.bare_root && level == format.levels ? 4 : 1 << format.index_bits;
     for (int i = 0; i < entries; ++i) {
       uint64_t entry = 0;
-      if (!read_entry(reader, Gpa(table + static_cast<uint64_t>(i * format.entry_bytes)), format.entry_bytes, entry)) break;
+      if (!read_entry(reader, Gpa(table + static_cast<uint64_t>(i * format.entry_bytes)), format.entry_bytes,
+                      entry))
+        break;
       const bool large = level <= format.largest_page_level && (entry & kLargePage) != 0;
       if ((entry & kPresent) == 0 || large) continue;
       const Table next = {level - 1, entry & kAddressMask};

@@ -63,8 +63,8 @@ enum class WalkOutcome : uint8_t {
   kUnreadable,  // the last entry of `tables` could not be read: acquire it, then walk again
 };
 
-// The result of one walk. `tables` lists the page-table pages in the order of the walk, `entries` the entries in
-// them; a table that refers to itself is listed as often as it is visited.
+// The result of one walk. `tables` lists the page-table pages in the order of the walk, `entries` the entries
+// in them; a table that refers to itself is listed as often as it is visited.
 struct PageWalk {
   static constexpr size_t kMaxLevels = 5;
   WalkOutcome outcome = WalkOutcome::kMapped;
@@ -89,11 +89,12 @@ struct PageWalk {
 [[nodiscard]] PageWalk walk_page(const PagingState& state, const PhysicalReader& reader, Gva address,
                                  LinearAccess access, bool walk_writes);
 
-// A page-table page that CR3 leads to and that `foreign` says yes to, if there is one. For hosts where a vCPU can trust its page
-// tables only if no other vCPU writes them. Tables are followed through pages that are not foreign.
+// A page-table page that CR3 leads to and that `foreign` says yes to, if there is one. For hosts where a vCPU
+// can trust its page tables only if no other vCPU writes them. Tables are followed through pages that are not
+// foreign.
 //
-// Cost: reads each table page above the last level once; on a guest's four-level tables for some GiB, 1 to 5 pages.
-// A hostile guest cannot make it visit a page more than once a level.
+// Cost: reads each table page above the last level once; on a guest's four-level tables for some GiB, 1 to 5
+// pages. A hostile guest cannot make it visit a page more than once a level.
 [[nodiscard]] std::optional<PageNumber> find_table(const PagingState& state, const PhysicalReader& reader,
                                                    const std::function<bool(PageNumber)>& foreign);
 

@@ -246,7 +246,8 @@ TEST_F(PageWalk32Test, FourMegabytePageNeedsPse) {
 
 TEST_F(PageWalkTest, FindTableNamesAForeignTableOnAnyLevel) {
   for (uint64_t page = 1; page <= 4; ++page)
-    EXPECT_EQ(find_table(state_, memory_, [&](PageNumber table) { return table.raw == page; }), PageNumber(page));
+    EXPECT_EQ(find_table(state_, memory_, [&](PageNumber table) { return table.raw == page; }),
+              PageNumber(page));
 }
 
 TEST_F(PageWalkTest, FindTableFindsNothingWhereOnlyDataIsForeign) {

@@ -7,12 +7,14 @@ namespace {
 
 // Of the time that two vCPUs fight for a page, at most one part in kHoldTransfers + 1 goes into passing it.
 constexpr uint64_t kHoldTransfers = 4;
-// Bounds the wait of a vCPU that only wants to hand over (a lock, a message), where a measurement caught a busy host.
+// Bounds the wait of a vCPU that only wants to hand over (a lock, a message), where a measurement caught a
+// busy host.
 constexpr uint64_t kLongestHoldNs = 10'000'000;
 // 32 vCPUs that take turns of a hold each come round within some hundred transfers.
 constexpr uint64_t kRecentTransfers = 1000;
 
-// Chaos waits for up to 4 or 32 transfers, of no less than this: in that time others take what they want from a vCPU and pass it.
+// Chaos waits for up to 4 or 32 transfers, of no less than this: in that time others take what they want from
+// a vCPU and pass it.
 constexpr uint64_t kLeastTransferNs = 10'000;
 
 }  // namespace
@@ -23,20 +25,23 @@ Policy::Policy(const PolicyOptions& options, VcpuId vcpu)
 uint64_t Policy::hold_ns() {
   const uint64_t usual = options_.hold_ns.value_or(std::min(kHoldTransfers * transfer_ns_, kLongestHoldNs));
   if (!chaotic()) return usual;
-  // Sometimes nothing, else from a small part of the usual to twice of it: both quick ping-pong and long stays occur, and pages
-  // that everybody writes do not make a recording without end.
+  // Sometimes nothing, else from a small part of the usual to twice of it: both quick ping-pong and long
+  // stays occur, and pages that everybody writes do not make a recording without end.
   return below(4) == 0 ? 0 : (usual / 16) << below(6);
 }
 
 void Policy::note_transfer(uint64_t ns) {
-  // The first counts in full, later ones an eighth: a slow one among many does not matter, a change of the host does.
+  // The first counts in full, later ones an eighth: a slow one among many does not matter, a change of the
+  // host does.
   transfer_ns_ = transfer_ns_ == 0 ? ns : transfer_ns_ - transfer_ns_ / 8 + ns / 8;
 }
 
-bool Policy::is_recent(uint64_t ns) const { return ns < kRecentTransfers * transfer_ns_; }
+bool Policy::is_recent(uint64_t ns) const {
+  return ns < kRecentTransfers * transfer_ns_;
+}
 
-// The rates below keep a chaotic recording within a small factor of a quiet one: a page that is dropped costs a fault (tens
-// of stops' worth), so only one position in eight drops any.
+// The rates below keep a chaotic recording within a small factor of a quiet one: a page that is dropped costs
+// a fault (tens of stops' worth), so only one position in eight drops any.
 std::optional<uint64_t> Policy::early_stop() {
   if (!chaotic() || below(4) != 0) return std::nullopt;
   return 1 + below(1ull << (1 + below(16)));
@@ -52,6 +57,8 @@ uint32_t Policy::drops() {
   return static_cast<uint32_t>(1 + below(3));
 }
 
-bool Policy::read_first() { return chaotic() && below(2) == 0; }
+bool Policy::read_first() {
+  return chaotic() && below(2) == 0;
+}
 
 }  // namespace reprise::ept

@@ -1,5 +1,5 @@
-// When pages change hands. Nothing here decides *what happens* to a guest, only when: every choice ends up in the log as a
-// transition at a position, so a policy may use time and randomness freely.
+// When pages change hands. Nothing here decides *what happens* to a guest, only when: every choice ends up in
+// the log as a transition at a position, so a policy may use time and randomness freely.
 #pragma once
 
 #include <cstdint>
@@ -11,27 +11,34 @@
 namespace reprise::ept {
 
 struct PolicyOptions {
-  // A page is not taken away before it was held this long; 0 switches it off. Absent: as long as a few transfers have taken
-  // lately, which bounds the share of time that vCPUs spend on passing one page, whatever a transfer costs on this host.
+  // A page is not taken away before it was held this long; 0 switches it off. Absent: as long as a few
+  // transfers have taken lately, which bounds the share of time that vCPUs spend on passing one page,
+  // whatever a transfer costs on this host.
   std::optional<uint64_t> hold_ns;
-  // At most so many pages are granted in one step when a vCPU walks through untouched memory. 1 switches it off.
+  // At most so many pages are granted in one step when a vCPU walks through untouched memory. 1 switches it
+  // off.
   uint32_t neighbours = 16;
   // Grant writing at once on pages that this vCPU has read and then written before.
   bool write_directly = true;
-  // Pages that this vCPU keeps losing and taking back are taken in one step: vCPUs that fight for several pages then run one after
-  // the other, each for a hold time, instead of passing single pages for single accesses.
+  // Pages that this vCPU keeps losing and taking back are taken in one step: vCPUs that fight for several
+  // pages then run one after the other, each for a hold time, instead of passing single pages for single
+  // accesses.
   bool together = true;
-  // How long to wait for a vCPU that comes to no position before the run is given up. A kicked vCPU reaches its next safepoint within
-  // microseconds on hardware, and within a scheduler's slice where vCPUs outnumber cores: half a minute without one means that the guest
-  // has none. 0: for ever, for guests that have none and may compute as long as they like.
+  // How long to wait for a vCPU that comes to no position before the run is given up. A kicked vCPU reaches
+  // its next safepoint within microseconds on hardware, and within a scheduler's slice where vCPUs outnumber
+  // cores: half a minute without one means that the guest has none. 0: for ever, for guests that have none
+  // and may compute as long as they like.
   uint64_t patience_ns = 30'000'000'000;
-  // Rare interleavings made common, from this seed: random hold times, early kicks, pages dropped for no reason, read
-  // grants before write grants, vCPUs held back.
+  // Rare interleavings made common, from this seed: random hold times, early kicks, pages dropped for no
+  // reason, read grants before write grants, vCPUs held back.
   std::optional<uint64_t> chaos;
 };
 
-// For serial mode, where the one "page" that changes hands is the turn: the hold time is the length of a slice.
-inline PolicyOptions serial_policy() { return {.hold_ns = 10'000'000, .neighbours = 1, .write_directly = false, .together = false, .chaos = {}}; }
+// For serial mode, where the one "page" that changes hands is the turn: the hold time is the length of a
+// slice.
+inline PolicyOptions serial_policy() {
+  return {.hold_ns = 10'000'000, .neighbours = 1, .write_directly = false, .together = false, .chaos = {}};
+}
 
 // One vCPU's policy. Threads: confined to the vCPU's thread.
 class Policy {
@@ -51,8 +58,8 @@ class Policy {
   std::optional<uint64_t> early_stop();
   // Chaos: nanoseconds to hold this vCPU back at this stop; 0 mostly.
   uint64_t hold_back_ns() { return wait_ns(32, 8); }
-  // Chaos: nanoseconds to wait before asking for a page that this vCPU needs; 0 mostly. Opens the time between two accesses that have no
-  // position between them.
+  // Chaos: nanoseconds to wait before asking for a page that this vCPU needs; 0 mostly. Opens the time
+  // between two accesses that have no position between them.
   uint64_t hesitate_ns() { return wait_ns(4, 5); }
   // Chaos: how many of the pages granted lately to give up now for no reason; mostly 0.
   uint32_t drops();
@@ -64,7 +71,8 @@ class Policy {
   bool take_together() { return options_.together && (!chaotic() || below(2) == 0); }
 
  private:
-  // Chaos: one time in `one_in`, from a quarter of a transfer on, doubled less than `doublings` times; else 0.
+  // Chaos: one time in `one_in`, from a quarter of a transfer on, doubled less than `doublings` times; else
+  // 0.
   uint64_t wait_ns(uint64_t one_in, uint64_t doublings);
   // A whole number below `bound`.
   uint64_t below(uint64_t bound) { return std::uniform_int_distribution<uint64_t>(0, bound - 1)(random_); }

@@ -21,9 +21,8 @@ std::string_view name(Source source) {
 }
 
 std::string_view kind_name(const Event& event) {
-  static constexpr std::array<std::string_view, 8> kNames = {"gain",    "loss",   "value",
-                                                             "message", "digest", "end",
-                                                             "spin",    "machine"};
+  static constexpr std::array<std::string_view, 8> kNames = {"gain",   "loss", "value", "message",
+                                                             "digest", "end",  "spin",  "machine"};
   static_assert(kNames.size() == std::variant_size_v<decltype(Event::what)>);
   return kNames[event.what.index()];
 }

@@ -13,11 +13,11 @@ namespace reprise::log {
 
 // Where a value comes from that the guest read from outside. Written into recordings: never renumber.
 enum class Source : uint8_t {
-  kTime = 1,         // HPET main counter
-  kTimerCount = 2,   // local APIC timer, current count
-  kConsoleInput = 3, // no longer written: input arrives as messages of kind kConsole
-  kConsoleStatus = 4,// no longer written
-  kRandom = 5,       // virtio-rng: eight random bytes
+  kTime = 1,           // HPET main counter
+  kTimerCount = 2,     // local APIC timer, current count
+  kConsoleInput = 3,   // no longer written: input arrives as messages of kind kConsole
+  kConsoleStatus = 4,  // no longer written
+  kRandom = 5,         // virtio-rng: eight random bytes
 };
 std::string_view name(Source source);
 
@@ -51,7 +51,8 @@ struct Value {
   bool operator==(const Value&) const = default;
 };
 
-// A message reaches this vCPU's local APIC here, or (from kLine on) a device through this vCPU. Written into recordings: never renumber.
+// A message reaches this vCPU's local APIC here, or (from kLine on) a device through this vCPU. Written into
+// recordings: never renumber.
 enum class ApicMessageKind : uint8_t {
   kFixed = 1,
   kNmi = 2,
@@ -63,7 +64,8 @@ enum class ApicMessageKind : uint8_t {
 };
 struct ApicMessage {
   ApicMessageKind kind = ApicMessageKind::kFixed;
-  uint8_t vector = 0;  // kFixed: 16..255; kStartup: real-mode page; kLine: its number; kConsole: the byte; otherwise 0
+  uint8_t vector =
+      0;  // kFixed: 16..255; kStartup: real-mode page; kLine: its number; kConsole: the byte; otherwise 0
   bool operator==(const ApicMessage&) const = default;
 };
 
@@ -79,16 +81,17 @@ struct End {
   bool operator==(const End&) const = default;
 };
 
-// After this position the vCPU came into a loop that changes nothing but registers, and those only in a circle; it was made to stop there,
-// where its registers have this digest (vmm/register_digest.h, of these registers alone). That is its next stop.
+// After this position the vCPU came into a loop that changes nothing but registers, and those only in a
+// circle; it was made to stop there, where its registers have this digest (vmm/register_digest.h, of these
+// registers alone). That is its next stop.
 struct Spin {
   uint64_t registers = 0;
   uint32_t period = 0;  // instructions of one turn, as single-stepping counts them
   bool operator==(const Spin&) const = default;
 };
 
-// The digest of memory, shared devices and this vCPU's local APIC at a completed deterministic stop, of every k-th. Only in serial mode, where the
-// vCPU that stops is the only one that changes any of these.
+// The digest of memory, shared devices and this vCPU's local APIC at a completed deterministic stop, of every
+// k-th. Only in serial mode, where the vCPU that stops is the only one that changes any of these.
 struct MachineDigest {
   uint64_t machine = 0;
   bool operator==(const MachineDigest&) const = default;
@@ -99,6 +102,7 @@ struct Event {
   std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest> what;
   bool operator==(const Event&) const = default;
 };
-std::string_view kind_name(const Event& event);  // "gain", "loss", "value", "message", "digest", "end", "spin", "machine"
+std::string_view kind_name(
+    const Event& event);  // "gain", "loss", "value", "message", "digest", "end", "spin", "machine"
 
 }  // namespace reprise::log

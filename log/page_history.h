@@ -10,9 +10,8 @@
 
 namespace reprise::log {
 
-// Every page starts unseen: version 0, in no view. Pages above RAM are tokens: the turn of serial mode, shared
-// devices.
-// Threads: confined to its owner.
+// Every page starts unseen: version 0, in no view. Pages above RAM are tokens: the turn of serial mode,
+// shared devices. Threads: confined to its owner.
 class PageHistory {
  public:
   // How much of the history is there.

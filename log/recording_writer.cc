@@ -14,7 +14,8 @@ namespace reprise::log {
 
 namespace {
 
-Status write_image(const std::filesystem::path& folder, std::string_view name, Bytes bytes, pb::Image& image) {
+Status write_image(const std::filesystem::path& folder, std::string_view name, Bytes bytes,
+                   pb::Image& image) {
   const std::filesystem::path path = folder / name;
   TRY_ASSIGN(const UniqueFd fd, create_file(path));
   TRY(write_all(fd.get(), bytes, path));

@@ -30,7 +30,10 @@ struct LogCursor {
 class VcpuLogReader {
  public:
   VcpuLogReader(std::unique_ptr<BlockReader> blocks, LogEnd end)
-      : blocks_(std::move(blocks)), end_(end), block_offset_(blocks_->offset()), block_number_(blocks_->next_number()) {}
+      : blocks_(std::move(blocks)),
+        end_(end),
+        block_offset_(blocks_->offset()),
+        block_number_(blocks_->next_number()) {}
 
   // The next event; nothing at the end of the log (of a prefix: after its last whole block).
   // Errors: kDamaged, naming file, block number and byte offset. Cost: 60 ns for a value, 170 for a
@@ -41,7 +44,9 @@ class VcpuLogReader {
   Result<const Event*> peek();
 
   // Where the next event is. Requires: no error so far.
-  [[nodiscard]] LogCursor cursor() const { return {block_offset_, block_number_, next_, ended_ && events_.empty()}; }
+  [[nodiscard]] LogCursor cursor() const {
+    return {block_offset_, block_number_, next_, ended_ && events_.empty()};
+  }
   // To where cursor() was. Errors: as next().
   Status seek(const LogCursor& cursor);
 

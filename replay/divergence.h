@@ -16,7 +16,8 @@ struct Divergence {
   Position at;
   std::string expected;  // what the recording holds
   std::string found;     // what the replay did
-  std::deque<log::Event> recent;  // the last events of this vCPU that agreed, oldest first; at most kRecentEvents
+  std::deque<log::Event>
+      recent;  // the last events of this vCPU that agreed, oldest first; at most kRecentEvents
 };
 inline constexpr size_t kRecentEvents = 20;
 

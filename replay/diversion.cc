@@ -95,7 +95,7 @@ Status Diversion::write_physical(Gpa address, std::span<const uint8_t> bytes) {
 // --- running ---
 
 Status Diversion::make_breakpoints_executable(VcpuId vcpu) {
-  constexpr uint64_t kTopByte = 7;         // of an entry of eight
+  constexpr uint64_t kTopByte = 7;        // of an entry of eight
   constexpr uint8_t kNoExecute = 1 << 7;  // bit 63: Intel SDM vol. 3, 4.6.1
   vmm::KvmVcpu& kvm = machine().kvm(vcpu);
   TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());

@@ -1,8 +1,8 @@
-// A throw-away fork of the machine, which a debugger may change: from one moment of a recording on it goes another way
-// than it was recorded.
+// A throw-away fork of the machine, which a debugger may change: from one moment of a recording on it goes
+// another way than it was recorded.
 //
-// It is the replay's machine itself, with journals that make up what no log has. What is done to it is undone as what a
-// search does is: the timeline is astray, and seeks the moment where the fork began.
+// It is the replay's machine itself, with journals that make up what no log has. What is done to it is undone
+// as what a search does is: the timeline is astray, and seeks the moment where the fork began.
 #pragma once
 
 #include <memory>
@@ -18,12 +18,13 @@
 
 namespace reprise::replay {
 
-// One vCPU executes at a time: the one that is stepped, alone; from the one that is resumed on, each until it waits or
-// has had its slice of time. Threads: confined to the timeline's.
+// One vCPU executes at a time: the one that is stepped, alone; from the one that is resumed on, each until it
+// waits or has had its slice of time. Threads: confined to the timeline's.
 class Diversion {
  public:
   // All three outlive it. Errors: kHost.
-  static Result<std::unique_ptr<Diversion>> begin(Timeline& timeline, const log::Recording& recording, StopSearch& stops);
+  static Result<std::unique_ptr<Diversion>> begin(Timeline& timeline, const log::Recording& recording,
+                                                  StopSearch& stops);
 
   [[nodiscard]] const Mark& origin() const { return origin_; }
   // Back to there; nothing but the destructor may be called then. Errors: as Timeline::seek().
@@ -33,8 +34,8 @@ class Diversion {
   Status set_registers(VcpuId vcpu, const gdb::Registers& registers);
   Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes);
   Status write_physical(Gpa address, std::span<const uint8_t> bytes);
-  // Natively, or one instruction at a time if memory is watched. Errors: kGuest if the machine does not go on: all halt,
-  // for one; kHost.
+  // Natively, or one instruction at a time if memory is watched. Errors: kGuest if the machine does not go
+  // on: all halt, for one; kHost.
   Result<gdb::StopEvent> resume(VcpuId vcpu, gdb::RunListener& listener);
   Result<gdb::StopEvent> step(VcpuId vcpu, gdb::RunListener& listener);
   [[nodiscard]] std::string take_console();
@@ -48,8 +49,8 @@ class Diversion {
   Result<StopSearch::Stop> breakpoint_here(VcpuId vcpu);
   // One instruction, or as much as Vcpu::step() takes; true: it has been completed.
   Result<bool> step_once(VcpuId vcpu);
-  // Natively, from this vCPU on, to the next address with a breakpoint; which vCPU is there, or has the turn when it is
-  // interrupted.
+  // Natively, from this vCPU on, to the next address with a breakpoint; which vCPU is there, or has the turn
+  // when it is interrupted.
   Result<VcpuId> run(VcpuId vcpu, gdb::Interruption& interruption);
   // Errors: kGuest if the machine has stopped.
   [[nodiscard]] Status check_on() const;
@@ -62,7 +63,7 @@ class Diversion {
   const Mark origin_;
   DivertedWorld world_;
   std::vector<std::unique_ptr<DivertedJournal>> journals_;
-  Metronome metronome_;     // whoever computes for long is asked whether to go on
+  Metronome metronome_;    // whoever computes for long is asked whether to go on
   size_t console_bytes_;   // that were taken
   uint64_t slice_ns_ = 0;  // host's time when the turn began
 };

@@ -22,10 +22,14 @@ Result<vmm::Acquired> DivertedJournal::acquire(std::span<const ept::PageRight> n
 
 Result<uint64_t> DivertedJournal::value(log::Source source) {
   switch (source) {
-    case log::Source::kTime: return world_.look_at_clock();
-    case log::Source::kTimerCount: return world_.timer_count(vcpu_);
-    case log::Source::kRandom: return XXH3_64bits_withSeed(nullptr, 0, ++random_);
-    default: return 0;
+    case log::Source::kTime:
+      return world_.look_at_clock();
+    case log::Source::kTimerCount:
+      return world_.timer_count(vcpu_);
+    case log::Source::kRandom:
+      return XXH3_64bits_withSeed(nullptr, 0, ++random_);
+    default:
+      return 0;
   }
 }
 

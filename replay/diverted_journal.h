@@ -7,12 +7,13 @@
 
 namespace reprise::replay {
 
-// Every page is granted at once, so no two vCPUs may execute at the same time. Threads: confined to the one that runs
-// the vCPUs.
+// Every page is granted at once, so no two vCPUs may execute at the same time. Threads: confined to the one
+// that runs the vCPUs.
 class DivertedJournal final : public vmm::Journal {
  public:
   // Both outlive it.
-  DivertedJournal(VcpuId vcpu, DivertedWorld& world, ept::View& view) : vcpu_(vcpu), world_(world), view_(view) {}
+  DivertedJournal(VcpuId vcpu, DivertedWorld& world, ept::View& view)
+      : vcpu_(vcpu), world_(world), view_(view) {}
 
   // Whether the vCPU has nothing to execute until a message comes.
   [[nodiscard]] bool waits() const { return waits_ && !world_.has_letters(vcpu_); }

@@ -49,13 +49,15 @@ void DivertedWorld::perform(VcpuId vcpu, const vmm::Effect& effect) {
     cancel(vcpu.raw);
   } else if (const auto* tick = std::get_if<vmm::SetTick>(&effect)) {
     cancel(letters_.size());
-    if (tick->delay_ns != 0) start(letters_.size(), {.delay_ns = tick->delay_ns, .period_ns = tick->period_ns});
+    if (tick->delay_ns != 0)
+      start(letters_.size(), {.delay_ns = tick->delay_ns, .period_ns = tick->period_ns});
   }
 }
 
 void DivertedWorld::stop(const vmm::MachineStop& stop) {
-  stop_ = stop.reason == vmm::StopReason::kGuestExit ? fmt::format("the guest switches the machine off, with status {}", stop.status)
-                                                     : stop.message;
+  stop_ = stop.reason == vmm::StopReason::kGuestExit
+              ? fmt::format("the guest switches the machine off, with status {}", stop.status)
+              : stop.message;
 }
 
 void DivertedWorld::start(size_t timer, const vmm::ArmTimer& setting) {

@@ -1,5 +1,5 @@
-// What is around the vCPUs of a machine that has left the recorded run: time, timers and messages, as the recorder's
-// world has them (vmm/world.h), but as a function of what the vCPUs do.
+// What is around the vCPUs of a machine that has left the recorded run: time, timers and messages, as the
+// recorder's world has them (vmm/world.h), but as a function of what the vCPUs do.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ namespace reprise::replay {
 // Threads: confined to the one that runs the vCPUs.
 class DivertedWorld {
  public:
-  // `last_time`: the last answer of log::Source::kTime that the recorded run had; asked when somebody looks at a clock.
+  // `last_time`: the last answer of log::Source::kTime that the recorded run had; asked when somebody looks
+  // at a clock.
   DivertedWorld(uint32_t vcpus, std::function<Result<uint64_t>()> last_time)
       : last_time_(std::move(last_time)), letters_(vcpus), timers_(vcpus + 1) {}
 
@@ -55,8 +56,8 @@ class DivertedWorld {
   [[nodiscard]] log::ApicMessage message(size_t timer) const;
 
   std::function<Result<uint64_t>()> last_time_;
-  std::optional<uint64_t> began_ns_;  // virtual time when the recorded run was left
-  uint64_t passed_ns_ = 0;            // since then
+  std::optional<uint64_t> began_ns_;                   // virtual time when the recorded run was left
+  uint64_t passed_ns_ = 0;                             // since then
   std::vector<std::deque<log::ApicMessage>> letters_;  // of each vCPU
   std::vector<Timer> timers_;                          // one a vCPU, then the interval timer
   std::optional<std::string> stop_;

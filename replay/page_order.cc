@@ -25,15 +25,18 @@ PageOrder::Wait PageOrder::wait_for(std::span<const log::PageStep> steps) {
     __builtin_ia32_pause();
   }
   MutexLock lock(mutex_);
-  // advance() counts, then looks for sleepers; we announce ourselves, then look at the counts: one of us sees the other.
+  // advance() counts, then looks for sleepers; we announce ourselves, then look at the counts: one of us sees
+  // the other.
   sleepers_.fetch_add(1, std::memory_order_seq_cst);
   Wait result = Wait::kReady;
   --active_;
   waiting_.push_back(steps);
   while (!ready(steps)) {
     check_stuck();
-    if (aborted()) result = Wait::kAborted;
-    else if (stuck_) result = Wait::kStuck;
+    if (aborted())
+      result = Wait::kAborted;
+    else if (stuck_)
+      result = Wait::kStuck;
     if (result != Wait::kReady) break;
     const uint64_t seen = changes_;
     while (changes_ == seen && !stuck_ && !aborted()) changed_.wait(mutex_);
@@ -47,7 +50,8 @@ PageOrder::Wait PageOrder::wait_for(std::span<const log::PageStep> steps) {
 // Nobody runs, and nobody who sleeps could run: nothing will ever change.
 void PageOrder::check_stuck() {
   if (active_ != 0 || stuck_) return;
-  if (std::any_of(waiting_.begin(), waiting_.end(), [this](const auto& steps) { return ready(steps); })) return;
+  if (std::any_of(waiting_.begin(), waiting_.end(), [this](const auto& steps) { return ready(steps); }))
+    return;
   stuck_ = true;
   changed_.notify_all();
 }

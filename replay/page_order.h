@@ -1,4 +1,5 @@
-// The order of page transitions between the vCPUs of a replay: each vCPU goes as far as the others' pages allow.
+// The order of page transitions between the vCPUs of a replay: each vCPU goes as far as the others' pages
+// allow.
 #pragma once
 
 #include <atomic>
@@ -20,20 +21,20 @@ struct PageOrderState {
   uint64_t ticket_sum = 0, tickets_counted = 0;
 };
 
-// A page's version counts its transitions. Whoever gains a page waits until as many transitions have happened as in the
-// recording; whoever loses one just counts on. That is enough: while a page is held for writing nobody but its holder can make
-// the next transition, and transitions of readers among themselves commute.
+// A page's version counts its transitions. Whoever gains a page waits until as many transitions have happened
+// as in the recording; whoever loses one just counts on. That is enough: while a page is held for writing
+// nobody but its holder can make the next transition, and transitions of readers among themselves commute.
 // Threads: synchronised inside.
 class PageOrder {
  public:
   PageOrder(uint64_t pages, uint32_t vcpus);
 
   enum class Wait { kReady, kStuck, kAborted };
-  // Blocks until every page of `steps` has had at least `version` transitions. kStuck: every vCPU waits or has finished, so
-  // that can never happen.
+  // Blocks until every page of `steps` has had at least `version` transitions. kStuck: every vCPU waits or
+  // has finished, so that can never happen.
   Wait wait_for(std::span<const log::PageStep> steps);
-  // The page's transition is done. `ticket` must exceed the tickets of the page's transitions with which it does not commute:
-  // false if it does not.
+  // The page's transition is done. `ticket` must exceed the tickets of the page's transitions with which it
+  // does not commute: false if it does not.
   bool advance(const log::PageStep& step, Ticket ticket, bool exclusive);
   [[nodiscard]] uint32_t version(PageNumber page) const {
     return versions_[page.raw].load(std::memory_order_acquire);

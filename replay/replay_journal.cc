@@ -11,16 +11,21 @@ namespace {
 std::string describe(std::span<const ept::PageRight> needed) {
   std::string text;
   for (const auto& need : needed)
-    text += fmt::format("{}{} page {:#x}", text.empty() ? "" : ", ", need.right == Right::kWrite ? "write" : "read",
-                        need.page.raw);
+    text += fmt::format("{}{} page {:#x}", text.empty() ? "" : ", ",
+                        need.right == Right::kWrite ? "write" : "read", need.page.raw);
   return text;
 }
 
 }  // namespace
 
-ReplayJournal::ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, TotalOrder* total, ept::View& view,
-                             uint64_t digest_every)
-    : vcpu_(vcpu), reader_(std::move(reader)), order_(order), total_(total), view_(view), digest_every_(digest_every) {}
+ReplayJournal::ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, TotalOrder* total,
+                             ept::View& view, uint64_t digest_every)
+    : vcpu_(vcpu),
+      reader_(std::move(reader)),
+      order_(order),
+      total_(total),
+      view_(view),
+      digest_every_(digest_every) {}
 
 ReplayJournal::~ReplayJournal() = default;
 
@@ -44,15 +49,16 @@ Status ReplayJournal::consume() {
 
 tl::unexpected<Error> ReplayJournal::diverge(const std::string& found) {
   Divergence divergence{vcpu_, at(), "the end of the log", found, recent_};
-  if (const auto event = reader_.peek(); event && *event != nullptr) divergence.expected = log::to_text(**event);
+  if (const auto event = reader_.peek(); event && *event != nullptr)
+    divergence.expected = log::to_text(**event);
   return tl::unexpected(to_error(divergence));
 }
 
 Status ReplayJournal::check_pages(std::span<const log::PageStep> steps) const {
   for (const auto& step : steps)
     if (step.page.raw >= order_.pages() || view_.is_exempt(step.page))
-      return fail(ErrorCode::kDamaged, "vCPU {}: the log names page {:#x}, which this machine does not have", vcpu_.raw,
-                  step.page.raw);
+      return fail(ErrorCode::kDamaged, "vCPU {}: the log names page {:#x}, which this machine does not have",
+                  vcpu_.raw, step.page.raw);
   return {};
 }
 
@@ -74,7 +80,8 @@ Result<std::optional<vmm::AsyncEvent>> ReplayJournal::next_async() {
       return vmm::AsyncEvent(copy);
     }
     if (std::holds_alternative<log::End>(event->what)) return vmm::AsyncEvent(vmm::Leave{});
-    // What is left at this position is the answer to a question that the vCPU is about to ask: the turn, or where it stops next.
+    // What is left at this position is the answer to a question that the vCPU is about to ask: the turn, or
+    // where it stops next.
     if (std::holds_alternative<log::Gain>(event->what) || std::holds_alternative<log::Spin>(event->what))
       return std::optional<vmm::AsyncEvent>();
     return diverge("has nothing to do with it at this position");
@@ -83,7 +90,8 @@ Result<std::optional<vmm::AsyncEvent>> ReplayJournal::next_async() {
 
 Status ReplayJournal::wait() {
   TRY_ASSIGN(const log::Event* const event, due());
-  if (event == nullptr && !log_ended_) return diverge("is halted and can go on only if something happens to it here");
+  if (event == nullptr && !log_ended_)
+    return diverge("is halted and can go on only if something happens to it here");
   return {};
 }
 
@@ -95,7 +103,8 @@ Result<std::optional<log::Spin>> ReplayJournal::next_spin() {
 
 bool ReplayJournal::spins_next() {
   const auto event = reader_.peek();
-  return event && *event != nullptr && (*event)->position == at() && std::holds_alternative<log::Spin>((*event)->what);
+  return event && *event != nullptr && (*event)->position == at() &&
+         std::holds_alternative<log::Spin>((*event)->what);
 }
 
 Status ReplayJournal::stopped_spin(const log::Spin& spin) {
@@ -110,7 +119,8 @@ Ticks ReplayJournal::next_stop() {
   const Position& next = (*event)->position;
   Ticks stop = next.stops == at().stops ? next.ticks : vmm::Clock::kNever;
   if (pause_.has_value() && pause_->stops == at().stops) stop = std::min(stop, pause_->ticks);
-  if (pause_at_sum_.has_value()) stop = std::min(stop, Ticks(*pause_at_sum_ - std::min(*pause_at_sum_, at().stops)));
+  if (pause_at_sum_.has_value())
+    stop = std::min(stop, Ticks(*pause_at_sum_ - std::min(*pause_at_sum_, at().stops)));
   return stop;
 }
 
@@ -133,7 +143,8 @@ Status ReplayJournal::lose(const log::Loss& loss) {
   TRY(check_pages({&loss.page, 1}));
   if (view_.right(loss.page.page) <= loss.left) return diverge("does not have that right on the page");
   TRY(view_.revoke(loss.page.page, loss.left));
-  if (!order_.advance(loss.page, loss.ticket, false)) return diverge("finds that a later ticket had the page already");
+  if (!order_.advance(loss.page, loss.ticket, false))
+    return diverge("finds that a later ticket had the page already");
   took(loss.ticket);
   return consume();
 }
@@ -151,13 +162,18 @@ bool ReplayJournal::is_over() {
   return log_ended_;
 }
 
-bool ReplayJournal::others_first() const { return total_ != nullptr && !total_->is_turn_of(vcpu_); }
+bool ReplayJournal::others_first() const {
+  return total_ != nullptr && !total_->is_turn_of(vcpu_);
+}
 
 Result<bool> ReplayJournal::wait_for(std::span<const log::PageStep> steps) {
   switch (order_.wait_for(steps)) {
-    case PageOrder::Wait::kReady: return true;
-    case PageOrder::Wait::kAborted: return false;
-    case PageOrder::Wait::kStuck: break;
+    case PageOrder::Wait::kReady:
+      return true;
+    case PageOrder::Wait::kAborted:
+      return false;
+    case PageOrder::Wait::kStuck:
+      break;
   }
   stuck_ = true;
   return false;
@@ -168,7 +184,8 @@ Status ReplayJournal::gain(const log::Gain& gain) {
   for (const auto& step : gain.pages) {
     pages.push_back(step.page);
     if (gain.right == Right::kWrite && order_.version(step.page) != step.version)
-      return diverge(fmt::format("finds page {:#x} after {} transitions instead", step.page.raw, order_.version(step.page)));
+      return diverge(fmt::format("finds page {:#x} after {} transitions instead", step.page.raw,
+                                 order_.version(step.page)));
   }
   TRY(view_.grant(pages, gain.right));
   for (const auto& step : gain.pages)
@@ -245,7 +262,8 @@ Result<uint64_t> ReplayJournal::value(log::Source source) {
   TRY_ASSIGN(const log::Event* const event, due());
   if (log_ended_) return 0;
   const auto* value = event == nullptr ? nullptr : std::get_if<log::Value>(&event->what);
-  if (value == nullptr || value->source != source) return diverge(fmt::format("reads a value from {}", log::name(source)));
+  if (value == nullptr || value->source != source)
+    return diverge(fmt::format("reads a value from {}", log::name(source)));
   const uint64_t answer = value->value;
   note_input(answer);
   TRY(consume());

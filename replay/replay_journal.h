@@ -26,8 +26,10 @@ struct ReplayJournalState {
 // Threads: confined to the vCPU's thread.
 class ReplayJournal final : public vmm::Journal {
  public:
-  // `digest_every`: k of the manifest. `total`: null for vCPUs that run in parallel. References outlive the journal.
-  ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, TotalOrder* total, ept::View& view, uint64_t digest_every);
+  // `digest_every`: k of the manifest. `total`: null for vCPUs that run in parallel. References outlive the
+  // journal.
+  ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, TotalOrder* total, ept::View& view,
+                uint64_t digest_every);
   ~ReplayJournal() override;
 
   Result<std::optional<vmm::AsyncEvent>> next_async() override;
@@ -56,7 +58,8 @@ class ReplayJournal final : public vmm::Journal {
   [[nodiscard]] bool log_ended() const { return log_ended_; }
   [[nodiscard]] bool stuck() const { return stuck_; }
   [[nodiscard]] uint64_t events() const { return events_; }
-  // Stops the vCPU at this position (its stops and, with a clock that ticks, its ticks) to be looked at, as the log would; nothing: not any more.
+  // Stops the vCPU at this position (its stops and, with a clock that ticks, its ticks) to be looked at, as
+  // the log would; nothing: not any more.
   void pause_at(std::optional<Position> position) { pause_ = position; }
   // The same, where the sum of its stops and ticks comes to this.
   void pause_at_sum(std::optional<uint64_t> sum) { pause_at_sum_ = sum; }

@@ -15,23 +15,29 @@ Result<bool> run_in_parallel(ReplayMachine& replay, uint64_t tickets, const Repl
     order.abort();
     for (uint32_t i = 0; i < machine.vcpus(); ++i) machine.clock(VcpuId(i)).kick();
   };
-  const vmm::Supervisor supervisor(machine, options.interrupt,
-                                   {.stopping = [&] { return order.aborted(); },
-                                    .interrupt = abort,
-                                    .look = [&] {
-                                      if (options.progress)
-                                        options.progress({ept::monotonic_ns() - start, order.tickets_counted(), tickets, 0});
-                                    }});
+  const vmm::Supervisor supervisor(
+      machine, options.interrupt,
+      {.stopping = [&] { return order.aborted(); },
+       .interrupt = abort,
+       .look =
+           [&] {
+             if (options.progress)
+               options.progress({ept::monotonic_ns() - start, order.tickets_counted(), tickets, 0});
+           }});
   TRY(machine.run(replay.journals(), [&](const Error&) { abort(); }));
   return !supervisor.interrupted();
 }
 
 }  // namespace
 
-Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording, const ReplayOptions& options) {
-  TRY_ASSIGN(const auto replay, ReplayMachine::create(kvm, recording, nullptr, options.views, options.disk, options.console));
+Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording,
+                             const ReplayOptions& options) {
+  TRY_ASSIGN(const auto replay,
+             ReplayMachine::create(kvm, recording, nullptr, options.views, options.disk, options.console));
   const uint64_t start = ept::monotonic_ns();
-  TRY_ASSIGN(const bool ended, run_in_parallel(*replay, recording.final().has_value() ? recording.final()->tickets() : 0, options));
+  TRY_ASSIGN(
+      const bool ended,
+      run_in_parallel(*replay, recording.final().has_value() ? recording.final()->tickets() : 0, options));
   if (!ended) return fail(ErrorCode::kUsage, "interrupted before the end of the recording");
   const uint64_t wall_ns = ept::monotonic_ns() - start;
   if (options.memory_file.has_value()) TRY(replay->machine().save_memory(*options.memory_file));

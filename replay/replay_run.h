@@ -1,4 +1,5 @@
-// Runs a recording again, in parallel and at native speed, and compares it with itself on the way and at the end.
+// Runs a recording again, in parallel and at native speed, and compares it with itself on the way and at the
+// end.
 #pragma once
 
 #include <atomic>
@@ -27,8 +28,9 @@ struct ReplayOutcome {
 };
 
 // Replays a recording to its end, or a prefix as far as it goes.
-// Errors: kDivergence, with a report of both sides; kDamaged, also if the disk image is another; kNotFound if that is not there; kHost if this
-// host cannot show the recording's machine; kUsage when interrupted.
-Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording, const ReplayOptions& options);
+// Errors: kDivergence, with a report of both sides; kDamaged, also if the disk image is another; kNotFound if
+// that is not there; kHost if this host cannot show the recording's machine; kUsage when interrupted.
+Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording,
+                             const ReplayOptions& options);
 
 }  // namespace reprise::replay

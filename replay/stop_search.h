@@ -52,8 +52,8 @@ class StopSearch {
   [[nodiscard]] Stop breakpoint_at(VcpuId vcpu, Gva address) const;
   [[nodiscard]] std::set<Gva> addresses() const { return lookout().addresses; }
   [[nodiscard]] bool watches_memory() const { return !ranges_.empty(); }
-  // Carries out `step`, which is to be one instruction of this vCPU and says whether it was completed; if so, what
-  // it has accessed of what is watched. Errors: those of `step`; kHost.
+  // Carries out `step`, which is to be one instruction of this vCPU and says whether it was completed; if so,
+  // what it has accessed of what is watched. Errors: those of `step`; kHost.
   struct WatchedStep {
     bool completed = false;
     Stop accessed;

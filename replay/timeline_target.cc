@@ -114,12 +114,14 @@ Status TimelineTarget::remove(const gdb::Breakpoint& breakpoint) {
 
 Status TimelineTarget::check_recorded() const {
   if (!in_diversion()) return {};
-  return fail(ErrorCode::kUsage, "not in a diversion, which only runs forward; 'monitor diversion end' leaves it");
+  return fail(ErrorCode::kUsage,
+              "not in a diversion, which only runs forward; 'monitor diversion end' leaves it");
 }
 
 Status TimelineTarget::check_diverted() const {
   if (in_diversion()) return {};
-  return fail(ErrorCode::kUsage, "a recording cannot be changed; 'monitor diversion begin' makes a copy that can");
+  return fail(ErrorCode::kUsage,
+              "a recording cannot be changed; 'monitor diversion begin' makes a copy that can");
 }
 
 Status TimelineTarget::begin_diversion() {

@@ -27,7 +27,8 @@ class TimelineTarget final : public gdb::DebugTarget {
   [[nodiscard]] Mark begin() const override { return begin_; }
   [[nodiscard]] Mark end() const override { return {timeline_.end_event(), 0, 0, 0}; }
   Status seek(const Mark& mark, gdb::Interruption& interruption) override;
-  Result<gdb::StopEvent> resume(gdb::Direction direction, VcpuId diverted, gdb::RunListener& listener) override;
+  Result<gdb::StopEvent> resume(gdb::Direction direction, VcpuId diverted,
+                                gdb::RunListener& listener) override;
   Result<gdb::StopEvent> step(VcpuId vcpu, gdb::Direction direction, gdb::RunListener& listener) override;
   Status insert(const gdb::Breakpoint& breakpoint) override;
   Status remove(const gdb::Breakpoint& breakpoint) override;
@@ -35,7 +36,9 @@ class TimelineTarget final : public gdb::DebugTarget {
   Status begin_diversion() override;
   Status end_diversion() override;
   [[nodiscard]] bool in_diversion() const override { return diversion_ != nullptr; }
-  [[nodiscard]] std::string take_diverted_console() override { return in_diversion() ? diversion_->take_console() : ""; }
+  [[nodiscard]] std::string take_diverted_console() override {
+    return in_diversion() ? diversion_->take_console() : "";
+  }
   Status set_registers(VcpuId vcpu, const gdb::Registers& registers) override;
   Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) override;
   Status write_physical(Gpa address, std::span<const uint8_t> bytes) override;

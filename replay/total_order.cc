@@ -25,10 +25,12 @@ Result<TotalOrder> TotalOrder::read(const log::Recording& recording) {
       const auto ticket = ticket_of(*event);
       if (!ticket.has_value()) continue;
       // A whole log has some hundred bytes for a hundred tickets; what is far off is no ticket.
-      if (ticket->raw == 0 || ticket->raw > (1ull << 32)) return fail(ErrorCode::kDamaged, "vCPU {}'s log has a ticket {}", i, ticket->raw);
+      if (ticket->raw == 0 || ticket->raw > (1ull << 32))
+        return fail(ErrorCode::kDamaged, "vCPU {}'s log has a ticket {}", i, ticket->raw);
       if (owners.size() < ticket->raw) owners.resize(ticket->raw, kNobody);
       VcpuId& owner = owners[ticket->raw - 1];
-      if (owner != kNobody) return fail(ErrorCode::kDamaged, "ticket {} is in two places of the logs", ticket->raw);
+      if (owner != kNobody)
+        return fail(ErrorCode::kDamaged, "ticket {} is in two places of the logs", ticket->raw);
       owner = VcpuId(i);
     }
   }

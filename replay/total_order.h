@@ -1,4 +1,5 @@
-// A replay one vCPU at a time, in the order of tickets: each vCPU executes as late as it can, just before it takes a ticket.
+// A replay one vCPU at a time, in the order of tickets: each vCPU executes as late as it can, just before it
+// takes a ticket.
 #pragma once
 
 #include <optional>
@@ -13,9 +14,9 @@ namespace reprise::replay {
 // Of a gain or a loss; nothing: the event is none.
 std::optional<Ticket> ticket_of(const log::Event& event);
 
-// Whose turn it is. What a vCPU executes between two of its tickets belongs to the second one: until it takes that, it uses only pages that it has,
-// so nobody can tell. After the last ticket the vCPUs execute to their ends, in order of their numbers.
-// Threads: confined to one thread.
+// Whose turn it is. What a vCPU executes between two of its tickets belongs to the second one: until it takes
+// that, it uses only pages that it has, so nobody can tell. After the last ticket the vCPUs execute to their
+// ends, in order of their numbers. Threads: confined to one thread.
 class TotalOrder {
  public:
   // Reads all logs once. Errors: kDamaged, also where two vCPUs have the same ticket.

@@ -10,11 +10,12 @@
 
 namespace reprise::vmm {
 
-// Passes bytes from a file descriptor on to the guest, as fast as a serial line would, on a thread of its own.
+// Passes bytes from a file descriptor on to the guest, as fast as a serial line would, on a thread of its
+// own.
 class ConsoleInput {
  public:
-  // `fd`: a terminal, pipe or file; stays the caller's. Negative: nothing is ever typed. `escape`: the byte that stops the machine
-  // instead of being passed on. `world` outlives this.
+  // `fd`: a terminal, pipe or file; stays the caller's. Negative: nothing is ever typed. `escape`: the byte
+  // that stops the machine instead of being passed on. `world` outlives this.
   ConsoleInput(World& world, int fd, std::optional<uint8_t> escape);
   ~ConsoleInput();
   ConsoleInput(const ConsoleInput&) = delete;

@@ -1,4 +1,5 @@
-// The processor that guests see. One table, kept in each recording, so that a replay elsewhere shows the same one.
+// The processor that guests see. One table, kept in each recording, so that a replay elsewhere shows the same
+// one.
 #pragma once
 
 #include <linux/kvm.h>
@@ -13,19 +14,20 @@
 
 namespace reprise::vmm {
 
-// The name that recordings carry. "reprise64-v1": long mode, SSE2, CMPXCHG16B, no TSC, no RDRAND, no AVX, no x2APIC: nothing
-// whose result differs from run to run, and nothing that some x86-64 processor lacks.
+// The name that recordings carry. "reprise64-v1": long mode, SSE2, CMPXCHG16B, no TSC, no RDRAND, no AVX, no
+// x2APIC: nothing whose result differs from run to run, and nothing that some x86-64 processor lacks.
 inline constexpr std::string_view kCpuModelName = "reprise64-v1";
 
 std::vector<kvm_cpuid_entry2> cpu_model();
 
-// What Linux guests see, "reprise64-linux-v1": the same, with a time-stamp counter of 1 GHz that never varies, for the kernel's reads of it
-// are answered by the journal. The vendor is AMD on every host: no page-table isolation, and no registers of Intel's that a
-// hypervisor is expected to know.
+// What Linux guests see, "reprise64-linux-v1": the same, with a time-stamp counter of 1 GHz that never
+// varies, for the kernel's reads of it are answered by the journal. The vendor is AMD on every host: no
+// page-table isolation, and no registers of Intel's that a hypervisor is expected to know.
 inline constexpr std::string_view kLinuxCpuModelName = "reprise64-linux-v1";
 std::vector<kvm_cpuid_entry2> linux_cpu_model();
 // The model as one vCPU sees it: its APIC id filled in.
-std::vector<kvm_cpuid_entry2> cpu_model_for(std::span<const kvm_cpuid_entry2> model, VcpuId vcpu, uint32_t vcpus);
+std::vector<kvm_cpuid_entry2> cpu_model_for(std::span<const kvm_cpuid_entry2> model, VcpuId vcpu,
+                                            uint32_t vcpus);
 
 // A model as a recording's manifest holds it.
 using CpuidMessages = google::protobuf::RepeatedPtrField<log::pb::CpuidEntry>;

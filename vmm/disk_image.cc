@@ -25,7 +25,9 @@ Result<UniqueFd> make_overlay() {
   std::string name = (folder_for_overlays() / "reprise-disk-XXXXXX").string();
   UniqueFd overlay(::mkostemp(name.data(), O_CLOEXEC));
   if (!overlay.valid())
-    return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot make {}, for what the guest writes to its disk (TMPDIR says where)", name));
+    return fail_errno(
+        ErrorCode::kOutput, errno,
+        fmt::format("cannot make {}, for what the guest writes to its disk (TMPDIR says where)", name));
   (void)::unlink(name.c_str());
   return overlay;
 }
@@ -47,18 +49,25 @@ bool read_all(int fd, uint64_t offset, std::span<uint8_t> to) {
 
 Result<std::unique_ptr<DiskImage>> DiskImage::open(const std::filesystem::path& path) {
   UniqueFd base(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a FIFO would make us wait
-  if (!base.valid()) return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot open the disk image {}", path.string()));
+  if (!base.valid())
+    return fail_errno(ErrorCode::kNotFound, errno,
+                      fmt::format("cannot open the disk image {}", path.string()));
   struct stat status {};
-  if (::fstat(base.get(), &status) != 0) return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot look at {}", path.string()));
-  if (!S_ISREG(status.st_mode)) return fail(ErrorCode::kUsage, "the disk image {} is no regular file, needed is a raw image", path.string());
+  if (::fstat(base.get(), &status) != 0)
+    return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot look at {}", path.string()));
+  if (!S_ISREG(status.st_mode))
+    return fail(ErrorCode::kUsage, "the disk image {} is no regular file, needed is a raw image",
+                path.string());
   if (status.st_size == 0 || static_cast<uint64_t>(status.st_size) % kSectorBytes != 0)
-    return fail(ErrorCode::kUsage, "the disk image {} has {} bytes, needed is a multiple of {}: is it a raw image?", path.string(),
-                status.st_size, kSectorBytes);
+    return fail(ErrorCode::kUsage,
+                "the disk image {} has {} bytes, needed is a multiple of {}: is it a raw image?",
+                path.string(), status.st_size, kSectorBytes);
   TRY_ASSIGN(UniqueFd overlay, make_overlay());
   return std::unique_ptr<DiskImage>(new DiskImage(path, std::move(base), std::move(overlay), status));
 }
 
-DiskImage::DiskImage(std::filesystem::path path, UniqueFd base, UniqueFd overlay, const struct stat& when_opened)
+DiskImage::DiskImage(std::filesystem::path path, UniqueFd base, UniqueFd overlay,
+                     const struct stat& when_opened)
     : path_(std::move(path)),
       base_(std::move(base)),
       overlay_(std::move(overlay)),
@@ -79,10 +88,15 @@ Result<std::string> DiskImage::hash() const {
 
 Status DiskImage::check_unchanged() const {
   struct stat now {};
-  if (::fstat(base_.get(), &now) != 0) return fail_errno(ErrorCode::kHost, errno, fmt::format("cannot look at {}", path_.string()));
-  const auto same = [](const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; };
+  if (::fstat(base_.get(), &now) != 0)
+    return fail_errno(ErrorCode::kHost, errno, fmt::format("cannot look at {}", path_.string()));
+  const auto same = [](const timespec& a, const timespec& b) {
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+  };
   if (now.st_size == when_opened_.st_size && same(now.st_mtim, when_opened_.st_mtim)) return {};
-  return fail(ErrorCode::kHost, "the disk image {} was written while the guest ran from it, so the run means nothing: give each its own copy",
+  return fail(ErrorCode::kHost,
+              "the disk image {} was written while the guest ran from it, so the run means nothing: give "
+              "each its own copy",
               path_.string());
 }
 
@@ -111,7 +125,8 @@ Status DiskImage::write(uint64_t offset, std::span<const uint8_t> from) {
   TRY(copy_up(offset));
   TRY(copy_up(end));
   for (uint64_t at = offset; at < end; at = (at / kBlockBytes + 1) * kBlockBytes)
-    if (const auto block = written_.blocks_.find(at / kBlockBytes); block != written_.blocks_.end()) block->second.bytes = nullptr;
+    if (const auto block = written_.blocks_.find(at / kBlockBytes); block != written_.blocks_.end())
+      block->second.bytes = nullptr;
   TRY(write_overlay(offset, from));
   for (uint64_t at = offset; at < end;) {
     const uint64_t next = std::min((at / kBlockBytes + 1) * kBlockBytes, end);
@@ -171,14 +186,17 @@ Status DiskImage::restore(const DiskSnapshot& snapshot) {
 
 Status DiskImage::read_base(uint64_t offset, std::span<uint8_t> to) const {
   if (read_all(base_.get(), offset, to)) return {};
-  if (errno != 0) return fail_errno(ErrorCode::kHost, errno, fmt::format("cannot read the disk image {} at byte {}", path_.string(), offset));
-  return fail(ErrorCode::kHost, "the disk image {} ends before byte {}: it had {} bytes when the run began", path_.string(),
-              offset + to.size(), bytes_);
+  if (errno != 0)
+    return fail_errno(ErrorCode::kHost, errno,
+                      fmt::format("cannot read the disk image {} at byte {}", path_.string(), offset));
+  return fail(ErrorCode::kHost, "the disk image {} ends before byte {}: it had {} bytes when the run began",
+              path_.string(), offset + to.size(), bytes_);
 }
 
 Status DiskImage::read_overlay(uint64_t offset, std::span<uint8_t> to) const {
   if (read_all(overlay_.get(), offset, to)) return {};
-  return fail_errno(ErrorCode::kHost, errno, fmt::format("cannot read what the guest wrote to its disk at byte {}", offset));
+  return fail_errno(ErrorCode::kHost, errno,
+                    fmt::format("cannot read what the guest wrote to its disk at byte {}", offset));
 }
 
 Status DiskImage::write_overlay(uint64_t offset, std::span<const uint8_t> from) {
@@ -186,8 +204,10 @@ Status DiskImage::write_overlay(uint64_t offset, std::span<const uint8_t> from) 
     const ssize_t put = ::pwrite(overlay_.get(), from.data(), from.size(), static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
     if (put <= 0)
-      return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot keep what the guest writes to its disk in {} (TMPDIR names another folder)",
-                                                               folder_for_overlays().string()));
+      return fail_errno(
+          ErrorCode::kOutput, errno,
+          fmt::format("cannot keep what the guest writes to its disk in {} (TMPDIR names another folder)",
+                      folder_for_overlays().string()));
     offset += static_cast<uint64_t>(put);
     from = from.subspan(static_cast<size_t>(put));
   }

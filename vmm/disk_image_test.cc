@@ -34,7 +34,8 @@ class DiskImageTest : public ::testing::Test {
 
   std::filesystem::path file(const Bytes& content) {
     const auto path = folder_ / "image";
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size()));
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size()));
     return path;
   }
   static Bytes content(const std::filesystem::path& path) {
@@ -129,7 +130,8 @@ RC_GTEST_FIXTURE_PROP(DiskImageTest, RestoredDiskIsWhatItWasAtTheSnapshot, ()) {
   };
   for (int i = *rc::gen::inRange(1, 20); i > 0; --i) {
     write(static_cast<uint8_t>(i));
-    if (*rc::gen::arbitrary<bool>()) kept.push_back({disk->snapshot().value(), read(*disk, 0, bytes), disk->digest()});
+    if (*rc::gen::arbitrary<bool>())
+      kept.push_back({disk->snapshot().value(), read(*disk, 0, bytes), disk->digest()});
   }
   for (int i = kept.empty() ? 0 : *rc::gen::inRange(1, 20); i > 0; --i) {
     const Kept& one = kept[*rc::gen::inRange<size_t>(0, kept.size())];

@@ -42,7 +42,9 @@ bool usable(FaultReport report) {
 
 }  // namespace
 
-bool has_nested_paging() { return paging().starts_with("nested"); }
+bool has_nested_paging() {
+  return paging().starts_with("nested");
+}
 
 bool traces_user_mode() {
   static const bool traces =
@@ -72,12 +74,14 @@ std::string HostProfile::topology() const {
 
 std::string HostProfile::debug_backend() const {
   const bool steps = user_step == true && kernel_step == true;
-  return steps ? "KVM's single-step; breakpoints by HLT bytes" : "user code stepped without an IDT; breakpoints by HLT bytes";
+  return steps ? "KVM's single-step; breakpoints by HLT bytes"
+               : "user code stepped without an IDT; breakpoints by HLT bytes";
 }
 
 std::vector<std::string> HostProfile::not_trapped() const {
-  std::vector<std::string> instructions = {"rdrand and rdseed: hidden in CPUID; a guest that executes them all the same does not replay",
-                                           "rdtsc in kernel mode: replaced in Linux kernels and their modules"};
+  std::vector<std::string> instructions = {
+      "rdrand and rdseed: hidden in CPUID; a guest that executes them all the same does not replay",
+      "rdtsc in kernel mode: replaced in Linux kernels and their modules"};
   if (user_tsc_traps != true) instructions.emplace_back("rdtsc in user mode: guests must not use it");
   return instructions;
 }
@@ -109,10 +113,12 @@ Status check_stops_alike(const log::pb::HostProfile& recorded_on, const HostProf
   const auto fact = std::ranges::find(recorded_on.facts(), "paging", &log::pb::HostFact::name);
   const std::string there = fact != recorded_on.facts().end() ? fact->value() : "unknown paging";
   if ((there == kSoftwarePaging) == (here.paging == kSoftwarePaging)) return {};
-  return fail(ErrorCode::kHost,
-              "the recording was made with {}, and this host has {}: one runs the guest's kernel code on the processor, the other in an emulator, which "
-              "stops elsewhere; replay it on a host like the first (the lab, for one with nested paging: ./dev lab)",
-              there, here.paging);
+  return fail(
+      ErrorCode::kHost,
+      "the recording was made with {}, and this host has {}: one runs the guest's kernel code on the "
+      "processor, the other in an emulator, which "
+      "stops elsewhere; replay it on a host like the first (the lab, for one with nested paging: ./dev lab)",
+      there, here.paging);
 }
 
 log::pb::HostProfile to_message(const HostProfile& profile) {

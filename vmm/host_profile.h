@@ -62,14 +62,16 @@ struct HostProfile {
   [[nodiscard]] std::string clock() const;
   [[nodiscard]] std::string topology() const;
   [[nodiscard]] std::string debug_backend() const;
-  // Instructions that show the guest something of the host, which this host cannot make stop; each with what follows.
+  // Instructions that show the guest something of the host, which this host cannot make stop; each with what
+  // follows.
   [[nodiscard]] std::vector<std::string> not_trapped() const;
   // For example "nested paging (AMD), safepoint clock".
   [[nodiscard]] std::string name() const { return paging + ", safepoint clock"; }
 };
 
 // Tries everything, with guests of a few bytes. Errors: kHost where not even an empty VM can be made.
-// Cost: 1.0 to 3.2 s in the lab, with the load of the machine, where making and destroying one of its four VMs takes 0.1 to 0.4 s.
+// Cost: 1.0 to 3.2 s in the lab, with the load of the machine, where making and destroying one of its four
+// VMs takes 0.1 to 0.4 s.
 Result<HostProfile> probe_host(const Kvm& kvm);
 
 // Only what costs nothing to find: kernel, paging, and `views`, the mechanism in use. For the manifest of
@@ -80,22 +82,22 @@ HostProfile describe_host(const Kvm& kvm, ViewKind views);
 bool has_nested_paging();
 
 // Whether the processor's virtualisation runs the guest: then KVM sees all that user mode does, and can
-// single-step it, whatever translates its addresses. Software KVM runs it without its own knowledge. Asked, as
-// above: steps by the other way destroy the state where this one works. Threads: any.
+// single-step it, whatever translates its addresses. Software KVM runs it without its own knowledge. Asked,
+// as above: steps by the other way destroy the state where this one works. Threads: any.
 bool traces_user_mode();
 
 // The mechanism that views get where the user does not choose. Cost: under 1 ms, 60 ms the first time, in the
 // lab.
 ViewKind best_views();
 
-// Whether a VM follows page tables that somebody else changes, once it has invalidated its own translations. Nested paging does, as the
-// hardware walks the tables in memory; where the module in use does not say that it has it, this is tried. False where that fails.
-// Cost: nothing with nested paging, else that of a VM.
+// Whether a VM follows page tables that somebody else changes, once it has invalidated its own translations.
+// Nested paging does, as the hardware walks the tables in memory; where the module in use does not say that
+// it has it, this is tried. False where that fails. Cost: nothing with nested paging, else that of a VM.
 bool sees_changed_tables(const Kvm& kvm);
 
-// Whether a recording of vCPUs in parallel that was made on such a host can be replayed on this one. Where KVM emulates kernel code, an access to a page
-// that the view does not grant shows once it is made, and alone; elsewhere before it, with all that its instruction needs: the stops are others.
-// Errors: kHost.
+// Whether a recording of vCPUs in parallel that was made on such a host can be replayed on this one. Where
+// KVM emulates kernel code, an access to a page that the view does not grant shows once it is made, and
+// alone; elsewhere before it, with all that its instruction needs: the stops are others. Errors: kHost.
 Status check_stops_alike(const log::pb::HostProfile& recorded_on, const HostProfile& here);
 
 // Facts without timings: two profiles of like hosts are equal.

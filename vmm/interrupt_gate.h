@@ -20,13 +20,16 @@ struct InterruptGate {
 inline constexpr uint64_t kGateBytes = 16;
 
 // Of this vector; nothing: it has none, or the vCPU is not in long mode.
-inline std::optional<InterruptGate> read_gate(const LinearMemory& memory, const kvm_sregs& sregs, uint8_t vector) {
+inline std::optional<InterruptGate> read_gate(const LinearMemory& memory, const kvm_sregs& sregs,
+                                              uint8_t vector) {
   constexpr uint64_t kPresent = 1ull << 47;
   std::array<uint64_t, 2> gate{};
   static_assert(sizeof gate == kGateBytes);
   const uint64_t offset = vector * kGateBytes;
-  if ((sregs.efer & ept::kEferLongModeActive) == 0 || sregs.idt.limit < offset + sizeof gate - 1) return std::nullopt;
-  if (memory.read(Gva(sregs.idt.base + offset), {reinterpret_cast<uint8_t*>(gate.data()), sizeof gate}, {.implicit_system = true}) < sizeof gate ||
+  if ((sregs.efer & ept::kEferLongModeActive) == 0 || sregs.idt.limit < offset + sizeof gate - 1)
+    return std::nullopt;
+  if (memory.read(Gva(sregs.idt.base + offset), {reinterpret_cast<uint8_t*>(gate.data()), sizeof gate},
+                  {.implicit_system = true}) < sizeof gate ||
       (gate[0] & kPresent) == 0)
     return std::nullopt;
   return InterruptGate{.handler = Gva((gate[0] & 0xffff) | (gate[0] >> 32 & 0xffff0000) | gate[1] << 32),

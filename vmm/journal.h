@@ -1,6 +1,6 @@
-// The one seam between a guest and the outside world. A guest is a pure function of its initial state and of what comes
-// through here: a recording journal takes each answer from the world and writes it down (vmm/record_journal.h), a replaying
-// one takes it from the log (replay/replay_journal.h).
+// The one seam between a guest and the outside world. A guest is a pure function of its initial state and of
+// what comes through here: a recording journal takes each answer from the world and writes it down
+// (vmm/record_journal.h), a replaying one takes it from the log (replay/replay_journal.h).
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ using AsyncEvent = std::variant<log::ApicMessage, Leave, Later>;
 enum class Acquired {
   kGranted,
   kStopping,  // the machine stops here, and the vCPU leaves without the pages
-  kLater,     // another vCPU comes first: the vCPU stands still, and asks again for the same when it is its turn
+  kLater,  // another vCPU comes first: the vCPU stands still, and asks again for the same when it is its turn
 };
 
 // One vCPU's journal. Threads: confined to the vCPU's thread.
@@ -52,12 +52,14 @@ class Journal : public ValueSource {
   virtual Status wait() = 0;
   // At which tick, at the latest, the vCPU must stop next to see what is due.
   virtual Ticks next_stop() = 0;
-  // The guest waits for something that another vCPU has to do: whoever wants what this vCPU has, gets it at this position.
+  // The guest waits for something that another vCPU has to do: whoever wants what this vCPU has, gets it at
+  // this position.
   virtual void yield() = 0;
   // True if somebody wants the vCPU to stop since next_async(). Call after arming the clock.
   [[nodiscard]] virtual bool kicked() const = 0;
 
-  // Somebody wants this vCPU, which has come to no stop for a while: whether it may look for a place to be stopped at (vmm/spin.h).
+  // Somebody wants this vCPU, which has come to no stop for a while: whether it may look for a place to be
+  // stopped at (vmm/spin.h).
   [[nodiscard]] virtual bool may_stop_spin() const = 0;
   // Where in a loop it is to be stopped after this position; none: it goes on to its next stop.
   virtual Result<std::optional<log::Spin>> next_spin() = 0;
@@ -68,19 +70,20 @@ class Journal : public ValueSource {
   // This vCPU needs `needed` (sorted, each page once, none granted yet): grants them in its view.
   // `again`: the same instruction has asked before and has not retired.
   virtual Result<Acquired> acquire(std::span<const ept::PageRight> needed, bool again) = 0;
-  // The vCPU is about to execute: whether nothing is known of what comes after this position, so that it leaves here. One that makes no stop any more
-  // would else execute for ever.
+  // The vCPU is about to execute: whether nothing is known of what comes after this position, so that it
+  // leaves here. One that makes no stop any more would else execute for ever.
   virtual bool is_over() { return false; }
   // The same: whether others are to come first, so that it stands still here. Asked again before it goes on.
   [[nodiscard]] virtual bool others_first() const { return false; }
-  // A number that changes with each ticket that is taken, where all are taken in one order: what happens to a vCPU at a position, and what it
-  // executes then, are two moments there, each with a name of its own.
+  // A number that changes with each ticket that is taken, where all are taken in one order: what happens to a
+  // vCPU at a position, and what it executes then, are two moments there, each with a name of its own.
   [[nodiscard]] virtual uint64_t moment() const { return 0; }
 
   // --- checks ---
   // A deterministic stop is complete; `registers` is the digest of the registers after it.
   virtual Status stopped(uint64_t registers) = 0;
-  // The same stop, one of those at which the whole machine is compared: the digest of memory, devices and the vCPU's local APIC.
+  // The same stop, one of those at which the whole machine is compared: the digest of memory, devices and the
+  // vCPU's local APIC.
   virtual Status compared_machine(uint64_t digest) = 0;
   // The vCPU leaves the machine.
   virtual Status ended(uint64_t registers) = 0;
@@ -92,10 +95,11 @@ class Journal : public ValueSource {
 
  protected:
   [[nodiscard]] const Position& at() const { return at_; }
-  // A value went to the guest. All values so far are part of the digests that are logged, so that a changed one shows even
-  // where the guest does nothing with it.
+  // A value went to the guest. All values so far are part of the digests that are logged, so that a changed
+  // one shows even where the guest does nothing with it.
   void note_input(uint64_t value) { inputs_ = (inputs_ ^ value) * 0x9e3779b97f4a7c15ull + (inputs_ >> 29); }
-  // The same for something that happened to the vCPU at this position: a forged position shows even where it makes no difference.
+  // The same for something that happened to the vCPU at this position: a forged position shows even where it
+  // makes no difference.
   void note_async(uint64_t what) {
     note_input(at_.stops);
     note_input(at_.ticks.raw);

@@ -20,7 +20,8 @@ ept::PagingState paging_of(const kvm_sregs& sregs);
 class LinearMemory {
  public:
   // `sregs`: of the vCPU whose address space it is. `memory` outlives this.
-  LinearMemory(const kvm_sregs& sregs, const ept::PhysicalReader& memory) : paging_(paging_of(sregs)), memory_(memory) {}
+  LinearMemory(const kvm_sregs& sregs, const ept::PhysicalReader& memory)
+      : paging_(paging_of(sregs)), memory_(memory) {}
 
   // Where an access at `address` would go; none if it would fault.
   [[nodiscard]] std::optional<Gpa> translate(Gva address, ept::LinearAccess access = {}) const;

@@ -18,13 +18,15 @@ Result<log::pb::Manifest> make_manifest(const LiveOptions& options, const DiskIm
   manifest.set_memory_bytes(options.machine.memory_bytes);
   manifest.mutable_image()->set_original_path(options.image_path);
   manifest.set_command_line(options.machine.command_line);
-  manifest.set_cpu_model(std::string(options.machine.linux_guest.has_value() ? kLinuxCpuModelName : kCpuModelName));
+  manifest.set_cpu_model(
+      std::string(options.machine.linux_guest.has_value() ? kLinuxCpuModelName : kCpuModelName));
   to_message(options.machine.cpuid, *manifest.mutable_cpuid());
   *manifest.mutable_host() = options.host;
   manifest.set_digest_every(options.digest_every);
   manifest.set_memory_digest_every(options.machine.memory_digest_every);
   manifest.set_mode(options.machine.serial ? "serial" : "crew");
-  if (options.policy.hold_ns.has_value()) manifest.mutable_settings()->set_hold_us(*options.policy.hold_ns / 1000);
+  if (options.policy.hold_ns.has_value())
+    manifest.mutable_settings()->set_hold_us(*options.policy.hold_ns / 1000);
   if (options.policy.chaos.has_value()) manifest.mutable_settings()->set_chaos_seed(*options.policy.chaos);
   manifest.set_compares_mxcsr(true);
   manifest.set_start_unix_seconds(options.machine.start_unix_seconds);
@@ -43,7 +45,8 @@ Result<log::pb::Manifest> make_manifest(const LiveOptions& options, const DiskIm
   return manifest;
 }
 
-Result<Outcome> summarise(const Machine& machine, const World& world, const ept::Ownership& ownership, std::string console) {
+Result<Outcome> summarise(const Machine& machine, const World& world, const ept::Ownership& ownership,
+                          std::string console) {
   Outcome outcome;
   outcome.wall_ns = world.elapsed_ns();
   outcome.stop = world.stop().value_or(MachineStop{});
@@ -94,7 +97,8 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
     if (options.machine.linux_guest.has_value() && !options.machine.linux_guest->initrd.empty())
       writing.initrd = options.machine.linux_guest->initrd;
     TRY_ASSIGN(auto manifest, make_manifest(options, machine->disk()));
-    TRY_ASSIGN(writer, log::RecordingWriter::create(*options.folder, std::move(manifest), options.machine.image, writing));
+    TRY_ASSIGN(writer, log::RecordingWriter::create(*options.folder, std::move(manifest),
+                                                    options.machine.image, writing));
   }
   std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
   for (uint32_t i = 0; i < machine->vcpus(); ++i)
@@ -104,20 +108,24 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
   ept::Ownership ownership(machine->ownership_pages());
   std::vector<std::unique_ptr<Journal>> journals;
   for (uint32_t i = 0; i < machine->vcpus(); ++i)
-    journals.push_back(std::make_unique<RecordJournal>(VcpuId(i), world, ownership, mailboxes, machine->view(VcpuId(i)),
-                                                       policy_of(options), writer ? &writer->vcpu(VcpuId(i)) : nullptr,
-                                                       options.digest_every));
+    journals.push_back(std::make_unique<RecordJournal>(
+        VcpuId(i), world, ownership, mailboxes, machine->view(VcpuId(i)), policy_of(options),
+        writer ? &writer->vcpu(VcpuId(i)) : nullptr, options.digest_every));
   Status ran;
   {
     const ConsoleInput input(world, options.console_input, options.console_escape);
-    const Supervisor supervisor(
-        *machine, options.interrupt,
-        {.stopping = [&] { return world.stop().has_value(); },
-         .interrupt = [&] { world.request_stop({StopReason::kInterrupted, 0, "interrupted"}); },
-         .look = [&] {
-           if (options.progress)
-             options.progress({world.elapsed_ns(), ownership.tickets_taken(), 0, writer ? writer->bytes_written() : 0});
-         }});
+    const Supervisor supervisor(*machine, options.interrupt,
+                                {.stopping = [&] { return world.stop().has_value(); },
+                                 .interrupt =
+                                     [&] {
+                                       world.request_stop({StopReason::kInterrupted, 0, "interrupted"});
+                                     },
+                                 .look =
+                                     [&] {
+                                       if (options.progress)
+                                         options.progress({world.elapsed_ns(), ownership.tickets_taken(), 0,
+                                                           writer ? writer->bytes_written() : 0});
+                                     }});
     ran = machine->run(journals, [&](const Error& error) {
       world.request_stop({StopReason::kGuestError, 0, error.message});
     });

@@ -36,19 +36,20 @@ struct LiveOptions {
   MachineOptions machine;
   // Where to record; nothing: no recording is made.
   std::optional<std::filesystem::path> folder;
-  std::string image_path;        // for people
-  std::string initrd_path;       // for people
-  // Bytes for the guest's console are taken from here while the run lasts; negative: there are none. Ends without ending the run.
+  std::string image_path;   // for people
+  std::string initrd_path;  // for people
+  // Bytes for the guest's console are taken from here while the run lasts; negative: there are none. Ends
+  // without ending the run.
   int console_input = -1;
   std::optional<uint8_t> console_escape;  // the byte there that ends the run
   ept::PolicyOptions policy;
   std::optional<std::filesystem::path> memory_file;  // guest RAM goes there at the end
-  double pace = 1;               // see World
-  uint64_t digest_every = 1;     // k: every k-th stop's register digest is logged
-  log::pb::HostProfile host;     // what this host is, for the manifest
-  ConsoleSink console;           // sees each byte as the guest writes it
-  ProgressSink progress;         // may be empty
-  const std::atomic<bool>* interrupt = nullptr;  // set by a signal handler: the run is to end cleanly
+  double pace = 1;                                   // see World
+  uint64_t digest_every = 1;                         // k: every k-th stop's register digest is logged
+  log::pb::HostProfile host;                         // what this host is, for the manifest
+  ConsoleSink console;                               // sees each byte as the guest writes it
+  ProgressSink progress;                             // may be empty
+  const std::atomic<bool>* interrupt = nullptr;      // set by a signal handler: the run is to end cleanly
 };
 
 // What a run came to.
@@ -65,10 +66,11 @@ struct Outcome {
   bool patches_modules = true;       // false: a Linux kernel whose modules nobody looks through
 };
 
-// Runs a guest to its end. If `folder` is given, everything that a replay needs is in it afterwards; after an error, what was
-// recorded until then (a prefix, which replays).
-// Errors: those of Machine::create() and RecordingWriter::create(); kOutput when the recording, or what the guest writes to its disk, cannot be
-// written on; kHost when its disk image cannot be read, or is changed meanwhile; kGuest when the guest passes no safepoint.
+// Runs a guest to its end. If `folder` is given, everything that a replay needs is in it afterwards; after an
+// error, what was recorded until then (a prefix, which replays). Errors: those of Machine::create() and
+// RecordingWriter::create(); kOutput when the recording, or what the guest writes to its disk, cannot be
+// written on; kHost when its disk image cannot be read, or is changed meanwhile; kGuest when the guest passes
+// no safepoint.
 Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options);
 
 }  // namespace reprise::vmm

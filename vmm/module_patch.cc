@@ -11,12 +11,14 @@ namespace {
 template <typename T>
 std::optional<T> read(const LinearMemory& linear, Gva at) {
   T value{};
-  if (linear.read(at, {reinterpret_cast<uint8_t*>(&value), sizeof value}) != sizeof value) return std::nullopt;
+  if (linear.read(at, {reinterpret_cast<uint8_t*>(&value), sizeof value}) != sizeof value)
+    return std::nullopt;
   return value;
 }
 
 // Writes back the pages of [at, at + code.size()) that changed.
-bool write_changes(const LinearMemory& linear, ViewMemory& memory, Gva at, std::span<const uint8_t> before, std::span<const uint8_t> code) {
+bool write_changes(const LinearMemory& linear, ViewMemory& memory, Gva at, std::span<const uint8_t> before,
+                   std::span<const uint8_t> code) {
   size_t done = 0;
   while (done < code.size()) {
     const Gva from(at.raw + done);
@@ -33,7 +35,8 @@ bool write_changes(const LinearMemory& linear, ViewMemory& memory, Gva at, std::
 
 }  // namespace
 
-std::optional<CodePatches> patch_module(const LinearMemory& linear, ViewMemory& memory, Gva header, Gva sections) {
+std::optional<CodePatches> patch_module(const LinearMemory& linear, ViewMemory& memory, Gva header,
+                                        Gva sections) {
   const auto elf = read<Elf64_Ehdr>(linear, header);
   if (!elf.has_value()) return std::nullopt;
   CodePatches done;
@@ -41,7 +44,9 @@ std::optional<CodePatches> patch_module(const LinearMemory& linear, ViewMemory& 
   for (uint64_t i = 0; i < elf->e_shnum; ++i) {
     const auto section = read<Elf64_Shdr>(linear, sections + i * sizeof(Elf64_Shdr));
     if (!section.has_value()) return std::nullopt;
-    if (section->sh_type != SHT_PROGBITS || (section->sh_flags & SHF_ALLOC) == 0 || (section->sh_flags & SHF_EXECINSTR) == 0) continue;
+    if (section->sh_type != SHT_PROGBITS || (section->sh_flags & SHF_ALLOC) == 0 ||
+        (section->sh_flags & SHF_EXECINSTR) == 0)
+      continue;
     if (section->sh_size > left) return std::nullopt;
     left -= section->sh_size;
     std::vector<uint8_t> code(section->sh_size);

@@ -14,8 +14,10 @@ class OperandAddresses {
  public:
   OperandAddresses(const kvm_regs& regs, const kvm_sregs& sregs);
 
-  // The linear address of a memory operand, in 64-bit mode. Nothing: it cannot be computed from general registers.
-  [[nodiscard]] std::optional<uint64_t> of(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand& operand) const;
+  // The linear address of a memory operand, in 64-bit mode. Nothing: it cannot be computed from general
+  // registers.
+  [[nodiscard]] std::optional<uint64_t> of(const ZydisDecodedInstruction& instruction,
+                                           const ZydisDecodedOperand& operand) const;
 
  private:
   ZydisRegisterContext context_{};

@@ -35,7 +35,9 @@ void PcBoard::claim(IoMap& io) {
   io.claim(IoSpace::kPort, kAcpiPmEventPort, kAcpiPmPorts, power_);
   io.claim(IoSpace::kPort, kResetPort, 1, reset_);
   io.claim(IoSpace::kMemory, kIoApicBase, kIoApicBytes, io_apic_);
-  for_each_virtio(*this, [&](auto& virtio) { io.claim(IoSpace::kMemory, virtio_base(virtio.slot), kVirtioBytes, virtio.registers); });
+  for_each_virtio(*this, [&](auto& virtio) {
+    io.claim(IoSpace::kMemory, virtio_base(virtio.slot), kVirtioBytes, virtio.registers);
+  });
 }
 
 bool PcBoard::is_for_board(const log::ApicMessage& message) {

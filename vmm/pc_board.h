@@ -50,7 +50,8 @@ class PcBoard {
   void claim(IoMap& io);
   // Whether a message is for the board and not for the receiver's local APIC.
   [[nodiscard]] static bool is_for_board(const log::ApicMessage& message);
-  // A message for a device has arrived. Effects: of the device, to be routed like those of an access. Errors: those of `values`.
+  // A message for a device has arrived. Effects: of the device, to be routed like those of an access. Errors:
+  // those of `values`.
   Result<Effects> accept(const log::ApicMessage& message, ValueSource& values);
   // What the effects of a device come to: lines that were raised become messages for local APICs.
   Effects route(const Effects& effects);

@@ -66,7 +66,7 @@ class ProbeGuest {
   static constexpr uint64_t kPageTablePages = 4;
   static constexpr Gpa kCode{0x8000};
   static constexpr Gpa kData{0x9000};
-  static constexpr Gpa kRemapped{0xd000};   // two pages for what map() does
+  static constexpr Gpa kRemapped{0xd000};  // two pages for what map() does
   static constexpr Gpa kElsewhere{0xe000};
   static constexpr Gpa kEnd{0x100000};  // not RAM: a store here is the end of the code
 
@@ -82,7 +82,8 @@ class ProbeGuest {
   // Puts `code`, followed by a store at kEnd, at kCode, and the vCPU in front of it. Forgets what the last
   // run left behind.
   Status start(std::span<const uint8_t> code, const Start& start);
-  // As another VM over the same memory would: the first word of a page, and the frame that a page is mapped to.
+  // As another VM over the same memory would: the first word of a page, and the frame that a page is mapped
+  // to.
   void write(Gpa page, uint32_t word);
   [[nodiscard]] uint32_t read(Gpa page) const;
   void map(Gpa page, Gpa frame);

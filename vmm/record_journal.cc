@@ -10,7 +10,8 @@ namespace {
 Result<uint64_t> random_value() {
   uint64_t value = 0;
   // So few bytes come whole or not at all. Source: getrandom(2).
-  if (::getrandom(&value, sizeof value, 0) != sizeof value) return fail_errno(ErrorCode::kHost, errno, "the host has no random numbers");
+  if (::getrandom(&value, sizeof value, 0) != sizeof value)
+    return fail_errno(ErrorCode::kHost, errno, "the host has no random numbers");
   return value;
 }
 
@@ -29,7 +30,8 @@ RecordJournal::RecordJournal(VcpuId vcpu, World& world, ept::Ownership& ownershi
 Result<std::optional<AsyncEvent>> RecordJournal::next_async() {
   TRY(crew_.service(yielding_));
   yielding_ = false;
-  // Once a position: or messages that come faster than chaos lets them be taken would keep the vCPU at this one for ever.
+  // Once a position: or messages that come faster than chaos lets them be taken would keep the vCPU at this
+  // one for ever.
   if (crew_.policy().chaotic() && unsettled_ != at()) {
     unsettled_ = at();
     TRY(crew_.drop_some());
@@ -88,7 +90,8 @@ Status RecordJournal::compared_machine(uint64_t digest) {
 
 Status RecordJournal::ended(uint64_t registers) {
   append(log::End{registers});
-  // Nothing is executed here any more, but others may still need what this vCPU holds: they stop at their own positions.
+  // Nothing is executed here any more, but others may still need what this vCPU holds: they stop at their own
+  // positions.
   return {};
 }
 
@@ -102,14 +105,19 @@ void RecordJournal::perform(const Effect& effect) {
 Result<uint64_t> RecordJournal::value(log::Source source) {
   uint64_t value = 0;
   switch (source) {
-    case log::Source::kTime: value = world_.now_ns(); break;
-    case log::Source::kTimerCount: value = world_.timer_count(vcpu_); break;
+    case log::Source::kTime:
+      value = world_.now_ns();
+      break;
+    case log::Source::kTimerCount:
+      value = world_.timer_count(vcpu_);
+      break;
     case log::Source::kRandom: {
       TRY_ASSIGN(value, random_value());
       break;
     }
     case log::Source::kConsoleInput:
-    case log::Source::kConsoleStatus: break;  // no device asks for these any more
+    case log::Source::kConsoleStatus:
+      break;  // no device asks for these any more
   }
   note_input(value);
   append(log::Value{source, value});

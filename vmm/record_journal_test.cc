@@ -28,13 +28,15 @@ class ChaoticRecordJournalTest : public ::testing::Test {
                                                ept::PolicyOptions{.hold_ns = 0, .chaos = 7}, nullptr, 0);
     for (uint64_t page = 0; page < kPages; ++page) {
       const ept::PageRight need{PageNumber(page), Right::kWrite};
-      while (!view_.allows(need.page, need.right)) EXPECT_EQ(journal_->acquire({&need, 1}, true).value(), Acquired::kGranted);
+      while (!view_.allows(need.page, need.right))
+        EXPECT_EQ(journal_->acquire({&need, 1}, true).value(), Acquired::kGranted);
     }
   }
 
   [[nodiscard]] uint64_t held() const {
     uint64_t pages = 0;
-    for (uint64_t page = 0; page < kPages; ++page) pages += view_.allows(PageNumber(page), Right::kRead) ? 1 : 0;
+    for (uint64_t page = 0; page < kPages; ++page)
+      pages += view_.allows(PageNumber(page), Right::kRead) ? 1 : 0;
     return pages;
   }
 

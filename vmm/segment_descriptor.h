@@ -11,11 +11,13 @@
 namespace reprise::vmm {
 
 // What loading this selector gives, whether or not that is allowed; nothing: its descriptor cannot be read.
-inline std::optional<kvm_segment> read_segment(const LinearMemory& memory, const kvm_sregs& sregs, uint16_t selector) {
+inline std::optional<kvm_segment> read_segment(const LinearMemory& memory, const kvm_sregs& sregs,
+                                               uint16_t selector) {
   constexpr uint16_t kLocal = 4, kIndex = 0xfff8;
   uint64_t raw = 0;
   const Gva at(((selector & kLocal) != 0 ? sregs.ldt.base : sregs.gdt.base) + (selector & kIndex));
-  if (memory.read(at, {reinterpret_cast<uint8_t*>(&raw), sizeof raw}, {.implicit_system = true}) < sizeof raw) return std::nullopt;
+  if (memory.read(at, {reinterpret_cast<uint8_t*>(&raw), sizeof raw}, {.implicit_system = true}) < sizeof raw)
+    return std::nullopt;
   kvm_segment segment{};
   segment.selector = selector;
   segment.base = (raw >> 16 & 0xff'ffff) | (raw >> 56) << 24;

@@ -23,7 +23,8 @@ constexpr ept::LinearAccess kRead{.user = true};
 bool is_plain(const ZydisDecodedInstruction& instruction) {
   switch (instruction.meta.category) {
     case ZYDIS_CATEGORY_BINARY:
-      return instruction.mnemonic != ZYDIS_MNEMONIC_DIV && instruction.mnemonic != ZYDIS_MNEMONIC_IDIV;  // they can fault
+      return instruction.mnemonic != ZYDIS_MNEMONIC_DIV &&
+             instruction.mnemonic != ZYDIS_MNEMONIC_IDIV;  // they can fault
     case ZYDIS_CATEGORY_BITBYTE:
     case ZYDIS_CATEGORY_CMOV:
     case ZYDIS_CATEGORY_COND_BR:
@@ -34,18 +35,22 @@ bool is_plain(const ZydisDecodedInstruction& instruction) {
     case ZYDIS_CATEGORY_SETCC:
     case ZYDIS_CATEGORY_SHIFT:
     case ZYDIS_CATEGORY_UNCOND_BR:
-    case ZYDIS_CATEGORY_WIDENOP: return true;
-    default: return instruction.mnemonic == ZYDIS_MNEMONIC_PAUSE || instruction.mnemonic == ZYDIS_MNEMONIC_LEA;
+    case ZYDIS_CATEGORY_WIDENOP:
+      return true;
+    default:
+      return instruction.mnemonic == ZYDIS_MNEMONIC_PAUSE || instruction.mnemonic == ZYDIS_MNEMONIC_LEA;
   }
 }
 
 // Whether the instruction at rip reads at most, and only general registers and mapped memory.
-bool is_harmless(const ZydisDecoder& decoder, const LinearMemory& memory, const kvm_sregs& sregs, const kvm_regs& regs) {
+bool is_harmless(const ZydisDecoder& decoder, const LinearMemory& memory, const kvm_sregs& sregs,
+                 const kvm_regs& regs) {
   std::array<uint8_t, kLongestInstruction> code{};
   const size_t bytes = memory.read(Gva(regs.rip), code, kFetch);
   ZydisDecodedInstruction instruction;
   std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
-  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code.data(), bytes, &instruction, operands.data()))) return false;
+  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code.data(), bytes, &instruction, operands.data())))
+    return false;
   if (!is_plain(instruction)) return false;
   const OperandAddresses addresses(regs, sregs);
   for (size_t i = 0; i < instruction.operand_count; ++i) {
@@ -57,16 +62,21 @@ bool is_harmless(const ZydisDecoder& decoder, const LinearMemory& memory, const 
         case ZYDIS_REGCLASS_GPR32:
         case ZYDIS_REGCLASS_GPR64:
         case ZYDIS_REGCLASS_FLAGS:
-        case ZYDIS_REGCLASS_IP: break;
-        default: return false;
+        case ZYDIS_REGCLASS_IP:
+          break;
+        default:
+          return false;
       }
     }
     if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY || operand.mem.type == ZYDIS_MEMOP_TYPE_AGEN) continue;
-    if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM || (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0) return false;
+    if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM || (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0)
+      return false;
     const auto address = addresses.of(instruction, operand);
     if (!address.has_value()) return false;
     const uint64_t last = *address + std::max(1, operand.size / 8) - 1;
-    if (!memory.translate(Gva(*address), kRead).has_value() || !memory.translate(Gva(last), kRead).has_value()) return false;
+    if (!memory.translate(Gva(*address), kRead).has_value() ||
+        !memory.translate(Gva(last), kRead).has_value())
+      return false;
   }
   return true;
 }
@@ -99,7 +109,9 @@ uint64_t digest_of(kvm_regs regs) {
   return digest_registers(regs, 0);
 }
 
-bool at_user_64(const kvm_sregs& sregs) { return (sregs.cs.selector & 3) == 3 && sregs.cs.l != 0; }
+bool at_user_64(const kvm_sregs& sregs) {
+  return (sregs.cs.selector & 3) == 3 && sregs.cs.l != 0;
+}
 
 }  // namespace
 
@@ -115,7 +127,8 @@ Result<std::optional<log::Spin>> find_spin(KvmVcpu& vcpu, const ept::PhysicalRea
     regs = *after;
     const uint64_t digest = digest_of(regs);
     const auto again = std::find(seen.begin(), seen.end(), digest);
-    if (again != seen.end()) return std::optional(log::Spin{digest, static_cast<uint32_t>(seen.end() - again)});
+    if (again != seen.end())
+      return std::optional(log::Spin{digest, static_cast<uint32_t>(seen.end() - again)});
     seen.push_back(digest);
   }
   return std::optional<log::Spin>();
@@ -126,8 +139,10 @@ Result<bool> step_into_spin(KvmVcpu& vcpu, const ept::PhysicalReader& memory, co
   if (!at_user_64(sregs)) return false;
   TRY_ASSIGN(kvm_regs regs, vcpu.registers());
   Stepper stepper(vcpu, memory, sregs);
-  // Twice round: a loop may be entered at an instruction that single-steps jump over (an emulator's pause takes the next one along).
-  for (uint32_t left = 2 * std::min(spin.period, kLongestTurn) + 2; digest_of(regs) != spin.registers; --left) {
+  // Twice round: a loop may be entered at an instruction that single-steps jump over (an emulator's pause
+  // takes the next one along).
+  for (uint32_t left = 2 * std::min(spin.period, kLongestTurn) + 2; digest_of(regs) != spin.registers;
+       --left) {
     if (left == 0) return false;
     TRY_ASSIGN(const auto after, stepper.step(regs));
     if (!after.has_value()) return false;

@@ -7,9 +7,11 @@
 namespace reprise::vmm {
 namespace {
 
-// After the machine was told to stop, a vCPU has this long to come to a position. Hundreds of scheduler slices.
+// After the machine was told to stop, a vCPU has this long to come to a position. Hundreds of scheduler
+// slices.
 constexpr uint64_t kGraceNs = 10'000'000'000;
-// A person's interrupt is seen within this time, which is too short to notice and long enough to cost nothing.
+// A person's interrupt is seen within this time, which is too short to notice and long enough to cost
+// nothing.
 constexpr auto kPoll = std::chrono::milliseconds(20);
 
 }  // namespace
@@ -37,7 +39,8 @@ bool Supervisor::sleep() {
 void Supervisor::watch() {
   uint64_t patience_ends = 0;
   while (!sleep()) {
-    if (interrupt_ != nullptr && interrupt_->load(std::memory_order_relaxed) && !interrupted() && !hooks_.stopping()) {
+    if (interrupt_ != nullptr && interrupt_->load(std::memory_order_relaxed) && !interrupted() &&
+        !hooks_.stopping()) {
       interrupted_.store(true, std::memory_order_release);
       hooks_.interrupt();
     }

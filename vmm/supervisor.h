@@ -1,4 +1,5 @@
-// Watches a running machine from outside: the user's interrupt, and vCPUs that come to no position although the machine stops.
+// Watches a running machine from outside: the user's interrupt, and vCPUs that come to no position although
+// the machine stops.
 #pragma once
 
 #include <atomic>

@@ -75,7 +75,9 @@ Status Vcpu::boot(const BootState& state) {
   return parts_.kvm.set_registers(regs);
 }
 
-Status Vcpu::reset() { return startup(0xff); }
+Status Vcpu::reset() {
+  return startup(0xff);
+}
 
 Status Vcpu::startup(uint8_t vector) {
   kvm_sregs sregs = initial_sregs(parts_.id);
@@ -106,9 +108,12 @@ Status Vcpu::run() {
 Result<Vcpu::Advance> Vcpu::advance() {
   later_ = caught_ = false;
   if (!leaving_) {
-    if (faulting_for_.has_value()) TRY(take_missing(std::vector(*faulting_for_), true));
-    else if (unfinished_.has_value()) TRY(finish_exit());
-    else TRY(go_on());
+    if (faulting_for_.has_value())
+      TRY(take_missing(std::vector(*faulting_for_), true));
+    else if (unfinished_.has_value())
+      TRY(finish_exit());
+    else
+      TRY(go_on());
   }
   if (later_) return Advance::kLater;
   if (caught_) return Advance::kCaught;
@@ -193,19 +198,22 @@ Status Vcpu::tell_board() {
   if (!for_board_.has_value()) return {};
   TRY(take_turn());
   if (leaving_ || later_) return {};
-  TRY_ASSIGN(const Effects effects, parts_.board->accept(*std::exchange(for_board_, std::nullopt), *journal_));
+  TRY_ASSIGN(const Effects effects,
+             parts_.board->accept(*std::exchange(for_board_, std::nullopt), *journal_));
   return perform(effects);
 }
 
 bool Vcpu::must_wait() {
   if (parts_.apic.waiting_for_startup()) return true;
-  if (halted_ && ((interrupts_enabled_ && parts_.apic.pending_vector().has_value()) || parts_.apic.nmi_pending()))
+  if (halted_ &&
+      ((interrupts_enabled_ && parts_.apic.pending_vector().has_value()) || parts_.apic.nmi_pending()))
     halted_ = false;
   return halted_;
 }
 
-// Interrupts go in only where an instruction has just completed and the guest's IF is set: there is no interrupt shadow then (an
-// instruction that casts one makes no stop), so hosts that lose the shadow across exits cannot make a difference.
+// Interrupts go in only where an instruction has just completed and the guest's IF is set: there is no
+// interrupt shadow then (an instruction that casts one makes no stop), so hosts that lose the shadow across
+// exits cannot make a difference.
 Status Vcpu::inject() {
   if (parts_.apic.take_nmi()) return parts_.kvm.nmi();
   if (!interrupts_enabled_ || !parts_.apic.pending_vector().has_value()) return {};
@@ -222,8 +230,8 @@ Status Vcpu::take_turn() {
 Status Vcpu::enter() {
   leaving_ = journal_->is_over();
   if (leaving_) return {};
-  // An interrupt that waits for IF makes every safepoint a stop until it is in. Both journals do this, so replay agrees.
-  // Without safepoints KVM has to say when the guest can take it.
+  // An interrupt that waits for IF makes every safepoint a stop until it is in. Both journals do this, so
+  // replay agrees. Without safepoints KVM has to say when the guest can take it.
   const bool waiting = parts_.apic.pending_vector().has_value() || parts_.apic.nmi_pending();
   const KickedStop kicked = parts_.clock.kicked_stop();
   parts_.clock.stop_at(waiting && kicked == KickedStop::kAtTick ? Ticks(0) : journal_->next_stop());
@@ -265,18 +273,22 @@ Status Vcpu::carry_out(ExitKind exit) {
 Status Vcpu::interrupted() {
   if (abandoned_.load(std::memory_order_seq_cst))
     return fail(ErrorCode::kGuest,
-                "vCPU {} came to no stop although the machine was stopping: the guest runs code that was not compiled with safepoints and "
+                "vCPU {} came to no stop although the machine was stopping: the guest runs code that was not "
+                "compiled with safepoints and "
                 "makes no system call; the recording ends before that",
                 parts_.id.raw);
   switch (parts_.clock.kicked_stop()) {
-    case KickedStop::kAtTick: after_ = After::kNowhere; return {};  // somewhere behind its last position
+    case KickedStop::kAtTick:
+      after_ = After::kNowhere;
+      return {};  // somewhere behind its last position
     case KickedStop::kAnywhere: {
       after_ = After::kPosition;
       TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
       interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;
       return {};
     }
-    case KickedStop::kAtStop: break;
+    case KickedStop::kAtStop:
+      break;
   }
   after_ = After::kNowhere;
   TRY_ASSIGN(auto spin, journal_->next_spin());
@@ -299,25 +311,46 @@ Status Vcpu::interrupted() {
 Result<bool> Vcpu::handle(ExitKind exit) {
   const kvm_run& run = parts_.kvm.shared();
   switch (exit) {
-    case ExitKind::kPortIo: TRY(handle_port()); return true;
-    case ExitKind::kMmio: TRY(handle_mmio()); return true;
-    case ExitKind::kHalt: TRY(handle_halt()); return false;
-    case ExitKind::kFault: TRY(handle_fault(false)); return false;
+    case ExitKind::kPortIo:
+      TRY(handle_port());
+      return true;
+    case ExitKind::kMmio:
+      TRY(handle_mmio());
+      return true;
+    case ExitKind::kHalt:
+      TRY(handle_halt());
+      return false;
+    case ExitKind::kFault:
+      TRY(handle_fault(false));
+      return false;
     // Hosts that emulate kernel code cannot emulate all of it without the page: locked instructions, for one.
-    case ExitKind::kInternalError: TRY(handle_fault(true)); return false;
-    case ExitKind::kShutdown: TRY(guest_error("triple fault")); return false;
-    case ExitKind::kInterruptWindow: TRY(handle_window()); return false;
-    case ExitKind::kMsrRead: TRY(handle_msr(false)); return true;
-    case ExitKind::kMsrWrite: TRY(handle_msr(true)); return true;
+    case ExitKind::kInternalError:
+      TRY(handle_fault(true));
+      return false;
+    case ExitKind::kShutdown:
+      TRY(guest_error("triple fault"));
+      return false;
+    case ExitKind::kInterruptWindow:
+      TRY(handle_window());
+      return false;
+    case ExitKind::kMsrRead:
+      TRY(handle_msr(false));
+      return true;
+    case ExitKind::kMsrWrite:
+      TRY(handle_msr(true));
+      return true;
     case ExitKind::kTaskPriority:
       count_stop();
       parts_.apic.set_cr8(static_cast<uint8_t>(parts_.kvm.shared().cr8));
       return true;
-    case ExitKind::kInterrupted: return false;
+    case ExitKind::kInterrupted:
+      return false;
     case ExitKind::kDebug:
-    case ExitKind::kOther: break;
+    case ExitKind::kOther:
+      break;
   }
-  TRY(guest_error(fmt::format("an exit that this machine does not know (KVM exit reason {})", run.exit_reason)));
+  TRY(guest_error(
+      fmt::format("an exit that this machine does not know (KVM exit reason {})", run.exit_reason)));
   return false;
 }
 
@@ -329,14 +362,16 @@ Status Vcpu::handle_port() {
   const unsigned size = io.size;
   const uint16_t port = io.port;
   const auto data = parts_.kvm.port_data();
-  if (parts_.patches != nullptr && port >= kRdtscPort && port <= kModulePort) return handle_patched(port, data);
+  if (parts_.patches != nullptr && port >= kRdtscPort && port <= kModulePort)
+    return handle_patched(port, data);
   for (size_t offset = 0; offset + size <= data.size(); offset += size)
     TRY(device_access(IoSpace::kPort, port, size, is_write, data.data() + offset));
   return {};
 }
 
 bool Vcpu::is_trap(const kvm_run& run) const {
-  return parts_.trap.has_value() && run.mmio.is_write != 0 && page_of(Gpa(run.mmio.phys_addr)) == page_of(*parts_.trap);
+  return parts_.trap.has_value() && run.mmio.is_write != 0 &&
+         page_of(Gpa(run.mmio.phys_addr)) == page_of(*parts_.trap);
 }
 
 Status Vcpu::handle_mmio() {
@@ -351,11 +386,12 @@ Status Vcpu::handle_mmio() {
   const bool in_ram = run.mmio.phys_addr < address_of(PageNumber(parts_.memory.view().ram_pages())).raw;
   if (parts_.board == nullptr && in_ram) return ram_access(run);
   ++statistics_.mmio;
-  return device_access(IoSpace::kMemory, run.mmio.phys_addr, run.mmio.len, run.mmio.is_write != 0, run.mmio.data);
+  return device_access(IoSpace::kMemory, run.mmio.phys_addr, run.mmio.len, run.mmio.is_write != 0,
+                       run.mmio.data);
 }
 
-// A host that emulates kernel code shows an access without permission as MMIO at a RAM address. The access is answered here,
-// after the page is ours, as the instruction would have made it.
+// A host that emulates kernel code shows an access without permission as MMIO at a RAM address. The access is
+// answered here, after the page is ours, as the instruction would have made it.
 Status Vcpu::ram_access(kvm_run& run) {
   ++statistics_.faults;
   const Gpa gpa(run.mmio.phys_addr);
@@ -370,7 +406,8 @@ Status Vcpu::ram_access(kvm_run& run) {
     TRY_ASSIGN(caught_, watch_.access(gpa, data.size(), run.mmio.is_write != 0));
   }
   const bool done = run.mmio.is_write != 0 ? parts_.memory.write(gpa, data) : parts_.memory.read(gpa, data);
-  if (!done) return guest_error(fmt::format("an access across pages at guest-physical address {:#x}", gpa.raw));
+  if (!done)
+    return guest_error(fmt::format("an access across pages at guest-physical address {:#x}", gpa.raw));
   return {};
 }
 
@@ -409,9 +446,10 @@ Status Vcpu::handle_halt() {
   return end_stop();
 }
 
-// The first instruction boundary at which the guest takes interrupts, counted from the stop at which that was asked for: a place
-// that replay comes to by itself. But an emulated SVM forgets, on its way through an exit of the host's own, that the instruction after
-// sti is still in sti's shadow, and opens the window before it; real processors never do. So that instruction is carried out first.
+// The first instruction boundary at which the guest takes interrupts, counted from the stop at which that was
+// asked for: a place that replay comes to by itself. But an emulated SVM forgets, on its way through an exit
+// of the host's own, that the instruction after sti is still in sti's shadow, and opens the window before it;
+// real processors never do. So that instruction is carried out first.
 Status Vcpu::handle_window() {
   if (parts_.clock.kicked_stop() == KickedStop::kAnywhere) {
     after_ = After::kPosition;
@@ -429,7 +467,8 @@ Status Vcpu::step_over_shadow() {
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   uint8_t before = 0;
-  if (LinearMemory(sregs, parts_.memory).read(Gva(regs.rip - 1), {&before, 1}) == 0 || before != kSti) return {};
+  if (LinearMemory(sregs, parts_.memory).read(Gva(regs.rip - 1), {&before, 1}) == 0 || before != kSti)
+    return {};
   parts_.kvm.shared().request_interrupt_window = 0;
   return parts_.kvm.step();
 }
@@ -480,8 +519,8 @@ Status Vcpu::handle_fault(bool emulator_gave_up) {
   const auto needed = missing(*set);
   if (needed.empty()) {
     if (emulator_gave_up || ++host_retries_ > kHostRetries)
-      return guest_error(fmt::format("rip {:#x}: KVM cannot execute the instruction, and no page that it needs is missing",
-                                     regs.rip));
+      return guest_error(fmt::format(
+          "rip {:#x}: KVM cannot execute the instruction, and no page that it needs is missing", regs.rip));
     // The view grants everything: the host took a mapping away. No event.
     ++statistics_.host_faults;
     for (const auto& access : set->pages())
@@ -516,16 +555,19 @@ void Vcpu::count_stop() {
   journal_->arrive(position());
 }
 
-// A vCPU that shares page tables with others where the host caches them unseen (shadow paging) would run on stale translations. Looked for at
-// every stop: a shared table must be linked before anybody changes it, and whoever is told of a change is stopped first.
+// A vCPU that shares page tables with others where the host caches them unseen (shadow paging) would run on
+// stale translations. Looked for at every stop: a shared table must be linked before anybody changes it, and
+// whoever is told of a change is stopped first.
 Status Vcpu::check_tables() {
   if (!parts_.own_tables.has_value()) return {};
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
-  const auto shared = ept::find_table(paging_of(sregs), parts_.memory,
-                                      [&](PageNumber page) { return !parts_.own_tables->contains(address_of(page)); });
+  const auto shared = ept::find_table(paging_of(sregs), parts_.memory, [&](PageNumber page) {
+    return !parts_.own_tables->contains(address_of(page));
+  });
   if (!shared.has_value()) return {};
   return fail(ErrorCode::kHost,
-              "vCPU {} has a page table at {:#x}, which other vCPUs may change, and this host would not notice (shadow paging, one VM per vCPU): "
+              "vCPU {} has a page table at {:#x}, which other vCPUs may change, and this host would not "
+              "notice (shadow paging, one VM per vCPU): "
               "keep page tables in private pages (docs/guest-abi.md), or use a host with nested paging",
               parts_.id.raw, address_of(*shared).raw);
 }
@@ -534,13 +576,15 @@ Status Vcpu::check_tables() {
 Status Vcpu::end_stop() {
   TRY(check_tables());
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
-  // An exception that waits goes first: KVM forgets an interrupt that is given to it as well, and it would stay in service for ever.
+  // An exception that waits goes first: KVM forgets an interrupt that is given to it as well, and it would
+  // stay in service for ever.
   interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0 && !faults_;
   faults_ = false;
   after_ = After::kPosition;
   ++completed_stops_;
   faulting_.reset();
-  if (stops_ == compared_stops_) return {};  // a trap: nothing to compare, replay makes only those at which something happens
+  if (stops_ == compared_stops_)
+    return {};  // a trap: nothing to compare, replay makes only those at which something happens
   compared_stops_ = stops_;
   digest_ = digest_registers(regs, digest_);
   TRY(journal_->stopped(digest_));
@@ -552,7 +596,8 @@ Status Vcpu::end_stop() {
 Status Vcpu::guest_error(const std::string& what) {
   count_stop();
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
-  journal_->stop_machine({StopReason::kGuestError, 0, fmt::format("vCPU {}: {} (rip {:#x})", parts_.id.raw, what, regs.rip)});
+  journal_->stop_machine(
+      {StopReason::kGuestError, 0, fmt::format("vCPU {}: {} (rip {:#x})", parts_.id.raw, what, regs.rip)});
   halted_ = true;
   return end_stop();
 }
@@ -568,45 +613,6 @@ Result<uint64_t> Vcpu::digest() {
 Status Vcpu::leave() {
   TRY_ASSIGN(final_digest_, digest());
   return journal_->ended(final_digest_);
-}
-
-Result<VcpuState> Vcpu::save(std::span<const uint32_t> msrs) {
-  REPRISE_CHECK(can_be_saved());
-  VcpuState state;
-  TRY_ASSIGN(state.kvm, parts_.kvm.save(msrs));
-  state.apic = parts_.apic.state();
-  state.stops = stops_;
-  state.compared_stops = compared_stops_;
-  state.digest = digest_;
-  state.after = static_cast<int>(after_);
-  state.halted = halted_;
-  state.interrupts_enabled = interrupts_enabled_;
-  state.faulting = faulting_;
-  state.faulting_for = faulting_for_;
-  state.for_board = for_board_;
-  state.statistics = statistics_;
-  return state;
-}
-
-Status Vcpu::restore(const VcpuState& state) {
-  TRY(drop_exit());
-  journal_ = &parts_.journal;
-  TRY(parts_.kvm.restore(state.kvm));
-  parts_.apic.set_state(state.apic);
-  stops_ = state.stops;
-  visible_stops_.store(stops_, std::memory_order_relaxed);
-  compared_stops_ = state.compared_stops;
-  digest_ = state.digest;
-  after_ = static_cast<After>(state.after);
-  halted_ = state.halted;
-  interrupts_enabled_ = state.interrupts_enabled;
-  faulting_ = state.faulting;
-  faulting_for_ = state.faulting_for;
-  for_board_ = state.for_board;
-  statistics_ = state.statistics;
-  host_retries_ = 0;
-  counted_ = leaving_ = left_ = later_ = caught_ = false;
-  return {};
 }
 
 }  // namespace reprise::vmm

@@ -114,9 +114,9 @@ class Vcpu {
     kCaught,  // a watch caught it; only restore() leads on
   };
   Result<Advance> advance();
-  // As advance(), but if one instruction can be carried out alone (vmm/debug/step_plan.h), no more than that is
-  // executed; if it did not stop, stepped(). The delivery of an event is a step, too: to the first instruction
-  // of its handler. The clock stops the vCPU at tick `next`.
+  // As advance(), but if one instruction can be carried out alone (vmm/debug/step_plan.h), no more than that
+  // is executed; if it did not stop, stepped(). The delivery of an event is a step, too: to the first
+  // instruction of its handler. The clock stops the vCPU at tick `next`.
   Result<Advance> step(Ticks next);
   [[nodiscard]] bool stepped() const { return stepped_; }
   // How many steps nothing could carry out alone, which ran on to the vCPU's next stop or tick.
@@ -141,8 +141,8 @@ class Vcpu {
     std::function<Status()> entry;
     // Asked about each exit before it is handled.
     std::function<Result<Verdict>(ExitKind)> exit;
-    // Asked when KVM has to be answered again before the instruction of a stop is complete: true is kCaught. Where it
-    // emulates, that may be the next instruction already.
+    // Asked when KVM has to be answered again before the instruction of a stop is complete: true is kCaught.
+    // Where it emulates, that may be the next instruction already.
     std::function<bool(ExitKind)> part;
     // Told of each access to RAM that is made for the guest, with the page granted: true is kCaught.
     std::function<Result<bool>(Gpa, uint64_t bytes, bool is_write)> access;
@@ -155,12 +155,12 @@ class Vcpu {
   [[nodiscard]] Result<VcpuState> save(std::span<const uint32_t> msrs);
   // Of this vCPU, or of an equal one of another machine. Also undoes leaving. Errors: kHost.
   Status restore(const VcpuState& state);
-  // For debugging. From here on what this vCPU does is no part of the recorded run: `journal` answers it, which
-  // outlives that, and it goes on even if it had left. Until restore().
+  // For debugging. From here on what this vCPU does is no part of the recorded run: `journal` answers it,
+  // which outlives that, and it goes on even if it had left. Until restore().
   void divert(Journal& journal);
-  // Of a diverted vCPU, before its registers are changed: what it was in the middle of is dropped, with events
-  // that were on their way into the guest, and it does not halt any more. Errors: kUsage if it has not been
-  // started; kHost.
+  // Of a diverted vCPU, before its registers are changed: what it was in the middle of is dropped, with
+  // events that were on their way into the guest, and it does not halt any more. Errors: kUsage if it has not
+  // been started; kHost.
   Status drop_what_is_under_way();
   // What its local APIC's timer was set to, if it runs.
   [[nodiscard]] std::optional<ArmTimer> running_timer() const { return parts_.apic.running_timer(); }

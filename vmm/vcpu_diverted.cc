@@ -17,7 +17,8 @@ void Vcpu::divert(Journal& journal) {
 
 Status Vcpu::drop_what_is_under_way() {
   if (parts_.apic.waiting_for_startup())
-    return fail(ErrorCode::kUsage, "vCPU {} has not been started yet: its registers cannot be changed", parts_.id.raw);
+    return fail(ErrorCode::kUsage, "vCPU {} has not been started yet: its registers cannot be changed",
+                parts_.id.raw);
   TRY(drop_exit());
   TRY_ASSIGN(kvm_vcpu_events events, parts_.kvm.events());
   events.exception = {};
@@ -39,7 +40,8 @@ Status Vcpu::drop_exit() {
     TRY_ASSIGN(const auto part, parts_.kvm.complete());
     if (!part.has_value()) return {};
   }
-  return fail(ErrorCode::kHost, "KVM does not come to the end of an instruction (exit reason {})", parts_.kvm.shared().exit_reason);
+  return fail(ErrorCode::kHost, "KVM does not come to the end of an instruction (exit reason {})",
+              parts_.kvm.shared().exit_reason);
 }
 
 }  // namespace reprise::vmm

@@ -11,15 +11,20 @@
 namespace reprise::vmm {
 Status Vcpu::handle_patched(uint16_t port, std::span<uint8_t> data) {
   switch (port) {
-    case kRdtscPort: return answer_time_stamp(data, false);
-    case kRdtscpPort: return answer_time_stamp(data, true);
+    case kRdtscPort:
+      return answer_time_stamp(data, false);
+    case kRdtscpPort:
+      return answer_time_stamp(data, true);
     case kPausePort:
       ++statistics_.pauses;
       journal_->yield();
       return {};
-    case kCr4Port: return write_cr4();
-    case kModulePort: return take_module();
-    default: return answer_user_fault();
+    case kCr4Port:
+      return write_cr4();
+    case kModulePort:
+      return take_module();
+    default:
+      return answer_user_fault();
   }
 }
 
@@ -29,7 +34,8 @@ Status Vcpu::write_cr4() {
   TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
   const auto at = LinearMemory(sregs, parts_.memory).translate(Gva(regs.rip));
   const auto site = at.has_value() ? parts_.patches->cr4.find(at->raw) : parts_.patches->cr4.end();
-  if (site == parts_.patches->cr4.end()) return guest_error("code writes CR4 that the kernel did not have when it was loaded");
+  if (site == parts_.patches->cr4.end())
+    return guest_error("code writes CR4 that the kernel did not have when it was loaded");
   sregs.cr4 = general_registers(regs)[site->second] | kTimeStampDisable;
   if (const Status set = parts_.kvm.set_special_registers(sregs); !set)
     return guest_error(fmt::format("CR4 cannot have the value {:#x}", sregs.cr4));
@@ -47,8 +53,8 @@ Status Vcpu::answer_time_stamp(std::span<uint8_t> data, bool with_vcpu) {
   return parts_.kvm.change_registers(regs);
 }
 
-// The kernel's general-protection handler begins. If it was user code's rdtsc that faulted (CR4.TSD is set), the instruction is carried out
-// here and user code goes on; everything else is the kernel's own business.
+// The kernel's general-protection handler begins. If it was user code's rdtsc that faulted (CR4.TSD is set),
+// the instruction is carried out here and user code goes on; everything else is the kernel's own business.
 Status Vcpu::answer_user_fault() {
   struct Frame {
     uint64_t error, rip, cs, rflags, rsp, ss;
@@ -58,7 +64,8 @@ Status Vcpu::answer_user_fault() {
   TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
   const LinearMemory memory(sregs, parts_.memory);
   Frame frame{};
-  if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame) return {};
+  if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame)
+    return {};
   if ((frame.cs & kUser) != kUser || frame.error != 0) return {};
   std::array<uint8_t, 3> code{};  // zeros where memory ends: a rdtsc there has two bytes
   (void)memory.read(Gva(frame.rip), code);
@@ -78,20 +85,23 @@ Status Vcpu::answer_user_fault() {
   return parts_.kvm.change_registers(regs);
 }
 
-// A module has been loaded, and its code is where it stays. The instructions that made room for this stop pushed registers.
+// A module has been loaded, and its code is where it stays. The instructions that made room for this stop
+// pushed registers.
 Status Vcpu::take_module() {
   TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
   const LinearMemory memory(sregs, parts_.memory);
   const auto patched = patch_module(memory, parts_.memory, Gva(regs.rdi), Gva(regs.rsi));
-  if (!patched.has_value()) return guest_error("the kernel loads a module whose code is not in memory, or has no end");
+  if (!patched.has_value())
+    return guest_error("the kernel loads a module whose code is not in memory, or has no end");
   ++statistics_.modules;
   statistics_.module_patches += patched->rdtsc + patched->rdtscp + patched->pause;
   for (const uint8_t pushed : parts_.patches->module_pushes) {
     const uint64_t value = general_registers(regs)[pushed];
     regs.rsp -= sizeof value;
     const auto at = memory.translate(Gva(regs.rsp), {.write = true});
-    if (!at.has_value() || !parts_.memory.write(*at, {reinterpret_cast<const uint8_t*>(&value), sizeof value}))
+    if (!at.has_value() ||
+        !parts_.memory.write(*at, {reinterpret_cast<const uint8_t*>(&value), sizeof value}))
       return guest_error("the kernel loads a module without a stack");
   }
   return parts_.kvm.change_registers(regs);

@@ -16,8 +16,9 @@ Result<Vcpu::Advance> Vcpu::step(Ticks next) {
   return advanced;
 }
 
-// True: one instruction has been carried out or an event been delivered, and nothing else has happened; then stepped_. Or the instruction has
-// stopped, and that is dealt with. False: this one must be entered as always; it makes a stop, or cannot be stepped over.
+// True: one instruction has been carried out or an event been delivered, and nothing else has happened; then
+// stepped_. Or the instruction has stopped, and that is dealt with. False: this one must be entered as
+// always; it makes a stop, or cannot be stepped over.
 Result<bool> Vcpu::step_over() {
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
@@ -29,7 +30,9 @@ Result<bool> Vcpu::step_over() {
   if (!plan.has_value()) {
     if (interrupt_window_is_open(regs, events)) return false;
     TRY_ASSIGN(plan, plan_step(parts_.kvm, LinearMemory(sregs, parts_.memory), regs, sregs));
-    const auto outside = [&](const ept::PageRight& access) { return access.page.raw >= parts_.memory.view().ram_pages(); };
+    const auto outside = [&](const ept::PageRight& access) {
+      return access.page.raw >= parts_.memory.view().ram_pages();
+    };
     const bool may_stop = set->exception.has_value() || std::ranges::any_of(set->pages(), outside);
     if (may_stop && plan->method == StepMethod::kTrace) plan->method = StepMethod::kFence;
   }
@@ -65,7 +68,8 @@ bool Vcpu::step_coarsely() {
 // Whether an interrupt that waits can be taken here: that is a stop, and the next thing that happens.
 bool Vcpu::interrupt_window_is_open(const kvm_regs& regs, const kvm_vcpu_events& events) const {
   const bool waiting = parts_.apic.pending_vector().has_value() || parts_.apic.nmi_pending();
-  return waiting && parts_.clock.kicked_stop() != KickedStop::kAtTick && (regs.rflags & kInterruptFlag) != 0 && events.interrupt.shadow == 0;
+  return waiting && parts_.clock.kicked_stop() != KickedStop::kAtTick &&
+         (regs.rflags & kInterruptFlag) != 0 && events.interrupt.shadow == 0;
 }
 
 // A step ends with an exit, and hosts differ in what shadow that leaves on the next instruction.

@@ -30,7 +30,8 @@ uint64_t World::now_ns() const {
 
 uint64_t World::now_locked() const {
   const uint64_t passed = ept::monotonic_ns() - paced_from_ns_;
-  return paced_virtual_ns_ + (pace_ == 1 ? passed : static_cast<uint64_t>(static_cast<double>(passed) * pace_));
+  return paced_virtual_ns_ +
+         (pace_ == 1 ? passed : static_cast<uint64_t>(static_cast<double>(passed) * pace_));
 }
 
 // A guest that only waits waits as long as it says, whatever the pace of its work.
@@ -71,7 +72,9 @@ void World::set_tick(const SetTick& tick) {
   ++timer.generation;
 }
 
-void World::type(uint8_t byte) { send(VcpuId(0), {log::ApicMessageKind::kConsole, byte}); }
+void World::type(uint8_t byte) {
+  send(VcpuId(0), {log::ApicMessageKind::kConsole, byte});
+}
 
 void World::expect_typing(bool expected) {
   MutexLock lock(mutex_);
@@ -144,13 +147,15 @@ void World::check_idle() {
   // A vCPU takes its mail only after leave_idle(): an idle one with mail is about to wake.
   for (const auto& mailbox : mailboxes_)
     if (mailbox->has_letters()) return;
-  stop_locked({StopReason::kAllHalted, 0, "every vCPU is halted and no timer is running: nothing can wake the guest"});
+  stop_locked({StopReason::kAllHalted, 0,
+               "every vCPU is halted and no timer is running: nothing can wake the guest"});
 }
 
 void World::post(size_t timer, uint64_t generation) {
   const bool tick = timer == mailboxes_.size();
   ept::Mailbox& mailbox = *mailboxes_[tick ? 0 : timer];
-  mailbox.post(ept::Delivery{{tick ? log::ApicMessageKind::kLine : log::ApicMessageKind::kTimer, 0}, generation});
+  mailbox.post(
+      ept::Delivery{{tick ? log::ApicMessageKind::kLine : log::ApicMessageKind::kTimer, 0}, generation});
   mailbox.kick();
 }
 
@@ -174,7 +179,8 @@ void World::keep_time() {
       changed_.wait(mutex_);
     } else {
       const auto left = static_cast<uint64_t>(static_cast<double>(next - now) / pace_);
-      changed_.wait_until(mutex_, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(ept::monotonic_ns() + left)));
+      changed_.wait_until(mutex_, std::chrono::steady_clock::time_point(
+                                      std::chrono::nanoseconds(ept::monotonic_ns() + left)));
     }
   }
 }

@@ -1,5 +1,5 @@
-// The world outside of a recorded machine: host time, timers, messages between vCPUs, and who wants the machine to stop.
-// A replayed machine has none.
+// The world outside of a recorded machine: host time, timers, messages between vCPUs, and who wants the
+// machine to stop. A replayed machine has none.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,8 @@ namespace reprise::vmm {
 class World {
  public:
   // One mailbox a clock; the clocks outlive the world.
-  // `pace`: how many nanoseconds of virtual time pass in one of the host's while some vCPU has something to execute, 0 to 1.
+  // `pace`: how many nanoseconds of virtual time pass in one of the host's while some vCPU has something to
+  // execute, 0 to 1.
   explicit World(std::span<const std::unique_ptr<ept::Mailbox>> mailboxes, double pace = 1);
   ~World();
   World(const World&) = delete;
@@ -50,8 +51,8 @@ class World {
   // The first reason wins; every vCPU is told.
   void request_stop(const MachineStop& stop);
   [[nodiscard]] std::optional<MachineStop> stop() const;
-  // Around a vCPU's waiting for mail with nothing to execute. When all vCPUs idle, no mail is under way and no timer runs,
-  // nothing can ever happen again: the machine is stopped with kAllHalted.
+  // Around a vCPU's waiting for mail with nothing to execute. When all vCPUs idle, no mail is under way and
+  // no timer runs, nothing can ever happen again: the machine is stopped with kAllHalted.
   void enter_idle(VcpuId vcpu);
   void leave_idle(VcpuId vcpu);
 
@@ -81,7 +82,8 @@ class World {
   bool typing_ GUARDED_BY(mutex_) = false;
   std::optional<MachineStop> stop_ GUARDED_BY(mutex_);
   uint32_t idle_ GUARDED_BY(mutex_) = 0;
-  // Virtual time is paced from this moment on: host time, virtual time, and what one nanosecond of the first is of the second.
+  // Virtual time is paced from this moment on: host time, virtual time, and what one nanosecond of the first
+  // is of the second.
   uint64_t paced_from_ns_ GUARDED_BY(mutex_);
   uint64_t paced_virtual_ns_ GUARDED_BY(mutex_) = 0;
   double pace_ GUARDED_BY(mutex_);

@@ -1,5 +1,6 @@
-// Loops in user mode that change something and wait for somebody else, each of which never ends where it cannot be preempted: one vCPU at a time,
-// and nobody else gets it. Compiled with safepoints. How often each went round depends on where exactly it was stopped, and is printed.
+// Loops in user mode that change something and wait for somebody else, each of which never ends where it
+// cannot be preempted: one vCPU at a time, and nobody else gets it. Compiled with safepoints. How often each
+// went round depends on where exactly it was stopped, and is printed.
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -39,7 +40,8 @@ void thread() {
 
 // Parent and child wait for each other.
 void process() {
-  auto* shared = static_cast<Shared*>(mmap(nullptr, 2 * sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* shared = static_cast<Shared*>(
+      mmap(nullptr, 2 * sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   if (shared == MAP_FAILED) exit(1);
   fflush(stdout);
   const pid_t child = fork();

@@ -1,5 +1,6 @@
-// What a Linux guest does while it is recorded: one small program for each thing in a kernel whose order or time could differ in a replay.
-// mix NAME [N]: runs one; mix all [N]: one after the other. Prints one line each; exits with 1 if something is not as it must be.
+// What a Linux guest does while it is recorded: one small program for each thing in a kernel whose order or
+// time could differ in a replay. mix NAME [N]: runs one; mix all [N]: one after the other. Prints one line
+// each; exits with 1 if something is not as it must be.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -108,7 +109,8 @@ void signals(int n) {
 // Copy-on-write, protection faults and mappings that come and go.
 void memory(int n) {
   constexpr long kPages = 64;
-  auto* area = static_cast<volatile char*>(mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto* area = static_cast<volatile char*>(
+      mmap(nullptr, kPages * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   require(area != MAP_FAILED, "mmap");
   long sum = 0;
   for (int round = 0; round < n; ++round) {
@@ -150,8 +152,12 @@ void forks(int n) {
   std::printf("forks children=%d\n", 4 * n);
 }
 
-void futex_wait(std::atomic<int>& word, int value) { syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0); }
-void futex_wake(std::atomic<int>& word) { syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0); }
+void futex_wait(std::atomic<int>& word, int value) {
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+}
+void futex_wake(std::atomic<int>& word) {
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+}
 
 void futex(int n) {
   static std::atomic<int> turn;
@@ -219,7 +225,8 @@ void stamps(int n) {
     mixed = mixed * 31 + now;
     last = now;
   }
-  std::printf("stamps last=%llu mixed=%llx\n", static_cast<unsigned long long>(last), static_cast<unsigned long long>(mixed));
+  std::printf("stamps last=%llu mixed=%llx\n", static_cast<unsigned long long>(last),
+              static_cast<unsigned long long>(mixed));
 }
 
 void files(int n) {
@@ -247,7 +254,8 @@ void loopback(int n) {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t length = sizeof address;
   require(bind(server, reinterpret_cast<sockaddr*>(&address), length) == 0, "bind");
-  require(listen(server, 4) == 0 && getsockname(server, reinterpret_cast<sockaddr*>(&address), &length) == 0, "listen");
+  require(listen(server, 4) == 0 && getsockname(server, reinterpret_cast<sockaddr*>(&address), &length) == 0,
+          "listen");
   std::thread echo([server] {
     const int peer = accept(server, nullptr, nullptr);
     char buffer[256];
@@ -279,9 +287,10 @@ struct Part {
   void (*run)(int);
   int size;
 };
-constexpr Part kParts[] = {{"race", race, 2000},  {"locks", locks, 1000}, {"signals", signals, 30}, {"memory", memory, 4},
-                           {"forks", forks, 4},   {"futex", futex, 40},   {"spin", spin, 6},        {"timers", timers, 10},
-                           {"stamps", stamps, 50}, {"files", files, 64},   {"loopback", loopback, 20}};
+constexpr Part kParts[] = {{"race", race, 2000},  {"locks", locks, 1000},    {"signals", signals, 30},
+                           {"memory", memory, 4}, {"forks", forks, 4},       {"futex", futex, 40},
+                           {"spin", spin, 6},     {"timers", timers, 10},    {"stamps", stamps, 50},
+                           {"files", files, 64},  {"loopback", loopback, 20}};
 
 }  // namespace
 

@@ -1,7 +1,8 @@
-// Linked into every Linux program that was compiled with safepoints (safepoint-c++): before any of them counts, gives the program the clock
-// page of the vCPU that executes it, and the trap page. The VMM shows each vCPU a clock page of its own, so threads need nothing more: wherever
-// one executes, it counts for that vCPU. Where there is no such page (another machine, no root, no /dev/mem) the program counts in a
-// page of its own and is never stopped.
+// Linked into every Linux program that was compiled with safepoints (safepoint-c++): before any of them
+// counts, gives the program the clock page of the vCPU that executes it, and the trap page. The VMM shows
+// each vCPU a clock page of its own, so threads need nothing more: wherever one executes, it counts for that
+// vCPU. Where there is no such page (another machine, no root, no /dev/mem) the program counts in a page of
+// its own and is never stopped.
 //
 // Compiled without safepoints. Addresses: docs/guest-abi.md, "Programs of a Linux guest".
 #include <fcntl.h>
@@ -23,15 +24,17 @@ constexpr size_t kSignature = 24;
 void* map(uintptr_t address, int descriptor, off_t offset) {
   const int kind = descriptor < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
   void* const wanted = reinterpret_cast<void*>(address);
-  void* const got = mmap(wanted, kPage, PROT_READ | PROT_WRITE, kind | MAP_FIXED_NOREPLACE, descriptor, offset);
+  void* const got =
+      mmap(wanted, kPage, PROT_READ | PROT_WRITE, kind | MAP_FIXED_NOREPLACE, descriptor, offset);
   if (got == wanted) return got;
-  static const char kMessage[] = "program_clock: the address of the clock page or of the trap page is taken\n";
+  static const char kMessage[] =
+      "program_clock: the address of the clock page or of the trap page is taken\n";
   (void)!write(STDERR_FILENO, kMessage, sizeof kMessage - 1);
   _exit(127);
 }
 
-// Where a stop comes is the VMM's choice and must leave no trace, and the first store through a page-table entry marks it dirty. So it is made
-// here. It has to be counted: a stop is known by its count.
+// Where a stop comes is the VMM's choice and must leave no trace, and the first store through a page-table
+// entry marks it dirty. So it is made here. It has to be counted: a stop is known by its count.
 void touch_trap_page() {
   auto* const count = reinterpret_cast<volatile uint64_t*>(uintptr_t{CLOCK_PAGE});
   *count = *count + 1;

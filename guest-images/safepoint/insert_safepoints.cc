@@ -13,10 +13,11 @@
 //     movq  CLOCK, %r
 // 1:  cmpq  %r, %r
 //
-// Whether it stops is the VMM's choice, and may differ between a recording and its replay, as may limit. So nothing of that may
-// stay behind: afterwards %r is count and the flags are those of "equal", stopped or not; and at the stop itself, where an
-// interrupt may push the flags, they are the same ones already. And nothing between the count and the stop may need a page that
-// counting did not need: the fault would be a stop that a replay does not make. So all of it lies in one page.
+// Whether it stops is the VMM's choice, and may differ between a recording and its replay, as may limit. So
+// nothing of that may stay behind: afterwards %r is count and the flags are those of "equal", stopped or not;
+// and at the stop itself, where an interrupt may push the flags, they are the same ones already. And nothing
+// between the count and the stop may need a page that counting did not need: the fault would be a stop that a
+// replay does not make. So all of it lies in one page.
 //
 // It is one block of assembler rather than IR, so that every safepoint is the same instructions in
 // the same order: count is stored before limit is read, and a stop has one exact place. Absolute
@@ -56,9 +57,10 @@ struct Edge {
 void insert_safepoint(llvm::Instruction* before) {
   const std::string count = std::to_string(CLOCK_PAGE), limit = std::to_string(CLOCK_PAGE + 8);
   // At most 64 bytes: where fewer are left of the page, it begins in the next one.
-  const std::string text = ".p2align 12, , 63\n\tmovq " + count + ", $0\n\tincq $0\n\tmovq $0, " + count + "\n\tcmpq " +
-                           limit + ", $0\n\tjb 1f\n\tmovl $$" + std::to_string(TRAP_PAGE) +
-                           ", ${0:k}\n\tcmpq $0, $0\n\tmovl $$0, ($0)\n\tmovq " + count + ", $0\n1:\tcmpq $0, $0";
+  const std::string text = ".p2align 12, , 63\n\tmovq " + count + ", $0\n\tincq $0\n\tmovq $0, " + count +
+                           "\n\tcmpq " + limit + ", $0\n\tjb 1f\n\tmovl $$" + std::to_string(TRAP_PAGE) +
+                           ", ${0:k}\n\tcmpq $0, $0\n\tmovl $$0, ($0)\n\tmovq " + count +
+                           ", $0\n1:\tcmpq $0, $0";
   llvm::IRBuilder<> builder(before);
   auto* type = llvm::FunctionType::get(builder.getInt64Ty(), false);
   auto* safepoint =

@@ -5,7 +5,8 @@
 // r0 = 1, r1 = 0, r2 = 1, r3 = 0: the readers disagree about which write came first. x86 has one order
 // of stores for all CPUs, so it must not happen.
 //
-// Parameters: n (cells, 2000000), sweep (cells between two meetings, 16384), sweep (cells between two meetings, 16384).
+// Parameters: n (cells, 2000000), sweep (cells between two meetings, 16384), sweep (cells between two
+// meetings, 16384).
 #include "workloads/litmus.h"
 
 namespace reprise::guest {

@@ -19,8 +19,8 @@
 
 namespace reprise::guest {
 
-// A sweep at most, and if nothing is said: long enough that the workers of a group are in it at the same time, though
-// they enter it one after the other.
+// A sweep at most, and if nothing is said: long enough that the workers of a group are in it at the same
+// time, though they enter it one after the other.
 inline constexpr uint64_t kCells = 16384;
 
 struct alignas(kPage) Cells {

@@ -117,7 +117,8 @@ TEST(PacketTextTest, EscapedDataHasNothingThatFrames) {
 // --- marks ---
 
 TEST(MarkTest, TextIsReadBack) {
-  for (const Mark mark : {Mark{}, Mark{7}, Mark{7, 8}, Mark{7, 0, 9}, Mark{7, 0, 0, 1}, Mark{~0ull, ~0ull, ~0ull, ~0ull}}) {
+  for (const Mark mark :
+       {Mark{}, Mark{7}, Mark{7, 8}, Mark{7, 0, 9}, Mark{7, 0, 0, 1}, Mark{~0ull, ~0ull, ~0ull, ~0ull}}) {
     const auto read = parse_mark(to_text(mark));
     ASSERT_TRUE(read) << to_text(mark);
     EXPECT_EQ(*read, mark) << to_text(mark);

@@ -1,10 +1,12 @@
-// seek: replays a recording one vCPU at a time, notes digests on the way, and comes back to the same moments in random order.
+// seek: replays a recording one vCPU at a time, notes digests on the way, and comes back to the same moments
+// in random order.
 //
 //   seek RECORDING SEEKS SEED [CHECKPOINT_US [ONE_IN]]
 //
 // ONE_IN: of so many moments about one is noted, where a digest takes long.
-// Every moment must have the digest that it had on the straight way, and the end must be the recorded one. Prints one line of figures. Exit
-// status: 0; 10 a digest differs or the replay diverges; 1 any other failure.
+// Every moment must have the digest that it had on the straight way, and the end must be the recorded one.
+// Prints one line of figures. Exit status: 0; 10 a digest differs or the replay diverges; 1 any other
+// failure.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -26,7 +28,8 @@ struct Moment {
   uint64_t digest = 0;
 };
 
-Result<std::vector<Moment>> straight_way(replay::Timeline& timeline, uint64_t one_in, std::mt19937_64& random) {
+Result<std::vector<Moment>> straight_way(replay::Timeline& timeline, uint64_t one_in,
+                                         std::mt19937_64& random) {
   std::vector<Moment> moments;
   while (!timeline.at_end()) {
     const replay::Mark before = timeline.now();
@@ -47,8 +50,8 @@ Status come_back(replay::Timeline& timeline, const Moment& moment) {
   TRY(timeline.seek(moment.mark));
   TRY_ASSIGN(const uint64_t digest, timeline.digest());
   if (timeline.now() == moment.mark && digest == moment.digest) return {};
-  return fail(ErrorCode::kDivergence, "sought {}, found {}, digest {:016x} instead of {:016x}", to_text(moment.mark), to_text(timeline.now()), digest,
-              moment.digest);
+  return fail(ErrorCode::kDivergence, "sought {}, found {}, digest {:016x} instead of {:016x}",
+              to_text(moment.mark), to_text(timeline.now()), digest, moment.digest);
 }
 
 Status explore(const char* folder, uint64_t seeks, uint64_t seed, uint64_t checkpoint_us, uint64_t one_in) {
@@ -75,9 +78,12 @@ Status explore(const char* folder, uint64_t seeks, uint64_t seed, uint64_t check
   TRY(timeline->finish());
   uint64_t pages = 0;
   for (const auto& checkpoint : timeline->checkpoints()) pages += checkpoint.own_pages;
-  fmt::print("moments={} seeks={} identical straight_ms={} seek_ms={:.1f} longest_ms={:.1f} checkpoints={} own_pages={}\n", moments.size(), seeks,
-             straight_ns / 1'000'000, static_cast<double>(all_ns) / 1e6 / static_cast<double>(std::max<uint64_t>(seeks, 1)),
-             static_cast<double>(longest_ns) / 1e6, timeline->checkpoints().size(), pages);
+  fmt::print(
+      "moments={} seeks={} identical straight_ms={} seek_ms={:.1f} longest_ms={:.1f} checkpoints={} "
+      "own_pages={}\n",
+      moments.size(), seeks, straight_ns / 1'000'000,
+      static_cast<double>(all_ns) / 1e6 / static_cast<double>(std::max<uint64_t>(seeks, 1)),
+      static_cast<double>(longest_ns) / 1e6, timeline->checkpoints().size(), pages);
   return {};
 }
 
@@ -99,4 +105,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace reprise
 
-int main(int argc, char** argv) { return reprise::run(argc, argv); }
+int main(int argc, char** argv) {
+  return reprise::run(argc, argv);
+}

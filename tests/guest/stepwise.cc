@@ -1,10 +1,13 @@
-// stepwise: replays parts of a recording instruction by instruction, and compares each stop with the same one of a straight replay.
+// stepwise: replays parts of a recording instruction by instruction, and compares each stop with the same one
+// of a straight replay.
 //
 //   stepwise RECORDING STEPS SEED [WINDOW]
 //
-// A part is WINDOW stops from a random moment on (all of it from the beginning, if WINDOW is 0 or left out); new ones are begun until STEPS steps are
-// done. Each moment must have the digest that it has on the straight way, and the end must be the recorded one. Prints one line of figures, and one
-// for each instruction at which a step could not be exact and ran on. Exit status: 0; 10 a digest differs or the replay diverges; 1 any other failure.
+// A part is WINDOW stops from a random moment on (all of it from the beginning, if WINDOW is 0 or left out);
+// new ones are begun until STEPS steps are done. Each moment must have the digest that it has on the straight
+// way, and the end must be the recorded one. Prints one line of figures, and one for each instruction at
+// which a step could not be exact and ran on. Exit status: 0; 10 a digest differs or the replay diverges; 1
+// any other failure.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -71,8 +74,8 @@ class Stepper {
       TRY_ASSIGN(const uint64_t digest, timeline_.digest());
       ++figures_.compared;
       if (timeline_.now() != moment.mark || digest != moment.digest)
-        return fail(ErrorCode::kDivergence, "stepped to {}, digest {:016x}; straight to {}: {:016x}", to_text(timeline_.now()), digest,
-                    to_text(moment.mark), moment.digest);
+        return fail(ErrorCode::kDivergence, "stepped to {}, digest {:016x}; straight to {}: {:016x}",
+                    to_text(timeline_.now()), digest, to_text(moment.mark), moment.digest);
     }
     return {};
   }
@@ -88,7 +91,8 @@ class Stepper {
     figures_.step_ns += ept::monotonic_ns() - start;
     ++(stepping.stepped() ? figures_.steps : figures_.stops);
     if (stepping.stepped() && timeline_.now().steps != before.steps + 1)
-      return fail(ErrorCode::kDivergence, "one step from {} leads to {}", to_text(before), to_text(timeline_.now()));
+      return fail(ErrorCode::kDivergence, "one step from {} leads to {}", to_text(before),
+                  to_text(timeline_.now()));
     if (stepping.coarse_steps() == coarse) return {};
     ++figures_.coarse;
     TRY_ASSIGN(const kvm_sregs sregs, timeline_.machine().kvm(vcpu).special_registers());
@@ -115,16 +119,21 @@ Status explore(const char* folder, uint64_t steps, uint64_t seed, uint64_t windo
   const uint64_t events = timeline->end_event();
   const replay::Mark begin = timeline->now();
   do {
-    TRY(timeline->seek(window == 0 ? begin : replay::Mark{1 + random() % events, random() % 3 == 0 ? random() % 1000 : 0, 0, 0}));
+    TRY(timeline->seek(
+        window == 0 ? begin
+                    : replay::Mark{1 + random() % events, random() % 3 == 0 ? random() % 1000 : 0, 0, 0}));
     TRY(stepper.go(window));
   } while (window != 0 && !stepper.done());
   TRY(timeline->run_to_end());
   TRY(timeline->finish());
   const Figures& figures = stepper.figures();
-  fmt::print("steps={} stops={} windows={} compared={} identical us_per_step={:.1f} coarse={}\n", figures.steps, figures.stops, figures.windows,
-             figures.compared, static_cast<double>(figures.step_ns) / 1e3 / static_cast<double>(std::max<uint64_t>(figures.steps + figures.stops, 1)),
+  fmt::print("steps={} stops={} windows={} compared={} identical us_per_step={:.1f} coarse={}\n",
+             figures.steps, figures.stops, figures.windows, figures.compared,
+             static_cast<double>(figures.step_ns) / 1e3 /
+                 static_cast<double>(std::max<uint64_t>(figures.steps + figures.stops, 1)),
              figures.coarse);
-  for (const auto& [instruction, times] : figures.ran_on) fmt::print("ran on {}x at {}\n", times, instruction);
+  for (const auto& [instruction, times] : figures.ran_on)
+    fmt::print("ran on {}x at {}\n", times, instruction);
   return {};
 }
 
@@ -145,4 +154,6 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace reprise
 
-int main(int argc, char** argv) { return reprise::run(argc, argv); }
+int main(int argc, char** argv) {
+  return reprise::run(argc, argv);
+}

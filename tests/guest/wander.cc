@@ -183,7 +183,8 @@ class Wanderer {
     const VcpuId vcpu = any_vcpu();
     Status went = diverge(vcpu);
     // A guest that was changed at random may break.
-    if (!went && went.error().code != ErrorCode::kGuest && went.error().code != ErrorCode::kUsage) return went;
+    if (!went && went.error().code != ErrorCode::kGuest && went.error().code != ErrorCode::kUsage)
+      return went;
     if (!went) ++counts_[9];
     return target_.end_diversion();
   }

@@ -1,8 +1,8 @@
 // The lab's process 1: runs the commands that tools/lab sends and streams their output back.
 //
 // Each virtio-serial port named slot.N is one slot: one command at a time, its own process here, so that
-// several commands run side by side. Where there is none, the second UART is the only slot. The wire format is a frame: one byte
-// type, four bytes little-endian length, payload.
+// several commands run side by side. Where there is none, the second UART is the only slot. The wire format
+// is a frame: one byte type, four bytes little-endian length, payload.
 //   from outside  'R' request: kMagic, then NUL-terminated strings: nonce, "1" for a terminal, rows, columns,
 //                 working directory, number of environment entries, these, the command's words
 //                 'I' standard input; empty means end of file

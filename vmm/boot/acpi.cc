@@ -33,7 +33,8 @@ class Table {
     for (unsigned i = 0; i < bytes; ++i) bytes_.push_back(static_cast<uint8_t>(value >> (8 * i)));
   }
   void text(std::string_view value, size_t bytes) {
-    for (size_t i = 0; i < bytes; ++i) bytes_.push_back(i < value.size() ? static_cast<uint8_t>(value[i]) : 0);
+    for (size_t i = 0; i < bytes; ++i)
+      bytes_.push_back(i < value.size() ? static_cast<uint8_t>(value[i]) : 0);
   }
   void zeros_to(size_t offset) {
     REPRISE_CHECK(bytes_.size() <= offset);
@@ -75,19 +76,25 @@ Aml little_endian(uint64_t value, unsigned bytes) {
 }
 
 // Name(NAME, value). Source: 20.2.5.1.
-Aml named(std::string_view name, const Aml& value) { return "\x08" + Aml(name) + value; }
+Aml named(std::string_view name, const Aml& value) {
+  return "\x08" + Aml(name) + value;
+}
 
-// Device(VRTn) with _HID "LNRO0005", which Linux's virtio_mmio driver answers to, _UID n, and the registers and the interrupt in _CRS.
-// Source: 20.2.5.2 (DefDevice), 6.4.3.4 (32-bit fixed memory range), 6.4.3.6 (extended interrupt), 6.4.2.9 (end tag).
+// Device(VRTn) with _HID "LNRO0005", which Linux's virtio_mmio driver answers to, _UID n, and the registers
+// and the interrupt in _CRS. Source: 20.2.5.2 (DefDevice), 6.4.3.4 (32-bit fixed memory range), 6.4.3.6
+// (extended interrupt), 6.4.2.9 (end tag).
 Aml virtio_device(VirtioSlot slot) {
   constexpr char kConsumerEdgeActiveHighExclusive = 0x03;
   const char number = static_cast<char>(slot);
-  const Aml memory = Aml("\x86\x09\x00\x01", 4) + little_endian(virtio_base(slot), 4) + little_endian(kVirtioBytes, 4);
-  const Aml interrupt = Aml("\x89\x06\x00", 3) + kConsumerEdgeActiveHighExclusive + '\x01' + little_endian(virtio_line(slot), 4);
+  const Aml memory =
+      Aml("\x86\x09\x00\x01", 4) + little_endian(virtio_base(slot), 4) + little_endian(kVirtioBytes, 4);
+  const Aml interrupt = Aml("\x89\x06\x00", 3) + kConsumerEdgeActiveHighExclusive + '\x01' +
+                        little_endian(virtio_line(slot), 4);
   const Aml resources = memory + interrupt + Aml("\x79\x00", 2);
   const Aml buffer = '\x11' + package(Aml("\x0a") + static_cast<char>(resources.size()) + resources);
-  const Aml content = Aml("VRT") + static_cast<char>('0' + number) + named("_HID", Aml("\x0dLNRO0005\x00", 10)) +
-                      named("_UID", Aml("\x0a") + number) + named("_CRS", buffer);
+  const Aml content = Aml("VRT") + static_cast<char>('0' + number) +
+                      named("_HID", Aml("\x0dLNRO0005\x00", 10)) + named("_UID", Aml("\x0a") + number) +
+                      named("_CRS", buffer);
   return "\x5b\x82" + package(content);
 }
 
@@ -105,7 +112,8 @@ std::vector<uint8_t> differentiated_description(std::span<const VirtioSlot> virt
 
 // Revision 3, so that it can say that there is no 8042 and where a reset is asked for.
 std::vector<uint8_t> fixed_description(uint64_t dsdt, uint64_t facs) {
-  constexpr uint64_t kWriteBackInvalidate = 1, kCpuIdle = 1 << 2, kNoPowerButton = 1 << 4, kNoSleepButton = 1 << 5, kReset = 1 << 10;
+  constexpr uint64_t kWriteBackInvalidate = 1, kCpuIdle = 1 << 2, kNoPowerButton = 1 << 4,
+                     kNoSleepButton = 1 << 5, kReset = 1 << 10;
   constexpr uint64_t kNoVga = 1 << 2, kNoMsi = 1 << 3, kNoPcieAspm = 1 << 4;
   Table table("FACP", 3);
   table.number(facs, 4);
@@ -144,7 +152,7 @@ std::vector<uint8_t> fixed_description(uint64_t dsdt, uint64_t facs) {
 std::vector<uint8_t> interrupt_description(uint32_t vcpus) {
   Table table("APIC", 1);
   table.number(kLocalApicBase, 4);
-  table.number(1, 4);  // PCAT_COMPAT: there are 8259s to be masked
+  table.number(1, 4);                     // PCAT_COMPAT: there are 8259s to be masked
   for (uint32_t i = 0; i < vcpus; ++i) {  // 5.2.12.2
     table.number(0x0800, 2);
     table.number(i, 1);

@@ -1,5 +1,5 @@
-// The ACPI tables of a Linux guest's machine: which CPUs there are, where the I/O APIC and the power-management ports are.
-// Source: ACPI Specification 6.4, chapter 5.
+// The ACPI tables of a Linux guest's machine: which CPUs there are, where the I/O APIC and the
+// power-management ports are. Source: ACPI Specification 6.4, chapter 5.
 #pragma once
 
 #include <cstdint>

@@ -24,17 +24,21 @@ constexpr uint64_t kMiB = 1 << 20;
 
 class AcpiTest : public ::testing::Test {
  protected:
-  explicit AcpiTest(uint32_t vcpus = 3, std::span<const VirtioSlot> virtio = {}) { write_acpi_tables(ram_.bytes(), vcpus, virtio); }
+  explicit AcpiTest(uint32_t vcpus = 3, std::span<const VirtioSlot> virtio = {}) {
+    write_acpi_tables(ram_.bytes(), vcpus, virtio);
+  }
 
   [[nodiscard]] uint8_t sum(uint64_t address, uint64_t size) const {
     const auto part = ram_.bytes().subspan(address, size);
-    return std::accumulate(part.begin(), part.end(), uint8_t{0}, [](uint8_t a, uint8_t b) { return static_cast<uint8_t>(a + b); });
+    return std::accumulate(part.begin(), part.end(), uint8_t{0},
+                           [](uint8_t a, uint8_t b) { return static_cast<uint8_t>(a + b); });
   }
   [[nodiscard]] uint64_t root() const { return ram_.get<uint32_t>(kAcpiBegin.raw + 16); }
   // The addresses of the tables that the root names, and of that named by one of those.
   [[nodiscard]] std::vector<uint64_t> tables() const {
     std::vector<uint64_t> found = {root()};
-    for (uint64_t at = root() + 36; at < root() + ram_.get<uint32_t>(root() + 4); at += 4) found.push_back(ram_.get<uint32_t>(at));
+    for (uint64_t at = root() + 36; at < root() + ram_.get<uint32_t>(root() + 4); at += 4)
+      found.push_back(ram_.get<uint32_t>(at));
     found.push_back(ram_.get<uint32_t>(find("FACP") + 40));
     return found;
   }
@@ -70,8 +74,10 @@ TEST_F(AcpiTest, EveryTableLiesInTheAreaAndAddsUpToZero) {
 }
 
 TEST_F(AcpiTest, NothingIsWrittenOutsideTheArea) {
-  EXPECT_TRUE(std::ranges::all_of(ram_.bytes().first(kAcpiBegin.raw), [](uint8_t byte) { return byte == 0; }));
-  EXPECT_TRUE(std::ranges::all_of(ram_.bytes().subspan(kAcpiEnd.raw, kMiB), [](uint8_t byte) { return byte == 0; }));
+  EXPECT_TRUE(
+      std::ranges::all_of(ram_.bytes().first(kAcpiBegin.raw), [](uint8_t byte) { return byte == 0; }));
+  EXPECT_TRUE(
+      std::ranges::all_of(ram_.bytes().subspan(kAcpiEnd.raw, kMiB), [](uint8_t byte) { return byte == 0; }));
 }
 
 TEST_F(AcpiTest, FixedDescriptionNamesThePorts) {
@@ -86,9 +92,9 @@ TEST_F(AcpiTest, FixedDescriptionNamesThePorts) {
   EXPECT_EQ(ram_.get<uint8_t>(table + 88), 4u);
   EXPECT_EQ(ram_.get<uint8_t>(table + 89), 2u);
   EXPECT_EQ(ram_.get<uint8_t>(table + 91), 4u);
-  EXPECT_EQ(ram_.get<uint8_t>(table + 108), 0x32u);  // CmosRtc's century
+  EXPECT_EQ(ram_.get<uint8_t>(table + 108), 0x32u);         // CmosRtc's century
   EXPECT_EQ(ram_.get<uint32_t>(table + 112) >> 8 & 1, 0u);  // TMR_VAL_EXT: the timer has 24 bits
-  EXPECT_EQ(ram_.get<uint8_t>(table + 116), 1u);     // I/O space
+  EXPECT_EQ(ram_.get<uint8_t>(table + 116), 1u);            // I/O space
   EXPECT_EQ(ram_.get<uint64_t>(table + 120), kResetPort);
   EXPECT_EQ(ram_.get<uint8_t>(table + 128), kResetValue);
 }
@@ -113,7 +119,8 @@ TEST_F(AcpiTest, DescriptionOfTheSleepIsTheWholeOfTheCode) {
 // A DSDT with devices, taken apart as an interpreter of AML would.
 class AcpiDevicesTest : public AcpiTest {
  protected:
-  static constexpr std::array kSlots = {VirtioSlot::kDisk, VirtioSlot::kConsole, VirtioSlot::kRandom, VirtioSlot::kNetwork};
+  static constexpr std::array kSlots = {VirtioSlot::kDisk, VirtioSlot::kConsole, VirtioSlot::kRandom,
+                                        VirtioSlot::kNetwork};
   AcpiDevicesTest() : AcpiTest(1, kSlots), at_(tables().back() + 36 + kSleepBytes) {}
 
   uint8_t byte() { return ram_.get<uint8_t>(at_++); }
@@ -160,7 +167,8 @@ TEST_F(AcpiDevicesTest, EveryDeviceIsDescribedAndEveryPackageEndsWhereItSays) {
     EXPECT_EQ(ram_.get<uint32_t>(at_), virtio_base(slot));
     EXPECT_EQ(ram_.get<uint32_t>(at_ + 4), kVirtioBytes);
     at_ += 8;
-    EXPECT_EQ(text(5), std::string("\x89\x06\x00\x03\x01", 5));  // one interrupt: consumer, edge, active high, exclusive
+    EXPECT_EQ(text(5), std::string("\x89\x06\x00\x03\x01",
+                                   5));  // one interrupt: consumer, edge, active high, exclusive
     EXPECT_EQ(ram_.get<uint32_t>(at_), virtio_line(slot));
     at_ += 4;
     EXPECT_EQ(text(2), std::string("\x79\x00", 2));

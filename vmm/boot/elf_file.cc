@@ -64,7 +64,8 @@ Result<std::vector<Elf64_Phdr>> read_program_headers(Bytes elf, const Elf64_Ehdr
 }
 
 // Sorted, so that two that overlap become neighbours. Without overlap, loading is bounded by the size of RAM.
-Result<std::vector<Segment>> read_segments(Bytes elf, std::span<const Elf64_Phdr> programs, Gpa area_begin, Gpa area_end) {
+Result<std::vector<Segment>> read_segments(Bytes elf, std::span<const Elf64_Phdr> programs, Gpa area_begin,
+                                           Gpa area_end) {
   std::vector<Segment> segments;
   for (const auto& program : programs) {
     if (program.p_type != PT_LOAD || program.p_memsz == 0) continue;

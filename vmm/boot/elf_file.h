@@ -18,7 +18,8 @@ namespace reprise::vmm {
 
 using Bytes = std::span<const uint8_t>;
 
-inline constexpr uint64_t kAddressLimit = 1ull << 36;  // what every x86-64 processor can address (SDM vol. 1, 3.3.1)
+inline constexpr uint64_t kAddressLimit =
+    1ull << 36;  // what every x86-64 processor can address (SDM vol. 1, 3.3.1)
 
 template <typename... Args>
 tl::unexpected<Error> bad_image(fmt::format_string<Args...> format, Args&&... args) {
@@ -50,9 +51,10 @@ struct Segment {
 Result<Elf64_Ehdr> read_elf_header(Bytes elf);
 Result<std::vector<Elf64_Phdr>> read_program_headers(Bytes elf, const Elf64_Ehdr& header);
 
-// The PT_LOAD segments that have something in them, by physical address, without overlap; never empty. [begin, end) is where boot
-// information goes: no segment may touch it. Errors: kBadImage.
-Result<std::vector<Segment>> read_segments(Bytes elf, std::span<const Elf64_Phdr> programs, Gpa begin, Gpa end);
+// The PT_LOAD segments that have something in them, by physical address, without overlap; never empty.
+// [begin, end) is where boot information goes: no segment may touch it. Errors: kBadImage.
+Result<std::vector<Segment>> read_segments(Bytes elf, std::span<const Elf64_Phdr> programs, Gpa begin,
+                                           Gpa end);
 
 // Copies the segments. Requires: they lie inside `ram`.
 void write_segments(std::span<const Segment> segments, std::span<uint8_t> ram);

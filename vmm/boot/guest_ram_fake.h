@@ -32,7 +32,9 @@ class Ram {
     const auto part = bytes().subspan(address, size);
     return {part.begin(), part.end()};
   }
-  [[nodiscard]] std::string text(uint64_t address) const { return reinterpret_cast<const char*>(bytes().subspan(address).data()); }
+  [[nodiscard]] std::string text(uint64_t address) const {
+    return reinterpret_cast<const char*>(bytes().subspan(address).data());
+  }
 
  private:
   static constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;

@@ -9,20 +9,25 @@ constexpr uint32_t kFewest = 256;      // a kernel has thousands
 constexpr uint32_t kMost = 4'000'000;  // ten times what Debian's largest has
 constexpr uint32_t kMarked = 256;      // symbols from one marker to the next
 constexpr size_t kNameProbe = 64;      // names that must make sense before all are looked at
-constexpr int kTries = 64;             // places that pass for names; beyond, the data was made to look like that
+constexpr int kTries = 64;  // places that pass for names; beyond, the data was made to look like that
 constexpr uint64_t kKernelHalf = 0xffff800000000000;
 
-constexpr size_t align8(size_t at) { return (at + 7) & ~size_t{7}; }
+constexpr size_t align8(size_t at) {
+  return (at + 7) & ~size_t{7};
+}
 
 }  // namespace
 
 std::optional<Kallsyms> Kallsyms::find(Bytes data) {
-  static constexpr std::array<uint8_t, 20> kDigits = {'0', 0, '1', 0, '2', 0, '3', 0, '4', 0, '5', 0, '6', 0, '7', 0, '8', 0, '9', 0};
+  static constexpr std::array<uint8_t, 20> kDigits = {'0', 0, '1', 0, '2', 0, '3', 0, '4', 0,
+                                                      '5', 0, '6', 0, '7', 0, '8', 0, '9', 0};
   for (auto from = data.begin();; ++from) {
     from = std::search(from, data.end(), kDigits.begin(), kDigits.end());
     if (from == data.end()) return std::nullopt;
     Kallsyms found(data);
-    if (found.find_tokens(static_cast<size_t>(from - data.begin())) && found.find_names() && found.find_offsets()) return found;
+    if (found.find_tokens(static_cast<size_t>(from - data.begin())) && found.find_names() &&
+        found.find_offsets())
+      return found;
   }
 }
 
@@ -90,7 +95,8 @@ bool Kallsyms::find_names() {
   int tries = 0;
   for (size_t names = first_token_ & ~size_t{7}; names >= 8; names -= 8) {
     const uint32_t count = *word_at(names - 8);
-    if (count < kFewest || count > kMost || *word_at(names - 4) != 0 || first_token_ - names < 2ull * count) continue;
+    if (count < kFewest || count > kMost || *word_at(names - 4) != 0 || first_token_ - names < 2ull * count)
+      continue;
     if (!end_of_names(names, kNameProbe).has_value()) continue;
     if (++tries > kTries) return false;
     const auto end = end_of_names(names, count);
@@ -114,7 +120,8 @@ bool Kallsyms::find_offsets() {
     offsets_ = after_tokens_;
   else
     return false;
-  for (uint32_t i = 0; i < count_ && !has_absolute_; ++i) has_absolute_ = get<int32_t>(data_, offsets_ + i * sizeof(int32_t)).value_or(0) < 0;
+  for (uint32_t i = 0; i < count_ && !has_absolute_; ++i)
+    has_absolute_ = get<int32_t>(data_, offsets_ + i * sizeof(int32_t)).value_or(0) < 0;
   return true;
 }
 
@@ -122,7 +129,8 @@ Gva Kallsyms::address_of_symbol(uint32_t number) const {
   const uint32_t raw = word_at(offsets_ + number * sizeof(uint32_t)).value_or(0);
   if (!has_absolute_) return Gva(base_ + raw);
   const auto offset = static_cast<int32_t>(raw);
-  return Gva(offset >= 0 ? static_cast<uint64_t>(offset) : base_ - 1 - static_cast<uint64_t>(static_cast<int64_t>(offset)));
+  return Gva(offset >= 0 ? static_cast<uint64_t>(offset)
+                         : base_ - 1 - static_cast<uint64_t>(static_cast<int64_t>(offset)));
 }
 
 void Kallsyms::for_each(const std::function<bool(char, std::string_view, Gva)>& visit) const {

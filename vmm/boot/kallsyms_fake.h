@@ -11,7 +11,7 @@ namespace reprise::vmm {
 inline constexpr uint64_t kFakeBase = 0xffffffff81000000;
 
 struct FakeSymbol {
-  std::string name;  // the type's letter first
+  std::string name;      // the type's letter first
   uint64_t address = 0;  // below 2 GiB: an absolute one
 };
 
@@ -20,7 +20,8 @@ enum class KallsymsLayout {
   kOffsetsLast,   // from 6.4 on
 };
 
-// As scripts/kallsyms.c writes them, but that no token stands for more than a character, besides some that names do not use.
+// As scripts/kallsyms.c writes them, but that no token stands for more than a character, besides some that
+// names do not use.
 inline std::vector<uint8_t> fake_kallsyms(const std::vector<FakeSymbol>& symbols, KallsymsLayout layout) {
   std::vector<uint8_t> bytes(64, 0xcc);  // something else comes before
   const auto align = [&] { bytes.resize((bytes.size() + 7) & ~size_t{7}); };
@@ -30,7 +31,8 @@ inline std::vector<uint8_t> fake_kallsyms(const std::vector<FakeSymbol>& symbols
   };
   const auto put_offsets = [&] {
     for (const auto& symbol : symbols)
-      put(symbol.address < 1ull << 31 ? static_cast<int32_t>(symbol.address) : static_cast<int32_t>(kFakeBase - 1 - symbol.address));
+      put(symbol.address < 1ull << 31 ? static_cast<int32_t>(symbol.address)
+                                      : static_cast<int32_t>(kFakeBase - 1 - symbol.address));
     align();
     put(kFakeBase);
   };

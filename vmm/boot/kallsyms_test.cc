@@ -13,7 +13,8 @@ namespace {
 
 std::vector<FakeSymbol> some_symbols() {
   std::vector<FakeSymbol> symbols;
-  for (uint32_t i = 0; i < 700; ++i) symbols.push_back({"Tsymbol_" + std::to_string(i), kFakeBase + 0x10ull * i});
+  for (uint32_t i = 0; i < 700; ++i)
+    symbols.push_back({"Tsymbol_" + std::to_string(i), kFakeBase + 0x10ull * i});
   symbols[300].name = "tmodule_finalize";
   symbols[500].name = "t" + std::string(200, 'x') + "long";  // more tokens than one byte of length can say
   return symbols;

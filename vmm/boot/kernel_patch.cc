@@ -26,7 +26,8 @@ class Kernel {
       const auto table = slice(elf, header.e_shoff, (i + 1) * sizeof(Elf64_Shdr));
       if (!table) return bad_image("the kernel is truncated: its section headers are missing");
       const auto section = *get<Elf64_Shdr>(*table, i * sizeof(Elf64_Shdr));
-      if (section.sh_type == SHT_PROGBITS && (section.sh_flags & SHF_ALLOC) != 0) kernel.sections_.push_back(section);
+      if (section.sh_type == SHT_PROGBITS && (section.sh_flags & SHF_ALLOC) != 0)
+        kernel.sections_.push_back(section);
     }
     return kernel;
   }
@@ -44,7 +45,9 @@ class Kernel {
   // What the kernel knows as [address, address + bytes); empty if that was not loaded.
   std::span<uint8_t> at_address(uint64_t address, uint64_t bytes) {
     for (const auto& program : programs_) {
-      if (program.p_type != PT_LOAD || address < program.p_vaddr || address - program.p_vaddr >= program.p_filesz) continue;
+      if (program.p_type != PT_LOAD || address < program.p_vaddr ||
+          address - program.p_vaddr >= program.p_filesz)
+        continue;
       return at_offset(program.p_offset + (address - program.p_vaddr), bytes);
     }
     return {};
@@ -55,7 +58,9 @@ class Kernel {
 
   std::span<uint8_t> at_offset(uint64_t offset, uint64_t bytes) {
     for (const auto& program : programs_) {
-      if (program.p_type != PT_LOAD || offset < program.p_offset || offset - program.p_offset >= program.p_filesz) continue;
+      if (program.p_type != PT_LOAD || offset < program.p_offset ||
+          offset - program.p_offset >= program.p_filesz)
+        continue;
       const uint64_t into = offset - program.p_offset;
       const uint64_t length = std::min(bytes, program.p_filesz - into);
       if (program.p_paddr > ram_.size() || into + length > ram_.size() - program.p_paddr) return {};
@@ -70,11 +75,13 @@ class Kernel {
   std::vector<Elf64_Shdr> sections_;
 };
 
-void replace(uint8_t* at, std::initializer_list<uint8_t> bytes) { std::ranges::copy(bytes, at); }
+void replace(uint8_t* at, std::initializer_list<uint8_t> bytes) {
+  std::ranges::copy(bytes, at);
+}
 
-// Says where instructions begin, without decoding all that comes before. Of any 15 bytes in a row one begins an instruction, for none
-// is longer. So where the walks from 15 bytes in a row all come to a place, or all pass over it, that is the truth; walks from different
-// bytes meet after some ten instructions, mostly.
+// Says where instructions begin, without decoding all that comes before. Of any 15 bytes in a row one begins
+// an instruction, for none is longer. So where the walks from 15 bytes in a row all come to a place, or all
+// pass over it, that is the truth; walks from different bytes meet after some ten instructions, mostly.
 // Source of the bound: Intel SDM vol. 2, 2.3.11.
 class Boundaries {
  public:
@@ -87,8 +94,8 @@ class Boundaries {
   [[nodiscard]] size_t length_at(size_t at) const {
     ZydisDecodedInstruction instruction;
     ZydisDecoderContext context;
-    const bool decoded =
-        ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder_, &context, code_.data() + at, code_.size() - at, &instruction));
+    const bool decoded = ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder_, &context, code_.data() + at,
+                                                                    code_.size() - at, &instruction));
     return decoded ? instruction.length : 1;
   }
 
@@ -103,7 +110,8 @@ class Boundaries {
 
  private:
   static constexpr size_t kLongest = 15;
-  static constexpr size_t kFarthest = 4096;  // bytes; code that is meant to confuse would have everything before it decoded again for each place
+  static constexpr size_t kFarthest = 4096;  // bytes; code that is meant to confuse would have everything
+                                             // before it decoded again for each place
   enum : uint8_t { kUnknown, kComes, kPasses };
 
   // What all walks from [first, first + kLongest) say; from the first byte of the code, one walk is enough.
@@ -143,10 +151,11 @@ class Boundaries {
 struct Replacement {
   std::vector<uint8_t> from;
   std::vector<uint8_t> to;
-  uint32_t CodePatches::* count;
+  uint32_t CodePatches::*count;
 };
 
-// mov cr4, reg: the flag that makes rdtsc fault in user mode goes into every value that the kernel writes, unseen by its own copies.
+// mov cr4, reg: the flag that makes rdtsc fault in user mode goes into every value that the kernel writes,
+// unseen by its own copies.
 void patch_cr4(std::span<uint8_t> code, uint64_t physical, KernelPatches& done) {
   constexpr std::array<uint8_t, 2> kMoveToControl = {0x0f, 0x22};
   constexpr uint8_t kRexB = 0x41;
@@ -156,7 +165,8 @@ void patch_cr4(std::span<uint8_t> code, uint64_t physical, KernelPatches& done) 
     if (code.end() - found < 3) return;
     if ((found[2] & 0xf8) != 0xe0) continue;
     const auto at = static_cast<size_t>(found - code.begin());
-    const bool extended = at > 0 && found[-1] == kRexB && boundaries.is_boundary(at - 1) && boundaries.length_at(at - 1) == 4;
+    const bool extended =
+        at > 0 && found[-1] == kRexB && boundaries.is_boundary(at - 1) && boundaries.length_at(at - 1) == 4;
     if (!extended && (!boundaries.is_boundary(at) || boundaries.length_at(at) != 3)) continue;
     const size_t first = extended ? at - 1 : at;
     done.cr4[physical + first] = static_cast<uint8_t>((found[2] & 7) | (extended ? 8 : 0));
@@ -173,7 +183,8 @@ void find_returns(std::span<uint8_t> code, uint64_t physical, std::vector<uint64
       found = std::search(found, code.end(), bytes.begin(), bytes.end());
       if (found == code.end()) break;
       const auto at = static_cast<size_t>(found - code.begin());
-      if (boundaries.is_boundary(at) && boundaries.length_at(at) == bytes.size()) returns.push_back(physical + at);
+      if (boundaries.is_boundary(at) && boundaries.length_at(at) == bytes.size())
+        returns.push_back(physical + at);
     }
   }
 }
@@ -190,13 +201,16 @@ constexpr uint32_t kGeneralProtection = 13;
 constexpr uint32_t kKernelCode = 0x10;
 constexpr uint64_t kInterruptGate = 0x8e00;
 
-// The handler begins with room for clac (three bytes of nop on a processor without SMAP, which guests here are shown).
+// The handler begins with room for clac (three bytes of nop on a processor without SMAP, which guests here
+// are shown).
 bool hook_fault_handler(Kernel& kernel) {
   bool hooked = false;
   kernel.for_each(false, [&](const Elf64_Shdr&, std::span<uint8_t> data) {
     for (size_t at = 0; !hooked && at + sizeof(IdtData) <= data.size(); at += 8) {
       const auto entry = *get<IdtData>(data, at);
-      if (entry.vector != kGeneralProtection || entry.segment != kKernelCode || (entry.bits & 0xffff) != kInterruptGate) continue;
+      if (entry.vector != kGeneralProtection || entry.segment != kKernelCode ||
+          (entry.bits & 0xffff) != kInterruptGate)
+        continue;
       const auto handler = kernel.at_address(entry.address, 3);
       constexpr std::array<uint8_t, 3> kNops = {0x90, 0x90, 0x90};
       if (handler.size() != 3 || !std::ranges::equal(handler, kNops)) continue;
@@ -207,8 +221,8 @@ bool hook_fault_handler(Kernel& kernel) {
   return hooked;
 }
 
-// The registers that the instructions at the start of `code` push, numbered 0 rax to 15 r15, until they are long enough to make room for an
-// out; none if other instructions are there. `bytes`: how long they are.
+// The registers that the instructions at the start of `code` push, numbered 0 rax to 15 r15, until they are
+// long enough to make room for an out; none if other instructions are there. `bytes`: how long they are.
 std::vector<uint8_t> pushes_at(Bytes code, size_t& bytes) {
   std::vector<uint8_t> pushes;
   for (bytes = 0; bytes < 2;) {
@@ -221,11 +235,13 @@ std::vector<uint8_t> pushes_at(Bytes code, size_t& bytes) {
   return pushes;
 }
 
-// module_finalize(hdr, sechdrs, module) is called for each module, when its sections lie where they stay and are relocated, before alternatives
-// are applied and anything is executed. Source: kernel/module/main.c (post_relocation), since Linux 2.6.
+// module_finalize(hdr, sechdrs, module) is called for each module, when its sections lie where they stay and
+// are relocated, before alternatives are applied and anything is executed. Source: kernel/module/main.c
+// (post_relocation), since Linux 2.6.
 void hook_modules(Kernel& kernel, KernelPatches& done) {
   constexpr std::array<uint8_t, 4> kEndbr64 = {0xf3, 0x0f, 0x1e, 0xfa};
-  constexpr size_t kTracerCall = 5;  // call __fentry__, which the kernel itself replaces: what comes next is ours
+  constexpr size_t kTracerCall =
+      5;  // call __fentry__, which the kernel itself replaces: what comes next is ours
   constexpr size_t kEnough = 16;
   std::optional<Gva> entry;
   kernel.for_each(false, [&](const Elf64_Shdr&, std::span<uint8_t> data) {

@@ -31,7 +31,8 @@ Code joined(std::initializer_list<Code> parts) {
   return all;
 }
 
-// A kernel with one segment, its sections one after the other at multiples of 16. Change the fields, then patch().
+// A kernel with one segment, its sections one after the other at multiples of 16. Change the fields, then
+// patch().
 struct FakeKernel {
   struct Section {
     Code bytes;
@@ -41,7 +42,8 @@ struct FakeKernel {
 
   std::vector<Section> sections;
   Elf64_Ehdr header = {};
-  std::vector<Elf64_Phdr> programs = {{PT_LOAD, PF_R | PF_X, kFileOffset, kVirtual, kAddress, 0, 0, 0x1000}};  // sizes: by elf()
+  std::vector<Elf64_Phdr> programs = {
+      {PT_LOAD, PF_R | PF_X, kFileOffset, kVirtual, kAddress, 0, 0, 0x1000}};  // sizes: by elf()
 
   FakeKernel(std::initializer_list<Section> with) : sections(with) {
     std::memcpy(header.e_ident, ELFMAG, SELFMAG);
@@ -119,7 +121,9 @@ Patched patch(const FakeKernel& kernel) {
   return result;
 }
 
-Code patched(const Code& code) { return patch(FakeKernel(code)).sections[0]; }
+Code patched(const Code& code) {
+  return patch(FakeKernel(code)).sections[0];
+}
 
 std::string refusal(const Code& elf) {
   Code ram(0x4000);
@@ -139,7 +143,8 @@ const Code kReturn = {0xc3};
 // --- the three instructions ---
 
 TEST(KernelPatch, RdtscRdtscpAndPauseBecomePortAccesses) {
-  const auto [done, sections] = patch(FakeKernel(joined({kNop, kRdtsc, kNop, kRdtscp, kNop, kPause, kReturn})));
+  const auto [done, sections] =
+      patch(FakeKernel(joined({kNop, kRdtsc, kNop, kRdtscp, kNop, kPause, kReturn})));
   EXPECT_EQ(sections[0], (Code{0x90, 0xe5, 0xe0, 0x90, 0xe5, 0xe1, 0x90, 0x90, 0xe6, 0xe2, 0xc3}));
   EXPECT_EQ(done.rdtsc, 1u);
   EXPECT_EQ(done.rdtscp, 1u);
@@ -148,7 +153,8 @@ TEST(KernelPatch, RdtscRdtscpAndPauseBecomePortAccesses) {
 }
 
 TEST(KernelPatch, EachIsCounted) {
-  const auto done = patch(FakeKernel(joined({kRdtsc, kRdtsc, kPause, kRdtscp, kPause, kRdtsc, kPause, kPause}))).done;
+  const auto done =
+      patch(FakeKernel(joined({kRdtsc, kRdtsc, kPause, kRdtscp, kPause, kRdtsc, kPause, kPause}))).done;
   EXPECT_EQ(done.rdtsc, 3u);
   EXPECT_EQ(done.rdtscp, 1u);
   EXPECT_EQ(done.pause, 4u);
@@ -162,18 +168,19 @@ TEST(KernelPatch, SectionMayBeginOrEndWithOne) {
 }
 
 TEST(KernelPatch, SectionMayEndWithinOne) {
-  for (const Code& cut : {Code{0x90, 0x0f}, Code{0x90, 0x0f, 0x01}, Code{0x90, 0xf3}, Code{0x0f}, Code{}}) EXPECT_EQ(patched(cut), cut);
+  for (const Code& cut : {Code{0x90, 0x0f}, Code{0x90, 0x0f, 0x01}, Code{0x90, 0xf3}, Code{0x0f}, Code{}})
+    EXPECT_EQ(patched(cut), cut);
 }
 
 TEST(KernelPatch, BytesInImmediatesAndDisplacementsStay) {
   for (const Code& code : {
-           Code{0xb8, 0x0f, 0x31, 0x0f, 0x31},                                      // mov eax, imm32
-           Code{0xb8, 0x00, 0xf3, 0x90, 0x00},                                      //
-           Code{0xb8, 0x0f, 0x01, 0xf9, 0x00},                                      //
-           Code{0x48, 0xb8, 0xf3, 0x90, 0x0f, 0x31, 0x0f, 0x01, 0xf9, 0x90},        // mov rax, imm64
-           Code{0x8b, 0x80, 0x0f, 0x31, 0xf3, 0x90},                                // mov eax, [rax + disp32]
-           Code{0xc7, 0x80, 0xf3, 0x90, 0x0f, 0x31, 0x0f, 0x31, 0xf3, 0x90},        // mov [rax + disp32], imm32
-           Code{0xe8, 0x0f, 0x01, 0xf9, 0xff},                                      // call
+           Code{0xb8, 0x0f, 0x31, 0x0f, 0x31},                                // mov eax, imm32
+           Code{0xb8, 0x00, 0xf3, 0x90, 0x00},                                //
+           Code{0xb8, 0x0f, 0x01, 0xf9, 0x00},                                //
+           Code{0x48, 0xb8, 0xf3, 0x90, 0x0f, 0x31, 0x0f, 0x01, 0xf9, 0x90},  // mov rax, imm64
+           Code{0x8b, 0x80, 0x0f, 0x31, 0xf3, 0x90},                          // mov eax, [rax + disp32]
+           Code{0xc7, 0x80, 0xf3, 0x90, 0x0f, 0x31, 0x0f, 0x31, 0xf3, 0x90},  // mov [rax + disp32], imm32
+           Code{0xe8, 0x0f, 0x01, 0xf9, 0xff},                                // call
        }) {
     EXPECT_EQ(patched(code), code);
     EXPECT_EQ(patched(joined({kReturn, code, kReturn})), joined({kReturn, code, kReturn}));
@@ -193,14 +200,14 @@ TEST(KernelPatch, BytesOfTwoInstructionsStay) {
 // The replacement would be a byte short, or the prefix would mean something else. No compiler makes these.
 TEST(KernelPatch, PrefixedFormsStay) {
   for (const Code& code : {
-           Code{0x66, 0x0f, 0x31},              // data16 rdtsc
-           Code{0x48, 0x0f, 0x31},              // rex.w rdtsc
-           Code{0xf3, 0x48, 0x0f, 0x31},        //
-           Code{0x48, 0x0f, 0x01, 0xf9},        // rex.w rdtscp
-           Code{0x66, 0xf3, 0x90},              // data16 pause
-           Code{0xf3, 0xf3, 0x90},              //
-           Code{0x2e, 0xf3, 0x90},              // cs pause
-           Code{0xf3, 0x48, 0x90},              // rep rex.w nop
+           Code{0x66, 0x0f, 0x31},        // data16 rdtsc
+           Code{0x48, 0x0f, 0x31},        // rex.w rdtsc
+           Code{0xf3, 0x48, 0x0f, 0x31},  //
+           Code{0x48, 0x0f, 0x01, 0xf9},  // rex.w rdtscp
+           Code{0x66, 0xf3, 0x90},        // data16 pause
+           Code{0xf3, 0xf3, 0x90},        //
+           Code{0x2e, 0xf3, 0x90},        // cs pause
+           Code{0xf3, 0x48, 0x90},        // rep rex.w nop
        })
     EXPECT_EQ(patched(joined({code, kReturn})), joined({code, kReturn}));
 }
@@ -242,7 +249,7 @@ TEST(KernelPatch, DataStays) {
   const auto [done, sections] = patch(FakeKernel({{kNop},
                                                   {kRdtsc, SHF_ALLOC | SHF_WRITE},
                                                   {kRdtsc, SHF_ALLOC},
-                                                  {kRdtsc, SHF_EXECINSTR},             // not loaded, says the flag
+                                                  {kRdtsc, SHF_EXECINSTR},  // not loaded, says the flag
                                                   {kRdtsc, kExecutable, SHT_NOTE}}));
   for (size_t i = 1; i < sections.size(); ++i) EXPECT_EQ(sections[i], kRdtsc) << i;
   EXPECT_EQ(done.rdtsc, 0u);
@@ -284,7 +291,8 @@ TEST(KernelPatch, SegmentThatWrapsRoundIsIgnored) {
     kernel.programs[0].p_filesz = back;
     std::ranges::copy(kRdtsc, memory.begin() + static_cast<ptrdiff_t>(0x1000 - back));
     const Code before = memory;
-    const auto done = patch_kernel(kernel.elf(), std::span(memory).subspan(0x1000));  // what is below is not the guest's
+    const auto done =
+        patch_kernel(kernel.elf(), std::span(memory).subspan(0x1000));  // what is below is not the guest's
     ASSERT_TRUE(done);
     EXPECT_EQ(done->rdtsc, 0u);
     EXPECT_EQ(memory, before);
@@ -309,7 +317,8 @@ TEST(KernelPatch, FilesWithoutSectionsAreRefused) {
 
 TEST(KernelPatch, SectionWithImpossibleBoundsIsIgnored) {
   const FakeKernel kernel(kRdtsc);
-  for (const auto& [offset, size] : {std::pair{~0ull, 2ull}, std::pair{~0ull, ~0ull}, std::pair{0ull, ~0ull}}) {
+  for (const auto& [offset, size] :
+       {std::pair{~0ull, 2ull}, std::pair{~0ull, ~0ull}, std::pair{0ull, ~0ull}}) {
     Code elf = kernel.elf();
     auto* section = &elf[elf.size() - sizeof(Elf64_Shdr)];
     std::memcpy(section + offsetof(Elf64_Shdr, sh_offset), &offset, sizeof(offset));
@@ -336,12 +345,14 @@ const Code kMoveToCr4 = {0x0f, 0x22, 0xe0};  // from rax
 const Code kStop = {0xe6, kCr4Port, 0x90};
 
 // The handler's section comes first, so that its address does not depend on the code; the gates' last.
-FakeKernel kernel_with(const Code& code, const Code& gates = gate(13, kVirtual), const Code& handler = kHandler) {
+FakeKernel kernel_with(const Code& code, const Code& gates = gate(13, kVirtual),
+                       const Code& handler = kHandler) {
   return FakeKernel({{handler}, {code}, {gates, SHF_ALLOC}});
 }
 
 TEST(KernelPatch, GeneralProtectionHandlerBeginsWithAStop) {
-  const auto [done, sections] = patch(kernel_with(kNop, joined({gate(0, kVirtual + 16), gate(13, kVirtual), gate(14, kVirtual + 16)})));
+  const auto [done, sections] =
+      patch(kernel_with(kNop, joined({gate(0, kVirtual + 16), gate(13, kVirtual), gate(14, kVirtual + 16)})));
   EXPECT_TRUE(done.fault_handler);
   EXPECT_EQ(sections[0], kHooked);
   EXPECT_EQ(sections[1], kNop);
@@ -355,9 +366,9 @@ TEST(KernelPatch, GateIsFoundAtAnyMultipleOfEight) {
 TEST(KernelPatch, OtherThingsAreNoGateOfTheHandler) {
   Code cut = gate(13, kVirtual);
   cut.pop_back();
-  for (const Code& gates :
-       {gate(14, kVirtual), gate(13, kVirtual, 0x8f00), gate(13, kVirtual, 0x8e01), gate(13, kVirtual, 0x8e00, 0x33),
-        gate(13, kVirtual + 1), gate(13, kVirtual - 1), gate(13, 0x1000), gate(13, 0), gate(13, ~0ull), cut, Code{}}) {
+  for (const Code& gates : {gate(14, kVirtual), gate(13, kVirtual, 0x8f00), gate(13, kVirtual, 0x8e01),
+                            gate(13, kVirtual, 0x8e00, 0x33), gate(13, kVirtual + 1), gate(13, kVirtual - 1),
+                            gate(13, 0x1000), gate(13, 0), gate(13, ~0ull), cut, Code{}}) {
     const auto [done, sections] = patch(kernel_with(kMoveToCr4, gates));
     EXPECT_FALSE(done.fault_handler);
     EXPECT_EQ(sections[0], kHandler);
@@ -386,7 +397,8 @@ FakeKernel kernel_with_modules(const Code& entry) {
   std::vector<FakeSymbol> symbols;
   for (uint32_t i = 0; i < 300; ++i) symbols.push_back({"Tother_" + std::to_string(i), kVirtual + 64 + i});
   symbols[200] = {"Tmodule_finalize", kVirtual};
-  return FakeKernel({{joined({entry, Code(16, 0xcc)})}, {fake_kallsyms(symbols, KallsymsLayout::kOffsetsFirst), SHF_ALLOC}});
+  return FakeKernel({{joined({entry, Code(16, 0xcc)})},
+                     {fake_kallsyms(symbols, KallsymsLayout::kOffsetsFirst), SHF_ALLOC}});
 }
 
 TEST(KernelPatch, EntryOfModuleFinalizeStopsInsteadOfItsPushes) {
@@ -400,7 +412,7 @@ TEST(KernelPatch, EntryOfModuleFinalizeStopsInsteadOfItsPushes) {
   const Code rest = {0x49, 0x89, 0xf7};
   const Code stop = {0xe6, kModulePort};
   for (const auto& [entry, hooked, pushes] : std::vector<Case>{
-           {joined({call, {0x41, 0x57}, rest}), joined({call, stop, rest}), {15}},          // Debian's 6.1
+           {joined({call, {0x41, 0x57}, rest}), joined({call, stop, rest}), {15}},  // Debian's 6.1
            {joined({endbr, call, {0x55, 0x53}, rest}), joined({endbr, call, stop, rest}), {5, 3}},
            {joined({nop, {0x55, 0x41, 0x54}, rest}), joined({nop, stop, {0x90}, rest}), {5, 12}},
            {joined({{0x41, 0x50}, rest}), joined({stop, rest}), {8}},
@@ -412,7 +424,8 @@ TEST(KernelPatch, EntryOfModuleFinalizeStopsInsteadOfItsPushes) {
 }
 
 TEST(KernelPatch, ModuleFinalizeThatBeginsOtherwiseStays) {
-  for (const Code& entry : {Code{0x55, 0x48, 0x89, 0xe5}, Code{0x48, 0x83, 0xec, 0x08}, Code{0x41, 0x89, 0xc0}, Code{0xc3}}) {
+  for (const Code& entry :
+       {Code{0x55, 0x48, 0x89, 0xe5}, Code{0x48, 0x83, 0xec, 0x08}, Code{0x41, 0x89, 0xc0}, Code{0xc3}}) {
     const auto [done, sections] = patch(kernel_with_modules(entry));
     EXPECT_TRUE(done.module_pushes.empty());
     EXPECT_EQ(sections[0], joined({entry, Code(16, 0xcc)}));
@@ -433,22 +446,29 @@ TEST(KernelPatch, CodeWhoseBoundariesDependOnItsStartIsDecodedFromThere) {
 }
 
 TEST(KernelPatch, OnlyTheFirstGateCounts) {
-  const auto [done, sections] = patch(kernel_with(kHandler, joined({gate(13, kVirtual), gate(13, kVirtual + 16)})));
+  const auto [done, sections] =
+      patch(kernel_with(kHandler, joined({gate(13, kVirtual), gate(13, kVirtual + 16)})));
   EXPECT_EQ(sections[0], kHooked);
   EXPECT_EQ(sections[1], kHandler);
 }
 
 TEST(KernelPatch, WritesOfCr4StopAndTheirRegisterIsKnown) {
-  const Code code =
-      joined({kMoveToCr4, {0x0f, 0x22, 0xe7}, kReturn, {0x41, 0x0f, 0x22, 0xe0}, {0x41, 0x0f, 0x22, 0xe7}, {0x0f, 0x22, 0xe1}});
+  const Code code = joined({kMoveToCr4,
+                            {0x0f, 0x22, 0xe7},
+                            kReturn,
+                            {0x41, 0x0f, 0x22, 0xe0},
+                            {0x41, 0x0f, 0x22, 0xe7},
+                            {0x0f, 0x22, 0xe1}});
   const auto [done, sections] = patch(kernel_with(code));
   EXPECT_EQ(sections[1], joined({kStop, kStop, kReturn, kStop, kNop, kStop, kNop, kStop}));
   const uint64_t start = kAddress + 16;
-  EXPECT_EQ(done.cr4, (std::map<uint64_t, uint8_t>{{start, 0}, {start + 3, 7}, {start + 7, 8}, {start + 11, 15}, {start + 15, 1}}));
+  EXPECT_EQ(done.cr4, (std::map<uint64_t, uint8_t>{
+                          {start, 0}, {start + 3, 7}, {start + 7, 8}, {start + 11, 15}, {start + 15, 1}}));
 }
 
 TEST(KernelPatch, WritesOfCr4InEverySectionStop) {
-  const auto [done, sections] = patch(FakeKernel({{kHandler}, {kMoveToCr4}, {gate(13, kVirtual), SHF_ALLOC}, {kMoveToCr4}}));
+  const auto [done, sections] =
+      patch(FakeKernel({{kHandler}, {kMoveToCr4}, {gate(13, kVirtual), SHF_ALLOC}, {kMoveToCr4}}));
   EXPECT_EQ(sections[1], kStop);
   EXPECT_EQ(sections[3], kStop);
   EXPECT_EQ(done.cr4.size(), 2u);
@@ -463,15 +483,15 @@ TEST(KernelPatch, WritesOfCr4StayWithoutTheHandler) {
 
 TEST(KernelPatch, WhatOnlyLooksLikeAWriteOfCr4Stays) {
   for (const Code& code : {
-           Code{0x0f, 0x20, 0xe0},                    // mov rax, cr4
-           Code{0x0f, 0x22, 0xd8},                    // mov cr3, rax
-           Code{0x0f, 0x22, 0xc0},                    // mov cr0, rax
-           Code{0x44, 0x0f, 0x22, 0xc0},              // mov cr8, rax
-           Code{0x0f, 0x23, 0xe0},                    // mov dr4, rax
-           Code{0xb8, 0x0f, 0x22, 0xe0, 0x00},        // mov eax, imm32
-           Code{0xb8, 0x41, 0x0f, 0x22, 0xe0},        //
-           Code{0xb0, 0x0f, 0x22, 0xe0},              // mov al, 0x0f; and ah, al
-           Code{0x0f, 0x22},                          // cut off
+           Code{0x0f, 0x20, 0xe0},              // mov rax, cr4
+           Code{0x0f, 0x22, 0xd8},              // mov cr3, rax
+           Code{0x0f, 0x22, 0xc0},              // mov cr0, rax
+           Code{0x44, 0x0f, 0x22, 0xc0},        // mov cr8, rax
+           Code{0x0f, 0x23, 0xe0},              // mov dr4, rax
+           Code{0xb8, 0x0f, 0x22, 0xe0, 0x00},  // mov eax, imm32
+           Code{0xb8, 0x41, 0x0f, 0x22, 0xe0},  //
+           Code{0xb0, 0x0f, 0x22, 0xe0},        // mov al, 0x0f; and ah, al
+           Code{0x0f, 0x22},                    // cut off
            Code{0x0f},
        }) {
     const auto [done, sections] = patch(kernel_with(code));
@@ -482,7 +502,8 @@ TEST(KernelPatch, WhatOnlyLooksLikeAWriteOfCr4Stays) {
 }
 
 TEST(KernelPatch, ByteBeforeAWriteOfCr4IsNoPrefixIfItBelongsToAnotherInstruction) {
-  const auto [done, sections] = patch(kernel_with({0xb0, 0x41, 0x0f, 0x22, 0xe3}));  // mov al, 0x41; mov cr4, rbx
+  const auto [done, sections] =
+      patch(kernel_with({0xb0, 0x41, 0x0f, 0x22, 0xe3}));  // mov al, 0x41; mov cr4, rbx
   EXPECT_EQ(sections[1], joined({{0xb0, 0x41}, kStop}));
   EXPECT_EQ(done.cr4, (std::map<uint64_t, uint8_t>{{kAddress + 18, 3}}));
 }
@@ -503,26 +524,28 @@ const std::vector<Item>& items() {
                                 {{0x0f, 0x22, 0xe1}, kStop},
                                 {{0x41, 0x0f, 0x22, 0xe4}, joined({kStop, kNop})}};
     for (const Code& code : {
-             Code{0x90},                                                                                  // nop
-             Code{0xc3},                                                                                  // ret
-             Code{0x31, 0xc0},                                                                            // xor eax, eax
-             Code{0x01, 0xf9},                                                                            // add ecx, edi
-             Code{0x22, 0xe0},                                                                            // and ah, al
-             Code{0xb0, 0x0f},                                                                            // mov al, 0x0f
-             Code{0xb0, 0x41},                                                                            // mov al, 0x41
-             Code{0xb0, 0xf3},                                                                            // mov al, 0xf3
-             Code{0xeb, 0xf3},                                                                            // jmp
-             Code{0x83, 0xc0, 0x0f},                                                                      // add eax, 15
-             Code{0xb8, 0x0f, 0x31, 0xf3, 0x90},                                                          // mov eax, imm32
-             Code{0xb8, 0x90, 0x0f, 0x01, 0xf9},                                                          //
-             Code{0xb8, 0x41, 0x0f, 0x22, 0xe0},                                                          //
-             Code{0xe8, 0xf3, 0x90, 0xf3, 0x90},                                                          // call
-             Code{0x48, 0xb8, 0xf3, 0x90, 0xf3, 0x90, 0x0f, 0x31, 0x0f, 0x31},                            // mov rax, imm64
-             Code{0x66, 0x2e, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00},                            // nop
-             Code{0x48, 0xc7, 0x84, 0x24, 0x0f, 0x31, 0x0f, 0x31, 0xf3, 0x90, 0xf3, 0x90},                // mov [rsp + disp32], imm32
-             Code{0x66, 0x66, 0x2e, 0x48, 0xc7, 0x84, 0x24, 0x0f, 0x31, 0x0f, 0x31, 0xf3, 0x90, 0x0f, 0x31},  // 15 bytes
-             Code{0x66, 0x0f, 0x31},                                                                      // prefixed
-             Code{0x2e, 0xf3, 0x90},                                                                      //
+             Code{0x90},                                                        // nop
+             Code{0xc3},                                                        // ret
+             Code{0x31, 0xc0},                                                  // xor eax, eax
+             Code{0x01, 0xf9},                                                  // add ecx, edi
+             Code{0x22, 0xe0},                                                  // and ah, al
+             Code{0xb0, 0x0f},                                                  // mov al, 0x0f
+             Code{0xb0, 0x41},                                                  // mov al, 0x41
+             Code{0xb0, 0xf3},                                                  // mov al, 0xf3
+             Code{0xeb, 0xf3},                                                  // jmp
+             Code{0x83, 0xc0, 0x0f},                                            // add eax, 15
+             Code{0xb8, 0x0f, 0x31, 0xf3, 0x90},                                // mov eax, imm32
+             Code{0xb8, 0x90, 0x0f, 0x01, 0xf9},                                //
+             Code{0xb8, 0x41, 0x0f, 0x22, 0xe0},                                //
+             Code{0xe8, 0xf3, 0x90, 0xf3, 0x90},                                // call
+             Code{0x48, 0xb8, 0xf3, 0x90, 0xf3, 0x90, 0x0f, 0x31, 0x0f, 0x31},  // mov rax, imm64
+             Code{0x66, 0x2e, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00},  // nop
+             Code{0x48, 0xc7, 0x84, 0x24, 0x0f, 0x31, 0x0f, 0x31, 0xf3, 0x90, 0xf3,
+                  0x90},  // mov [rsp + disp32], imm32
+             Code{0x66, 0x66, 0x2e, 0x48, 0xc7, 0x84, 0x24, 0x0f, 0x31, 0x0f, 0x31, 0xf3, 0x90, 0x0f,
+                  0x31},              // 15 bytes
+             Code{0x66, 0x0f, 0x31},  // prefixed
+             Code{0x2e, 0xf3, 0x90},  //
          })
       result.push_back({code, code});
     return result;
@@ -530,7 +553,8 @@ const std::vector<Item>& items() {
   return all;
 }
 
-RC_GTEST_PROP(KernelPatchProperty, ExactlyTheInstructionsPlacedAreFound, (const std::vector<uint8_t>& choices, uint16_t repeated)) {
+RC_GTEST_PROP(KernelPatchProperty, ExactlyTheInstructionsPlacedAreFound,
+              (const std::vector<uint8_t>& choices, uint16_t repeated)) {
   Code code, expected;
   KernelPatches placed;
   // Long enough that the start is out of sight of the end, now and then.
@@ -555,8 +579,10 @@ RC_GTEST_PROP(KernelPatchProperty, ExactlyTheInstructionsPlacedAreFound, (const 
   RC_ASSERT(done.cr4 == placed.cr4);
 }
 
-// Section headers and program headers of any content: nothing outside of memory may be touched (for the sanitizers to see).
-RC_GTEST_PROP(KernelPatchProperty, AnyHeadersAreSafe, (const std::vector<std::tuple<uint16_t, uint8_t, uint64_t>>& changes)) {
+// Section headers and program headers of any content: nothing outside of memory may be touched (for the
+// sanitizers to see).
+RC_GTEST_PROP(KernelPatchProperty, AnyHeadersAreSafe,
+              (const std::vector<std::tuple<uint16_t, uint8_t, uint64_t>>& changes)) {
   Code elf = kernel_with(joined({kMoveToCr4, kRdtsc, kPause})).elf();
   for (const auto& [place, how, value] : changes) {
     // Fields of eight bytes; small numbers as often as large ones.

@@ -40,15 +40,19 @@ Result<std::vector<uint8_t>> unpack(Bytes bytes, uint64_t size) {
   archive_entry* entry = nullptr;
   const auto failed = [&](const char* what) {
     const char* why = archive_error_string(reader.get());
-    return bad_image("the kernel cannot be unpacked: {} ({})", what, why != nullptr ? why : "no reason given");
+    return bad_image("the kernel cannot be unpacked: {} ({})", what,
+                     why != nullptr ? why : "no reason given");
   };
-  if (archive_read_open_memory(reader.get(), bytes.data(), bytes.size()) != ARCHIVE_OK) return failed("its compression is not known");
-  if (archive_read_next_header(reader.get(), &entry) != ARCHIVE_OK) return failed("its compression is not known");
+  if (archive_read_open_memory(reader.get(), bytes.data(), bytes.size()) != ARCHIVE_OK)
+    return failed("its compression is not known");
+  if (archive_read_next_header(reader.get(), &entry) != ARCHIVE_OK)
+    return failed("its compression is not known");
   std::vector<uint8_t> unpacked(size);
   for (uint64_t done = 0; done < size;) {
     const auto got = archive_read_data(reader.get(), unpacked.data() + done, size - done);
     if (got < 0) return failed("it is damaged");
-    if (got == 0) return bad_image("the kernel is truncated or damaged: {} of {} bytes could be unpacked", done, size);
+    if (got == 0)
+      return bad_image("the kernel is truncated or damaged: {} of {} bytes could be unpacked", done, size);
     done += static_cast<uint64_t>(got);
   }
   return unpacked;
@@ -58,7 +62,8 @@ Result<std::vector<uint8_t>> unpack(Bytes bytes, uint64_t size) {
 
 Result<std::vector<uint8_t>> unpack_kernel(Bytes file) {
   const auto magic = slice(file, 0, SELFMAG);
-  if (magic && std::memcmp(magic->data(), ELFMAG, SELFMAG) == 0) return std::vector<uint8_t>(file.begin(), file.end());
+  if (magic && std::memcmp(magic->data(), ELFMAG, SELFMAG) == 0)
+    return std::vector<uint8_t>(file.begin(), file.end());
   if (get<uint32_t>(file, kMagic) != kMagicValue)
     return bad_image("the kernel is neither a bzImage (/boot/vmlinuz-...) nor an ELF file (vmlinux)");
   const auto version = get<uint16_t>(file, kVersion);
@@ -69,9 +74,14 @@ Result<std::vector<uint8_t>> unpack_kernel(Bytes file) {
   const uint64_t start = (sectors + 1) * kSectorBytes + *get<uint32_t>(file, kPayloadOffset);
   const auto payload = slice(file, start, *length);
   // The last four bytes are the size of what is packed.
-  const auto size = payload ? get<uint32_t>(*payload, payload->size() - std::min<uint64_t>(4, payload->size())) : std::nullopt;
-  if (!size) return bad_image("the kernel is truncated: it has {} bytes and names {} from {:#x} on", file.size(), *length, start);
-  if (*size > kMaxKernelBytes) return bad_image("the kernel says it has {} MiB when unpacked: that cannot be", *size >> 20);
+  const auto size = payload
+                        ? get<uint32_t>(*payload, payload->size() - std::min<uint64_t>(4, payload->size()))
+                        : std::nullopt;
+  if (!size)
+    return bad_image("the kernel is truncated: it has {} bytes and names {} from {:#x} on", file.size(),
+                     *length, start);
+  if (*size > kMaxKernelBytes)
+    return bad_image("the kernel says it has {} MiB when unpacked: that cannot be", *size >> 20);
   // To gzip's output nothing was appended: it ends with its size by itself.
   const bool is_gzip = (*payload)[0] == 0x1f && (*payload)[1] == 0x8b;
   return unpack(is_gzip ? *payload : payload->first(payload->size() - 4), *size);

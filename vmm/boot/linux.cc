@@ -45,8 +45,9 @@ static_assert(sizeof(E820Entry) == 20);
 constexpr uint32_t kRam = 1;
 constexpr uint32_t kReserved = 2;
 
-// SETUP_RNG_SEED. Without it the kernel waits for entropy that this machine hardly makes. The same bytes in every run: what a guest
-// draws from them is no secret, and differs from run to run only by what it does (docs/limitations.md).
+// SETUP_RNG_SEED. Without it the kernel waits for entropy that this machine hardly makes. The same bytes in
+// every run: what a guest draws from them is no secret, and differs from run to run only by what it does
+// (docs/limitations.md).
 constexpr uint32_t kRngSeed = 9;
 constexpr uint32_t kSeedBytes = 32;
 
@@ -55,12 +56,14 @@ struct Word {
   std::string_view why;
 };
 constexpr std::array kWords = {
-    Word{"tsc_early_khz=1000000", "the TSC is virtual time in ns; calibrating it would only measure how long that takes"},
+    Word{"tsc_early_khz=1000000",
+         "the TSC is virtual time in ns; calibrating it would only measure how long that takes"},
     Word{"tsc=reliable", "and no watchdog is needed: it is one counter for all CPUs"},
     Word{"lpj=4000000", "delay loops are calibrated: 1000 turns a microsecond, as with that TSC"},
     Word{"vdso=0", "clocks are read by system calls, where rdtsc is patched, not in user mode"},
     Word{"random.trust_bootloader=on", "the seed counts, so that nobody waits for entropy"},
-    Word{"randomize_kstack_offset=off", "or each return to user mode reads the TSC for a few random bits: an exit for every system call"},
+    Word{"randomize_kstack_offset=off",
+         "or each return to user mode reads the TSC for a few random bits: an exit for every system call"},
     Word{"noxsave", "the CPU model has SSE2 and no XSAVE"},
     Word{"nowatchdog", "a vCPU that others keep waiting is not locked up"},
     Word{"rcupdate.rcu_cpu_stall_suppress=1", "nor is it stalled"},
@@ -72,9 +75,11 @@ void put(std::span<uint8_t> ram, uint64_t address, const T& value) {
 }
 
 Status check_memory(const LinuxGuest& guest) {
-  if (guest.memory_bytes >= kMinLinuxRamBytes && guest.memory_bytes <= kMaxLinuxRamBytes && guest.memory_bytes % kMiB == 0) return {};
-  return fail(ErrorCode::kUsage, "a Linux guest cannot have {} MiB of memory: {} to {} MiB are possible", guest.memory_bytes / kMiB,
-              kMinLinuxRamBytes / kMiB, kMaxLinuxRamBytes / kMiB);
+  if (guest.memory_bytes >= kMinLinuxRamBytes && guest.memory_bytes <= kMaxLinuxRamBytes &&
+      guest.memory_bytes % kMiB == 0)
+    return {};
+  return fail(ErrorCode::kUsage, "a Linux guest cannot have {} MiB of memory: {} to {} MiB are possible",
+              guest.memory_bytes / kMiB, kMinLinuxRamBytes / kMiB, kMaxLinuxRamBytes / kMiB);
 }
 
 void write_page_tables(std::span<uint8_t> ram) {
@@ -95,14 +100,16 @@ void write_memory_map(std::span<uint8_t> ram, uint64_t memory_bytes) {
                                 {kMiB, std::min(memory_bytes, kLowRamEnd) - kMiB, kRam}};
   if (memory_bytes > kLowRamEnd) map.push_back({kHighRamBegin, memory_bytes - kLowRamEnd, kRam});
   put(ram, kBootParams.raw + kE820Entries, static_cast<uint8_t>(map.size()));
-  for (size_t i = 0; i < map.size(); ++i) put(ram, kBootParams.raw + kE820Table + i * sizeof(E820Entry), map[i]);
+  for (size_t i = 0; i < map.size(); ++i)
+    put(ram, kBootParams.raw + kE820Table + i * sizeof(E820Entry), map[i]);
 }
 
 void write_seed(std::span<uint8_t> ram) {
   put(ram, kSetupData.raw, uint64_t{0});  // the last one
   put(ram, kSetupData.raw + 8, kRngSeed);
   put(ram, kSetupData.raw + 12, kSeedBytes);
-  for (uint32_t i = 0; i < kSeedBytes; ++i) put(ram, kSetupData.raw + 16 + i, static_cast<uint8_t>(i * 7 + 3));
+  for (uint32_t i = 0; i < kSeedBytes; ++i)
+    put(ram, kSetupData.raw + 16 + i, static_cast<uint8_t>(i * 7 + 3));
 }
 
 // As guest-images/linux/program_clock.cc expects it.
@@ -118,8 +125,8 @@ Result<uint64_t> place_initrd(const LinuxGuest& guest, uint64_t kernel_end) {
   // Room for what is unpacked is the kernel's own business: it says so and panics.
   const uint64_t begin = (kernel_end + kPageSize - 1) & ~(kPageSize - 1);
   if (guest.initrd.size() > end - begin)
-    return bad_image("kernel ({} MiB) and initrd ({} MiB) do not fit into {} MiB of memory: use --memory", kernel_end / kMiB,
-                guest.initrd.size() / kMiB, guest.memory_bytes / kMiB);
+    return bad_image("kernel ({} MiB) and initrd ({} MiB) do not fit into {} MiB of memory: use --memory",
+                     kernel_end / kMiB, guest.initrd.size() / kMiB, guest.memory_bytes / kMiB);
   return (end - guest.initrd.size()) & ~(kPageSize - 1);
 }
 
@@ -135,7 +142,9 @@ Result<LoadedLinux> load_linux(const LinuxGuest& guest, std::span<uint8_t> ram) 
   TRY(check_memory(guest));
   const std::string line = linux_command_line(guest.command_line);
   if (line.size() > kMaxLinuxCommandLine || line.find('\0') != std::string::npos)
-    return fail(ErrorCode::kUsage, "the kernel's command line has {} bytes, {} of them Reprise's own: at most {} without a zero are possible",
+    return fail(ErrorCode::kUsage,
+                "the kernel's command line has {} bytes, {} of them Reprise's own: at most {} without a zero "
+                "are possible",
                 line.size(), line.size() - guest.command_line.size(), kMaxLinuxCommandLine);
   TRY_ASSIGN(const Elf64_Ehdr header, read_elf_header(guest.kernel));
   TRY_ASSIGN(const auto programs, read_program_headers(guest.kernel, header));
@@ -143,12 +152,15 @@ Result<LoadedLinux> load_linux(const LinuxGuest& guest, std::span<uint8_t> ram) 
   const Segment& last = segments.back();
   const uint64_t kernel_end = last.address.raw + last.memory_bytes;
   if (kernel_end > std::min(guest.memory_bytes, kLowRamEnd))
-    return bad_image("the kernel needs {} MiB, the machine has {} MiB: use --memory", (kernel_end + kMiB - 1) / kMiB,
-                guest.memory_bytes / kMiB);
+    return bad_image("the kernel needs {} MiB, the machine has {} MiB: use --memory",
+                     (kernel_end + kMiB - 1) / kMiB, guest.memory_bytes / kMiB);
   const bool inside = std::ranges::any_of(segments, [&](const Segment& segment) {
-    return header.e_entry >= segment.address.raw && header.e_entry - segment.address.raw < segment.data.size();
+    return header.e_entry >= segment.address.raw &&
+           header.e_entry - segment.address.raw < segment.data.size();
   });
-  if (!inside) return bad_image("the kernel's entry point {:#x} is not in anything loaded: is it a Linux kernel?", header.e_entry);
+  if (!inside)
+    return bad_image("the kernel's entry point {:#x} is not in anything loaded: is it a Linux kernel?",
+                     header.e_entry);
   TRY_ASSIGN(const uint64_t initrd, place_initrd(guest, kernel_end));
 
   write_segments(segments, ram);

@@ -71,7 +71,8 @@ static_assert(linux_ram_span(kMaxLinuxRamBytes) == 64 * kGiB);
 TEST(LinuxLoad, ImpossibleMemoryIsRefused) {
   const Bytes kernel = fake_kernel();
   Bytes nothing;
-  for (const uint64_t bytes : {uint64_t{0}, kMiB, 63 * kMiB, 64 * kMiB - 1, 64 * kMiB + kPageSize, 63 * kGiB + kMiB, ~uint64_t{0}}) {
+  for (const uint64_t bytes :
+       {uint64_t{0}, kMiB, 63 * kMiB, 64 * kMiB - 1, 64 * kMiB + kPageSize, 63 * kGiB + kMiB, ~uint64_t{0}}) {
     const auto loaded = load_linux({.kernel = kernel, .memory_bytes = bytes}, nothing);
     ASSERT_FALSE(loaded) << bytes;
     EXPECT_EQ(loaded.error().code, ErrorCode::kUsage);
@@ -97,12 +98,14 @@ Entries memory_map(uint64_t memory_bytes) {
 
 TEST(LinuxLoad, MemoryMapLeavesOutTheFirmware) {
   EXPECT_EQ(memory_map(64 * kMiB), (Entries{{0, 0x9fc00, 1}, {0xe0000, 0x20000, 2}, {kMiB, 63 * kMiB, 1}}));
-  EXPECT_EQ(memory_map(3 * kGiB), (Entries{{0, 0x9fc00, 1}, {0xe0000, 0x20000, 2}, {kMiB, 3 * kGiB - kMiB, 1}}));
+  EXPECT_EQ(memory_map(3 * kGiB),
+            (Entries{{0, 0x9fc00, 1}, {0xe0000, 0x20000, 2}, {kMiB, 3 * kGiB - kMiB, 1}}));
 }
 
 TEST(LinuxLoad, MemoryBeyondThreeGigabytesGoesAboveTheHole) {
-  EXPECT_EQ(memory_map(5 * kGiB),
-            (Entries{{0, 0x9fc00, 1}, {0xe0000, 0x20000, 2}, {kMiB, 3 * kGiB - kMiB, 1}, {4 * kGiB, 2 * kGiB, 1}}));
+  EXPECT_EQ(
+      memory_map(5 * kGiB),
+      (Entries{{0, 0x9fc00, 1}, {0xe0000, 0x20000, 2}, {kMiB, 3 * kGiB - kMiB, 1}, {4 * kGiB, 2 * kGiB, 1}}));
 }
 
 // --- the command line ---
@@ -117,10 +120,12 @@ TEST(LinuxLoad, CommandLineMustFit) {
   const size_t room = kMaxLinuxCommandLine - linux_command_line("").size();
   const std::string longest(room, 'x');
   const Ram ram(64 * kMiB);
-  ASSERT_TRUE(load_linux({.kernel = kernel, .command_line = longest, .memory_bytes = 64 * kMiB}, ram.bytes()));
+  ASSERT_TRUE(
+      load_linux({.kernel = kernel, .command_line = longest, .memory_bytes = 64 * kMiB}, ram.bytes()));
   EXPECT_EQ(ram.text(ram.get<uint32_t>(0x10228)), linux_command_line(longest));
   for (const std::string& line : {longest + 'x', std::string("a\0b", 3)}) {
-    const Error error = refusal(LinuxGuest{.kernel = kernel, .command_line = line, .memory_bytes = 64 * kMiB});
+    const Error error =
+        refusal(LinuxGuest{.kernel = kernel, .command_line = line, .memory_bytes = 64 * kMiB});
     EXPECT_EQ(error.code, ErrorCode::kUsage);
     EXPECT_THAT(error.message, HasSubstr("at most 2047"));
   }
@@ -139,14 +144,14 @@ TEST(LinuxLoad, KernelStartsAtItsEntryWithTheBootParams) {
   EXPECT_EQ(ram.get<uint64_t>(0x100000), 0xfdebf4e0e5u);  // patched
   EXPECT_EQ(ram.text(0x200000, 6), std::string("\1\2\3\4\5\0", 6));
   // struct boot_params. Source: zero-page.rst.
-  EXPECT_EQ(ram.get<uint64_t>(0x10070), 0xe0000u);     // acpi_rsdp_addr
-  EXPECT_EQ(ram.get<uint16_t>(0x101fe), 0xaa55u);      // boot_flag
-  EXPECT_EQ(ram.text(0x10202, 4), "HdrS");             //
-  EXPECT_GE(ram.get<uint16_t>(0x10206), 0x20cu);       // version: 64-bit entry
-  EXPECT_EQ(ram.get<uint8_t>(0x10210), 0xffu);         // type_of_loader
-  EXPECT_EQ(ram.get<uint8_t>(0x10211), 0x01u);         // loadflags
-  EXPECT_EQ(ram.get<uint32_t>(0x10218), 0u);           // no initrd
-  EXPECT_EQ(ram.get<uint32_t>(0x1021c), 0u);           //
+  EXPECT_EQ(ram.get<uint64_t>(0x10070), 0xe0000u);  // acpi_rsdp_addr
+  EXPECT_EQ(ram.get<uint16_t>(0x101fe), 0xaa55u);   // boot_flag
+  EXPECT_EQ(ram.text(0x10202, 4), "HdrS");          //
+  EXPECT_GE(ram.get<uint16_t>(0x10206), 0x20cu);    // version: 64-bit entry
+  EXPECT_EQ(ram.get<uint8_t>(0x10210), 0xffu);      // type_of_loader
+  EXPECT_EQ(ram.get<uint8_t>(0x10211), 0x01u);      // loadflags
+  EXPECT_EQ(ram.get<uint32_t>(0x10218), 0u);        // no initrd
+  EXPECT_EQ(ram.get<uint32_t>(0x1021c), 0u);        //
   EXPECT_EQ(ram.text(ram.get<uint32_t>(0x10228)), linux_command_line(""));
 }
 
@@ -174,7 +179,8 @@ TEST(LinuxLoad, KernelStartsIn64BitsWithFourGigabytesMapped) {
     EXPECT_EQ(level2 & 0x80, 0x80u) << address;
     return (level2 & ~0x1fffffull) | (address & 0x1fffff);
   };
-  for (const uint64_t address : {0ull, 0x100002ull, 0x10000ull, 0x3fffffffull, 0x40000000ull, 0xc0000123ull, 0xffffffffull})
+  for (const uint64_t address :
+       {0ull, 0x100002ull, 0x10000ull, 0x3fffffffull, 0x40000000ull, 0xc0000123ull, 0xffffffffull})
     EXPECT_EQ(translated(address), address);
 }
 
@@ -201,11 +207,13 @@ TEST(LinuxLoad, ClockPageOfProgramsIsSignedAndNoMemoryOfTheKernels) {
   EXPECT_EQ(ram.get<uint64_t>(kProgramClock.raw + 8), ~uint64_t{0});
   EXPECT_EQ(ram.text(kProgramClock.raw + 24, 8), "Reprise1");
   for (const auto& [address, size, type] : memory_map(5 * kGiB))
-    for (const Gpa page : {kProgramClock, kProgramTrap}) EXPECT_TRUE(page.raw + kPageSize <= address || page.raw >= address + size);
+    for (const Gpa page : {kProgramClock, kProgramTrap})
+      EXPECT_TRUE(page.raw + kPageSize <= address || page.raw >= address + size);
 }
 
 TEST(LinuxLoad, EntryMustBeInSomethingLoaded) {
-  for (const uint64_t entry : {0x0ull, 0xfffffull, 0x100005ull, 0x200005ull, 0x208000ull, ~0ull}) {  // the last but one: bss
+  for (const uint64_t entry :
+       {0x0ull, 0xfffffull, 0x100005ull, 0x200005ull, 0x208000ull, ~0ull}) {  // the last but one: bss
     const Error error = refusal([entry](FakeElfImage& fake) { fake.header.e_entry = entry; });
     EXPECT_EQ(error.code, ErrorCode::kBadImage);
     EXPECT_THAT(error.message, HasSubstr("entry point")) << entry;
@@ -229,16 +237,21 @@ TEST(LinuxLoad, KernelMayFillMemory) {
 
 TEST(LinuxLoad, OtherKernelsAreRefused) {
   EXPECT_THAT(refusal(LinuxGuest{.memory_bytes = 64 * kMiB}).message, HasSubstr("not an ELF"));
-  EXPECT_THAT(refusal([](FakeElfImage& fake) { fake.header.e_shnum = 0; }).message, HasSubstr("no section headers"));
-  EXPECT_THAT(refusal([](FakeElfImage& fake) { fake.header.e_phnum = 0; }).message, HasSubstr("no program headers"));
-  EXPECT_THAT(refusal([](FakeElfImage& fake) { fake.programs[1].p_paddr = 0x90000; }).message, HasSubstr("boot information"));
-  EXPECT_THAT(refusal([](FakeElfImage& fake) { fake.programs[0].p_offset = ~0ull; }).message, HasSubstr("truncated"));
+  EXPECT_THAT(refusal([](FakeElfImage& fake) { fake.header.e_shnum = 0; }).message,
+              HasSubstr("no section headers"));
+  EXPECT_THAT(refusal([](FakeElfImage& fake) { fake.header.e_phnum = 0; }).message,
+              HasSubstr("no program headers"));
+  EXPECT_THAT(refusal([](FakeElfImage& fake) { fake.programs[1].p_paddr = 0x90000; }).message,
+              HasSubstr("boot information"));
+  EXPECT_THAT(refusal([](FakeElfImage& fake) { fake.programs[0].p_offset = ~0ull; }).message,
+              HasSubstr("truncated"));
 }
 
 // A segment of no size is not loaded, and so its bounds are nobody's business.
 TEST(LinuxLoad, EmptySegmentAnywhereIsHarmless) {
   const Bytes kernel = fake_kernel([](FakeElfImage& fake) {
-    fake.programs.insert(fake.programs.begin(), {PT_LOAD, 0, FakeElfImage::kCodeOffset, 0, 0 - uint64_t{5}, 5, 0, 0});
+    fake.programs.insert(fake.programs.begin(),
+                         {PT_LOAD, 0, FakeElfImage::kCodeOffset, 0, 0 - uint64_t{5}, 5, 0, 0});
     fake.header.e_phnum = 4;
   });
   const Ram ram(64 * kMiB);
@@ -251,7 +264,8 @@ TEST(LinuxLoad, EmptySegmentAnywhereIsHarmless) {
 uint64_t initrd_address(const Bytes& initrd, uint64_t memory_bytes) {
   const Bytes kernel = fake_kernel();
   const Ram ram(memory_bytes);
-  const auto loaded = load_linux({.kernel = kernel, .initrd = initrd, .memory_bytes = memory_bytes}, ram.bytes());
+  const auto loaded =
+      load_linux({.kernel = kernel, .initrd = initrd, .memory_bytes = memory_bytes}, ram.bytes());
   EXPECT_TRUE(loaded) << loaded.error().message;
   const uint64_t at = ram.get<uint32_t>(0x10218);
   EXPECT_EQ(ram.get<uint32_t>(0x1021c), initrd.size());
@@ -271,7 +285,9 @@ TEST(LinuxLoad, InitrdIsInTheLastPages) {
   EXPECT_EQ(initrd_address(some_bytes(kPageSize + 1), 64 * kMiB), 64 * kMiB - 2 * kPageSize);
 }
 
-TEST(LinuxLoad, InitrdIsBelowTheHole) { EXPECT_EQ(initrd_address(some_bytes(5), 5 * kGiB), 3 * kGiB - kPageSize); }
+TEST(LinuxLoad, InitrdIsBelowTheHole) {
+  EXPECT_EQ(initrd_address(some_bytes(5), 5 * kGiB), 3 * kGiB - kPageSize);
+}
 
 TEST(LinuxLoad, InitrdMustFitAboveTheKernel) {
   const Bytes kernel = fake_kernel();  // up to 0x210000
@@ -292,7 +308,8 @@ TEST(LinuxLoad, InitrdDoesNotReachIntoTheKernelsLastPage) {
   const Ram ram(64 * kMiB);
   EXPECT_TRUE(load_linux({.kernel = kernel, .initrd = fits, .memory_bytes = 64 * kMiB}, ram.bytes()));
   EXPECT_EQ(ram.get<uint8_t>(0x210000), 0u);
-  EXPECT_THAT(refusal(LinuxGuest{.kernel = kernel, .initrd = touches, .memory_bytes = 64 * kMiB}).message, HasSubstr("do not fit"));
+  EXPECT_THAT(refusal(LinuxGuest{.kernel = kernel, .initrd = touches, .memory_bytes = 64 * kMiB}).message,
+              HasSubstr("do not fit"));
 }
 
 // --- unpacking ---
@@ -309,7 +326,8 @@ Bytes packed(const Bytes& content, Filter filter) {
   archive_entry* entry = archive_entry_new();
   archive_entry_set_filetype(entry, AE_IFREG);
   EXPECT_EQ(archive_write_header(writer, entry), ARCHIVE_OK);
-  EXPECT_EQ(archive_write_data(writer, content.data(), content.size()), static_cast<la_ssize_t>(content.size()));
+  EXPECT_EQ(archive_write_data(writer, content.data(), content.size()),
+            static_cast<la_ssize_t>(content.size()));
   EXPECT_EQ(archive_write_close(writer), ARCHIVE_OK);
   archive_entry_free(entry);
   archive_write_free(writer);
@@ -322,7 +340,8 @@ void put(Bytes& bytes, size_t at, T value) {
   std::memcpy(&bytes.at(at), &value, sizeof(value));
 }
 
-// The size of what is packed, as the kernel's Makefile appends it (but to gzip's output, which ends so anyhow).
+// The size of what is packed, as the kernel's Makefile appends it (but to gzip's output, which ends so
+// anyhow).
 Bytes with_size(Bytes payload, uint64_t size) {
   for (unsigned i = 0; i < 4; ++i) payload.push_back(static_cast<uint8_t>(size >> (8 * i)));
   return payload;
@@ -410,7 +429,8 @@ TEST_P(KernelUnpackTest, CutPayloadIsRefused) {
 }
 
 TEST_P(KernelUnpackTest, PayloadThatIsSmallerThanItSaysIsRefused) {
-  EXPECT_NE(unpack_refusal(big_zimage(with_size(packed(content(), GetParam().filter), content().size() + 1))), "");
+  EXPECT_NE(unpack_refusal(big_zimage(with_size(packed(content(), GetParam().filter), content().size() + 1))),
+            "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Compressions, KernelUnpackTest,
@@ -440,7 +460,8 @@ TEST(KernelUnpack, PayloadOutsideTheFileIsRefused) {
   file = big_zimage(Bytes(100));
   put(file, 0x24c, ~0u);
   EXPECT_THAT(unpack_refusal(file), HasSubstr("truncated"));
-  for (const size_t size : {0, 1, 3}) EXPECT_THAT(unpack_refusal(big_zimage(Bytes(size))), HasSubstr("truncated"));
+  for (const size_t size : {0, 1, 3})
+    EXPECT_THAT(unpack_refusal(big_zimage(Bytes(size))), HasSubstr("truncated"));
 }
 
 TEST(KernelUnpack, UnknownCompressionIsRefused) {
@@ -449,8 +470,9 @@ TEST(KernelUnpack, UnknownCompressionIsRefused) {
 }
 
 TEST(KernelUnpack, ImpossibleSizeIsRefused) {
-  EXPECT_THAT(unpack_refusal(big_zimage(with_size(packed(content(), archive_write_add_filter_zstd), (1u << 30) + 1))),
-              HasSubstr("that cannot be"));
+  EXPECT_THAT(
+      unpack_refusal(big_zimage(with_size(packed(content(), archive_write_add_filter_zstd), (1u << 30) + 1))),
+      HasSubstr("that cannot be"));
 }
 
 TEST(KernelUnpack, OldBootProtocolIsRefused) {

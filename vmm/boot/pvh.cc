@@ -214,7 +214,8 @@ Result<Image> parse_image(Bytes elf) {
       return bad_image("the guest image is truncated: its notes at offset {} are missing", program.p_offset);
     TRY(read_notes(*bytes, program.p_align == 8 ? 8 : 4, notes));
   }
-  // Before the segments are looked at: what is wrong with a program for another system is that it has no such note.
+  // Before the segments are looked at: what is wrong with a program for another system is that it has no such
+  // note.
   if (!notes.pvh_entry)
     return bad_image(
         "the guest image has no PVH entry point (ELF note Xen 18): build the kernel with CONFIG_PVH");

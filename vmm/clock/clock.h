@@ -1,5 +1,6 @@
-// A clock counts something deterministic about one vCPU's instruction stream and can stop the vCPU when the count reaches a
-// target. Three kinds are meant (design: safepoints, retired branches, stops only); the first is built, and joined with the last for Linux guests.
+// A clock counts something deterministic about one vCPU's instruction stream and can stop the vCPU when the
+// count reaches a target. Three kinds are meant (design: safepoints, retired branches, stops only); the first
+// is built, and joined with the last for Linux guests.
 #pragma once
 
 #include "base/units.h"
@@ -9,9 +10,9 @@ namespace reprise::vmm {
 
 // Where a vCPU that somebody wants to stop comes to a stop.
 enum class KickedStop {
-  kAtTick,    // at a tick, which replay can find
-  kAtStop,    // at its next deterministic stop, which replay comes to by itself, or at a tick, if there is one before; interrupts wait for
-              // an interrupt window
+  kAtTick,  // at a tick, which replay can find
+  kAtStop,  // at its next deterministic stop, which replay comes to by itself, or at a tick, if there is one
+            // before; interrupts wait for an interrupt window
   kAnywhere,  // at once, wherever it is: nothing can be recorded
 };
 

@@ -8,8 +8,9 @@
 
 namespace reprise::vmm {
 
-// The start of the clock page, as the image or, for the programs of a Linux guest, boot/linux.h lays it out. `count` is written by the guest alone, `limit` by the VMM alone: no lock is needed, and the
-// limit of one vCPU may be stored from any thread while that vCPU runs.
+// The start of the clock page, as the image or, for the programs of a Linux guest, boot/linux.h lays it out.
+// `count` is written by the guest alone, `limit` by the VMM alone: no lock is needed, and the limit of one
+// vCPU may be stored from any thread while that vCPU runs.
 struct ClockPage {
   std::atomic<uint64_t> count;
   std::atomic<uint64_t> limit;

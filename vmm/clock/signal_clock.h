@@ -1,4 +1,5 @@
-// No clock at all, for runs that nobody records: a kick is a signal, and the vCPU stops wherever it happens to be.
+// No clock at all, for runs that nobody records: a kick is a signal, and the vCPU stops wherever it happens
+// to be.
 #pragma once
 
 #include <pthread.h>

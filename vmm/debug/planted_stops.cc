@@ -64,8 +64,8 @@ Result<bool> PlantedStops::pass(VcpuId vcpu, ExitKind exit) {
   return machine_.has_board() ? pass_return(vcpu) : pass_own_fault(vcpu);
 }
 
-// A general-protection fault of the guest's own: the handler's first instruction, over which the byte is, is carried
-// out alone.
+// A general-protection fault of the guest's own: the handler's first instruction, over which the byte is, is
+// carried out alone.
 Result<bool> PlantedStops::pass_own_fault(VcpuId vcpu) {
   const auto handler = handlers_[vcpu.raw];
   KvmVcpu& kvm = machine_.kvm(vcpu);
@@ -92,10 +92,11 @@ Result<bool> PlantedStops::pass_own_fault(VcpuId vcpu) {
     *byte = kHaltByte;
   }
   if (outcome.carried_out) return true;
-  return fail(ErrorCode::kHost,
-              "vCPU {} has a general-protection fault of its own at {:#x}, and the first instruction of its handler "
-              "cannot be carried out alone: breakpoints cannot be looked for across it",
-              vcpu.raw, frame[1]);
+  return fail(
+      ErrorCode::kHost,
+      "vCPU {} has a general-protection fault of its own at {:#x}, and the first instruction of its handler "
+      "cannot be carried out alone: breakpoints cannot be looked for across it",
+      vcpu.raw, frame[1]);
 }
 
 Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
@@ -149,7 +150,8 @@ Status PlantedStops::stand_at(VcpuId vcpu, Gva address) {
     const auto code = read_segment(memory, sregs, static_cast<uint16_t>(frame.cs));
     const auto stack = read_segment(memory, sregs, static_cast<uint16_t>(frame.ss));
     if (!code.has_value() || !stack.has_value())
-      return fail(ErrorCode::kHost, "the segments of user mode ({:#x}, {:#x}) cannot be read", frame.cs, frame.ss);
+      return fail(ErrorCode::kHost, "the segments of user mode ({:#x}, {:#x}) cannot be read", frame.cs,
+                  frame.ss);
     sregs.cs = *code;
     sregs.ss = *stack;
     TRY(kvm.set_special_registers(sregs));

@@ -35,13 +35,13 @@ class PlantedStops {
   PlantedStops(const PlantedStops&) = delete;
   PlantedStops& operator=(const PlantedStops&) = delete;
 
-  // Whether an exit was made by a byte that is at none of the addresses, and was dealt with. To be asked before
-  // find(). Errors: kHost.
+  // Whether an exit was made by a byte that is at none of the addresses, and was dealt with. To be asked
+  // before find(). Errors: kHost.
   Result<bool> pass(VcpuId vcpu, ExitKind exit);
   // At which of the addresses an exit of this vCPU left it; none: it is about something else. Errors: kHost.
   Result<std::optional<Gva>> find(VcpuId vcpu, ExitKind exit);
-  // Puts a vCPU that was found there in front of that address, as if it had come to it by itself, but for what a
-  // fault in user mode has left below the kernel's stack. Errors: kHost.
+  // Puts a vCPU that was found there in front of that address, as if it had come to it by itself, but for
+  // what a fault in user mode has left below the kernel's stack. Errors: kHost.
   Status stand_at(VcpuId vcpu, Gva address);
 
  private:

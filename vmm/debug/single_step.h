@@ -16,7 +16,8 @@ namespace reprise::vmm {
 //   KVM_GET_VCPU_EVENTS. (On AMD-V that exit resets the vCPU.)
 // Requires: `plan` says kTrace of the instruction, and KVM has no event to deliver. Errors: kHost, also where
 // it ended elsewhere than at plan.next_rip: in the handler of an exception that was not foreseen.
-// Cost: what it is a part of, Timeline::step(), takes 90 to 140 us where KVM is software and in the lab (medians; ./dev bench --debug).
+// Cost: what it is a part of, Timeline::step(), takes 90 to 140 us where KVM is software and in the lab
+// (medians; ./dev bench --debug).
 Result<StepOutcome> single_step(KvmVcpu& vcpu, const StepPlan& plan);
 
 }  // namespace reprise::vmm

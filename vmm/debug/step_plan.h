@@ -50,11 +50,11 @@ struct StepOutcome {
   std::optional<ExitKind> exit;  // it stopped by itself, or could not begin: to be dealt with as always
 };
 
-// What is traced can raise no exceptions but those that access decoding foresees (ept/access.h): where KVM's trace is not exact over
-// exceptions, one would run the guest's whole handler. A repeated string instruction is one step, all repetitions together. `memory`: as the
-// vCPU's view shows it.
-// Errors: kHost.
-Result<StepPlan> plan_step(const KvmVcpu& vcpu, const LinearMemory& memory, const kvm_regs& regs, const kvm_sregs& sregs);
+// What is traced can raise no exceptions but those that access decoding foresees (ept/access.h): where KVM's
+// trace is not exact over exceptions, one would run the guest's whole handler. A repeated string instruction
+// is one step, all repetitions together. `memory`: as the vCPU's view shows it. Errors: kHost.
+Result<StepPlan> plan_step(const KvmVcpu& vcpu, const LinearMemory& memory, const kvm_regs& regs,
+                           const kvm_sregs& sregs);
 // Of an event that is on its way into the guest. Nothing else: no such event.
 std::optional<StepPlan> plan_delivery(const kvm_vcpu_events& events);
 

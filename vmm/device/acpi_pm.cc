@@ -20,15 +20,22 @@ constexpr uint64_t kTimerMask = 0xffffff;
 Result<uint64_t> AcpiPm::read(uint64_t offset, unsigned bytes, ValueSource& values) {
   if (offset == kTimer && bytes == 4) {
     TRY_ASSIGN(const uint64_t ns, values.value(log::Source::kTime));
-    return static_cast<uint64_t>(static_cast<unsigned __int128>(ns) * kAcpiPmHertz / 1'000'000'000) & kTimerMask;
+    return static_cast<uint64_t>(static_cast<unsigned __int128>(ns) * kAcpiPmHertz / 1'000'000'000) &
+           kTimerMask;
   }
   // Words; a byte is half of one.
   uint64_t word = 0;
   switch (offset & ~1ull) {
-    case kStatus: break;
-    case kEnable: word = state_.enabled; break;
-    case kControl: word = state_.control; break;
-    default: return uint64_t{0};
+    case kStatus:
+      break;
+    case kEnable:
+      word = state_.enabled;
+      break;
+    case kControl:
+      word = state_.control;
+      break;
+    default:
+      return uint64_t{0};
   }
   return word >> (8 * (offset & 1));
 }
@@ -38,7 +45,8 @@ Result<Effects> AcpiPm::write(uint64_t offset, unsigned bytes, uint64_t value, V
   if (offset == kEnable) state_.enabled = static_cast<uint16_t>(value);
   if (offset != kControl) return Effects{};
   state_.control = static_cast<uint16_t>((value & ~uint64_t{kSleepEnable}) | 1);
-  if ((value & kSleepEnable) != 0 && (value >> kSleepTypeShift & 7) == kPowerOffType) return Effects{StopMachine{0}};
+  if ((value & kSleepEnable) != 0 && (value >> kSleepTypeShift & 7) == kPowerOffType)
+    return Effects{StopMachine{0}};
   return Effects{};
 }
 

@@ -20,8 +20,8 @@ struct AcpiPmState {
   bool operator==(const AcpiPmState&) const = default;
 };
 
-// No event ever happens (there is no button), so no interrupt either. Sleeping with type S5 stops the machine with status 0.
-// The timer counts virtual time, 24 bits wide; each read of it asks for kTime.
+// No event ever happens (there is no button), so no interrupt either. Sleeping with type S5 stops the machine
+// with status 0. The timer counts virtual time, 24 bits wide; each read of it asks for kTime.
 //
 // Threads: shared by all vCPUs without a lock: only who has the turn may call.
 // Source: ACPI Specification 6.4, 4.8.3.
@@ -29,7 +29,9 @@ class AcpiPm final : public IoHandler {
  public:
   Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override { return std::as_bytes(std::span(&state_, 1)); }
+  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
+    return std::as_bytes(std::span(&state_, 1));
+  }
 
  private:
   AcpiPmState state_;

@@ -24,18 +24,28 @@ constexpr uint64_t kOscillatorOn = 0x26;  // status A, no update in progress
 constexpr uint64_t k24Hours = 0x02;       // status B
 constexpr uint64_t kValid = 0x80;         // status D
 
-uint64_t bcd(int value) { return static_cast<uint64_t>(value / 10 % 10 << 4 | value % 10); }
+uint64_t bcd(int value) {
+  return static_cast<uint64_t>(value / 10 % 10 << 4 | value % 10);
+}
 
 uint64_t time_register(uint8_t index, const tm& time) {
   switch (index) {
-    case kSeconds: return bcd(time.tm_sec);
-    case kMinutes: return bcd(time.tm_min);
-    case kHours: return bcd(time.tm_hour);
-    case kWeekday: return bcd(time.tm_wday + 1);
-    case kDay: return bcd(time.tm_mday);
-    case kMonth: return bcd(time.tm_mon + 1);
-    case kYear: return bcd(time.tm_year % 100);
-    default: return bcd((time.tm_year + 1900) / 100);
+    case kSeconds:
+      return bcd(time.tm_sec);
+    case kMinutes:
+      return bcd(time.tm_min);
+    case kHours:
+      return bcd(time.tm_hour);
+    case kWeekday:
+      return bcd(time.tm_wday + 1);
+    case kDay:
+      return bcd(time.tm_mday);
+    case kMonth:
+      return bcd(time.tm_mon + 1);
+    case kYear:
+      return bcd(time.tm_year % 100);
+    default:
+      return bcd((time.tm_year + 1900) / 100);
   }
 }
 
@@ -58,10 +68,14 @@ Result<uint64_t> CmosRtc::read(uint64_t offset, unsigned /*bytes*/, ValueSource&
       if (::gmtime_r(&seconds, &time) == nullptr) return uint64_t{0};
       return time_register(state_.index, time);
     }
-    case kStatusA: return kOscillatorOn;
-    case kStatusB: return k24Hours;
-    case kStatusD: return kValid;
-    default: return uint64_t{0};
+    case kStatusA:
+      return kOscillatorOn;
+    case kStatusB:
+      return k24Hours;
+    case kStatusD:
+      return kValid;
+    default:
+      return uint64_t{0};
   }
 }
 

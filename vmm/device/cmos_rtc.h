@@ -15,8 +15,8 @@ struct CmosRtcState {
   bool operator==(const CmosRtcState&) const = default;
 };
 
-// The time of day: when the recording began, and virtual time on top. In UTC, BCD, 24 hours. It cannot be set, and interrupts never.
-// Reads of a time register ask for kTime.
+// The time of day: when the recording began, and virtual time on top. In UTC, BCD, 24 hours. It cannot be
+// set, and interrupts never. Reads of a time register ask for kTime.
 //
 // Threads: shared by all vCPUs without a lock: only who has the turn may call.
 // Source: Motorola MC146818A data sheet.
@@ -26,7 +26,9 @@ class CmosRtc final : public IoHandler {
   explicit CmosRtc(int64_t start_unix_seconds) : start_(start_unix_seconds) {}
   Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override { return std::as_bytes(std::span(&state_, 1)); }
+  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
+    return std::as_bytes(std::span(&state_, 1));
+  }
 
  private:
   int64_t start_;

@@ -52,14 +52,15 @@ struct DisarmTimer {
   bool operator==(const DisarmTimer&) const = default;
 };
 
-// A device's interrupt line goes up. The machine's I/O APIC decides what follows; who has no I/O APIC has no such devices.
+// A device's interrupt line goes up. The machine's I/O APIC decides what follows; who has no I/O APIC has no
+// such devices.
 struct RaiseLine {
   uint8_t line = 0;  // an ISA IRQ, 0 to 15, or a pin of the I/O APIC from 16 on
   bool operator==(const RaiseLine&) const = default;
 };
 
-// The interval timer (PIT channel 0) starts anew, or stops if `delay_ns` is 0. When it is due, the machine sends vCPU 0 an
-// ApicMessage of kind kLine for line 0. Virtual time.
+// The interval timer (PIT channel 0) starts anew, or stops if `delay_ns` is 0. When it is due, the machine
+// sends vCPU 0 an ApicMessage of kind kLine for line 0. Virtual time.
 struct SetTick {
   uint64_t delay_ns = 0;
   uint64_t period_ns = 0;  // 0: once
@@ -95,7 +96,8 @@ class IoHandler {
   void restore_state(std::span<const std::byte> bytes) {
     const auto own = state_bytes();
     REPRISE_CHECK(own.size() == bytes.size());
-    std::memcpy(const_cast<std::byte*>(own.data()), bytes.data(), bytes.size());  // of *this, which is not const
+    std::memcpy(const_cast<std::byte*>(own.data()), bytes.data(),
+                bytes.size());  // of *this, which is not const
   }
 };
 

@@ -1,4 +1,5 @@
-// The devices that only a Linux guest has: interval timer, clock, power management, interrupt controllers, reset.
+// The devices that only a Linux guest has: interval timer, clock, power management, interrupt controllers,
+// reset.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
@@ -25,7 +26,9 @@ class PcDeviceTest : public ::testing::Test {
   PcDeviceTest() { at(0); }
 
   void at(uint64_t ns) { values_.answers[Source::kTime] = ns; }
-  uint64_t read(IoHandler& device, uint64_t offset, unsigned bytes = 1) { return device.read(offset, bytes, values_).value(); }
+  uint64_t read(IoHandler& device, uint64_t offset, unsigned bytes = 1) {
+    return device.read(offset, bytes, values_).value();
+  }
   Effects write(IoHandler& device, uint64_t offset, uint64_t value, unsigned bytes = 1) {
     return device.write(offset, bytes, value, values_).value();
   }
@@ -41,7 +44,9 @@ std::vector<std::byte> state_of(const IoHandler& device) {
 // --- the interval timer ---
 
 // The first nanosecond at which `counts` have passed.
-uint64_t ns_of(uint64_t counts) { return (counts * kSecond + kPitHertz - 1) / kPitHertz; }
+uint64_t ns_of(uint64_t counts) {
+  return (counts * kSecond + kPitHertz - 1) / kPitHertz;
+}
 
 // A control word for both bytes of the count. Source: 82C54 data sheet, "Control Word Format".
 uint8_t control(unsigned channel, unsigned mode, unsigned access = 3) {
@@ -72,7 +77,8 @@ TEST_F(PitTest, TicksAgainAndAgainInModes2And3) {
 }
 
 TEST_F(PitTest, TicksOnceInModes0And4) {
-  for (const unsigned mode : {0u, 4u}) EXPECT_EQ(start(0, mode, 11932), (Effects{SetTick{10'000'151, 0}})) << mode;
+  for (const unsigned mode : {0u, 4u})
+    EXPECT_EQ(start(0, mode, 11932), (Effects{SetTick{10'000'151, 0}})) << mode;
 }
 
 TEST_F(PitTest, CountOfZeroIsTheLongest) {
@@ -366,7 +372,8 @@ TEST_F(RtcTest, CannotBeSet) {
 
 TEST_F(RtcTest, OtherRegistersAreZeroAndAskForNothing) {
   CmosRtc rtc(1'700'000'000);
-  for (const uint8_t index : {0x01, 0x03, 0x05, 0x0e, 0x0f, 0x31, 0x33, 0x7f}) EXPECT_EQ(get(rtc, index), 0u) << unsigned{index};
+  for (const uint8_t index : {0x01, 0x03, 0x05, 0x0e, 0x0f, 0x31, 0x33, 0x7f})
+    EXPECT_EQ(get(rtc, index), 0u) << unsigned{index};
   EXPECT_TRUE(values_.asked.empty());
 }
 
@@ -513,7 +520,8 @@ TEST_F(PicTest, NewInitialisationBeginsAnew) {
 
 TEST_F(PicTest, OtherCommandsChangeNothing) {
   const auto before = state_of(pic_);
-  for (const uint8_t command : {0x20, 0x60, 0x0a, 0x0b, 0x0c}) EXPECT_TRUE(write(pic_, kCommand, command).empty());
+  for (const uint8_t command : {0x20, 0x60, 0x0a, 0x0b, 0x0c})
+    EXPECT_TRUE(write(pic_, kCommand, command).empty());
   EXPECT_EQ(state_of(pic_), before);
   EXPECT_EQ(read(pic_, kCommand), 0u);  // nothing is requested or in service
 }
@@ -525,14 +533,16 @@ TEST_F(PcDeviceTest, ResetRegisterStopsTheMachineWithAFailure) {
   EXPECT_EQ(write(reset, 0, 0x06), Effects{StopMachine{kResetStatus}});
   EXPECT_EQ(write(reset, 0, 0x0e), Effects{StopMachine{kResetStatus}});
   EXPECT_NE(kResetStatus, 0u);
-  for (const uint8_t value : {0x00, 0x02, 0x04, 0x0a}) EXPECT_TRUE(write(reset, 0, value).empty()) << unsigned{value};
+  for (const uint8_t value : {0x00, 0x02, 0x04, 0x0a})
+    EXPECT_TRUE(write(reset, 0, value).empty()) << unsigned{value};
   EXPECT_EQ(read(reset, 0) & 0xff, 0xffu);
 }
 
 TEST_F(PcDeviceTest, KeyboardControllerTakesOnlyTheResetCommand) {
   ResetPort keyboard(0xff, kKeyboardReset);
   EXPECT_EQ(write(keyboard, 0, 0xfe), Effects{StopMachine{kResetStatus}});
-  for (const uint8_t value : {0xff, 0xfc, 0xaa, 0x00}) EXPECT_TRUE(write(keyboard, 0, value).empty()) << unsigned{value};
+  for (const uint8_t value : {0xff, 0xfc, 0xaa, 0x00})
+    EXPECT_TRUE(write(keyboard, 0, value).empty()) << unsigned{value};
 }
 
 }  // namespace

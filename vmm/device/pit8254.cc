@@ -10,11 +10,16 @@ static_assert(std::has_unique_object_representations_v<Pit8254State>, "digested 
 constexpr uint64_t kCommand = 3;
 constexpr uint64_t kRefreshNs = 15'085;  // how long the refresh bit of port 0x61 stays as it is
 
-uint64_t counts_in(uint64_t ns) { return static_cast<uint64_t>(static_cast<unsigned __int128>(ns) * kPitHertz / 1'000'000'000); }
-uint64_t ns_of(uint64_t counts) {
-  return static_cast<uint64_t>((static_cast<unsigned __int128>(counts) * 1'000'000'000 + kPitHertz - 1) / kPitHertz);
+uint64_t counts_in(uint64_t ns) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(ns) * kPitHertz / 1'000'000'000);
 }
-bool is_periodic(const PitChannel& channel) { return channel.mode == 2 || channel.mode == 3; }
+uint64_t ns_of(uint64_t counts) {
+  return static_cast<uint64_t>((static_cast<unsigned __int128>(counts) * 1'000'000'000 + kPitHertz - 1) /
+                               kPitHertz);
+}
+bool is_periodic(const PitChannel& channel) {
+  return channel.mode == 2 || channel.mode == 3;
+}
 
 uint16_t current_count(const PitChannel& channel, uint64_t now_ns) {
   if (channel.count == 0) return 0;
@@ -32,9 +37,12 @@ bool output(const PitChannel& channel, uint64_t now_ns) {
     case 0:
     case 1:
     case 4:
-    case 5: return passed >= channel.count;
-    case 3: return passed % channel.count < channel.count / 2;
-    default: return true;
+    case 5:
+      return passed >= channel.count;
+    case 3:
+      return passed % channel.count < channel.count / 2;
+    default:
+      return true;
   }
 }
 
@@ -102,7 +110,8 @@ Result<uint64_t> Pit8254::Speaker::read(uint64_t /*offset*/, unsigned /*bytes*/,
   return state_.speaker | (now / kRefreshNs & 1) << 4 | (output(state_.channels[2], now) ? 1ull << 5 : 0);
 }
 
-Result<Effects> Pit8254::Speaker::write(uint64_t /*offset*/, unsigned /*bytes*/, uint64_t value, ValueSource& values) {
+Result<Effects> Pit8254::Speaker::write(uint64_t /*offset*/, unsigned /*bytes*/, uint64_t value,
+                                        ValueSource& values) {
   const bool rises = (value & 1) != 0 && (state_.speaker & 1) == 0;
   state_.speaker = value & 0xf;
   if (rises) {

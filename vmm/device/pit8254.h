@@ -17,8 +17,8 @@ struct PitChannel {
   uint64_t start_ns = 0;  // virtual time when the count was loaded
   uint32_t count = 0;     // 1 to 65536; 0: not loaded
   uint16_t latched = 0;
-  uint8_t mode = 0;       // 0 to 5
-  uint8_t access = 3;     // 1 low byte, 2 high byte, 3 low then high
+  uint8_t mode = 0;    // 0 to 5
+  uint8_t access = 3;  // 1 low byte, 2 high byte, 3 low then high
   uint8_t has_latched = 0;
   uint8_t read_high = 0;   // the next byte read is the high one
   uint8_t write_high = 0;  // the next byte written is the high one
@@ -33,8 +33,9 @@ struct Pit8254State {
   bool operator==(const Pit8254State&) const = default;
 };
 
-// Three channels that count virtual time. Channel 0 interrupts, in modes 0 and 4 once, in 2 and 3 again and again. A count takes effect
-// at once. Not modelled: BCD, the read-back command, and gates but that of channel 2, whose rising edge restarts it.
+// Three channels that count virtual time. Channel 0 interrupts, in modes 0 and 4 once, in 2 and 3 again and
+// again. A count takes effect at once. Not modelled: BCD, the read-back command, and gates but that of
+// channel 2, whose rising edge restarts it.
 //
 // Threads: shared by all vCPUs without a lock: only who has the turn may call.
 // Source: Intel 82C54 data sheet, "Operational Description".
@@ -44,7 +45,9 @@ class Pit8254 final : public IoHandler {
   Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
   // Effects: SetTick.
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override { return std::as_bytes(std::span(&state_, 1)); }
+  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
+    return std::as_bytes(std::span(&state_, 1));
+  }
 
   // Port 0x61 as a handler of its own.
   [[nodiscard]] IoHandler& speaker() { return speaker_; }

@@ -40,7 +40,8 @@ constexpr uint8_t kPeerPresent = 0xb0;         // MSR: DCD, DSR and CTS, so that
 
 Result<uint64_t> Uart16550::read(uint64_t offset, unsigned bytes, ValueSource& /*values*/) {
   uint64_t result = 0;
-  for (unsigned i = 0; i < bytes && i < 8; ++i) result |= static_cast<uint64_t>(read_register(offset + i)) << (8 * i);
+  for (unsigned i = 0; i < bytes && i < 8; ++i)
+    result |= static_cast<uint64_t>(read_register(offset + i)) << (8 * i);
   Effects none;  // reads only let the line fall
   update_line(none);
   return result;
@@ -83,7 +84,8 @@ bool Uart16550::is_pending(uint8_t interrupt) const {
 
 // OUT2 connects the line on a PC.
 void Uart16550::update_line(Effects& effects) {
-  const bool up = (state_.modem_control & kOut2) != 0 && (is_pending(kReceivedEnable) || is_pending(kTransmitterEnable));
+  const bool up =
+      (state_.modem_control & kOut2) != 0 && (is_pending(kReceivedEnable) || is_pending(kTransmitterEnable));
   if (up && state_.line_up == 0) effects.emplace_back(RaiseLine{kCom1Line});
   state_.line_up = up ? 1 : 0;
 }

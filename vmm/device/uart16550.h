@@ -34,9 +34,10 @@ struct Uart16550State {
   bool operator==(const Uart16550State&) const = default;
 };
 
-// A transmitter that is always ready, so a guest may poll or not, and a receive FIFO that is longer than the original's (bytes that
-// come when it is full are lost, without an overrun error). Interrupts: received data and transmitter empty. Not modelled: the baud
-// rate, trigger levels and time-outs, line and modem-status errors.
+// A transmitter that is always ready, so a guest may poll or not, and a receive FIFO that is longer than the
+// original's (bytes that come when it is full are lost, without an overrun error). Interrupts: received data
+// and transmitter empty. Not modelled: the baud rate, trigger levels and time-outs, line and modem-status
+// errors.
 //
 // Threads: shared by all vCPUs without a lock. Claim it as a SharedDevice: only who owns it may call.
 // Source: National Semiconductor PC16550D data sheet, section 8 (registers).

@@ -26,7 +26,9 @@ static_assert(sizeof(Header) == 16);
 
 }  // namespace
 
-uint32_t VirtioBlk::features() const { return kFeatureSegmentBytes | kFeatureSegments | kFeatureFlush; }
+uint32_t VirtioBlk::features() const {
+  return kFeatureSegmentBytes | kFeatureSegments | kFeatureFlush;
+}
 
 Status VirtioBlk::serve(uint32_t /*index*/, Virtqueue& queue, ValueSource& /*values*/) {
   while (const auto chain = queue.next()) TRY(serve(*chain, queue));
@@ -43,7 +45,8 @@ Status VirtioBlk::serve(const Chain& chain, Virtqueue& queue) {
   }
   Header header{};
   gather(chain.readable, {reinterpret_cast<uint8_t*>(&header), sizeof header});
-  const Chain data{chain.head, part(chain.readable, sizeof header, readable - sizeof header), part(chain.writable, 0, writable - 1)};
+  const Chain data{chain.head, part(chain.readable, sizeof header, readable - sizeof header),
+                   part(chain.writable, 0, writable - 1)};
   TRY_ASSIGN(const Answer answer, carry_out(header.type, header.sector, data));
   const auto status = static_cast<uint8_t>(answer);
   scatter({&status, 1}, part(chain.writable, writable - 1, 1));
@@ -79,13 +82,15 @@ Result<VirtioBlk::Answer> VirtioBlk::carry_out(uint32_t type, uint64_t sector, c
       return Answer::kOk;
     }
     // What the guest writes lives as long as the run; there is nothing to bring to safety.
-    case kFlush: return total_bytes(data.writable) == 0 ? Answer::kOk : Answer::kError;
+    case kFlush:
+      return total_bytes(data.writable) == 0 ? Answer::kOk : Answer::kError;
     case kName: {
       std::array<uint8_t, kNameBytes> name{};
       std::copy(kDiskName.begin(), kDiskName.end(), name.begin());
       return total_bytes(data.writable) == scatter(name, data.writable) ? Answer::kOk : Answer::kError;
     }
-    default: return Answer::kUnsupported;
+    default:
+      return Answer::kUnsupported;
   }
 }
 

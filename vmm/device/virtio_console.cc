@@ -38,7 +38,8 @@ void VirtioConsole::hand_over(Virtqueue& queue) {
     const auto chain = queue.next();
     if (!chain.has_value()) return;
     std::vector<uint8_t> bytes;
-    for (uint16_t i = 0; i < state_.count; ++i) bytes.push_back(state_.received[(state_.first + i) % state_.received.size()]);
+    for (uint16_t i = 0; i < state_.count; ++i)
+      bytes.push_back(state_.received[(state_.first + i) % state_.received.size()]);
     const uint64_t taken = scatter(bytes, chain->writable);
     state_.first = static_cast<uint16_t>((state_.first + taken) % state_.received.size());
     state_.count = static_cast<uint16_t>(state_.count - taken);

@@ -22,7 +22,8 @@ class VirtioConsole final : public VirtioDevice {
  public:
   static constexpr uint32_t kReceiveQueue = 0;
   static constexpr uint32_t kTransmitQueue = 1;
-  // Bytes that one request can send; the rest is lost. Linux sends no more (drivers/char/virtio_console.c: port_fops_write).
+  // Bytes that one request can send; the rest is lost. Linux sends no more (drivers/char/virtio_console.c:
+  // port_fops_write).
   static constexpr uint64_t kMaxSent = 32 << 10;
 
   explicit VirtioConsole(ConsoleSink sink) : sink_(std::move(sink)) {}
@@ -36,7 +37,9 @@ class VirtioConsole final : public VirtioDevice {
   [[nodiscard]] std::span<const std::byte> config() const override { return {}; }
   Status serve(uint32_t index, Virtqueue& queue, ValueSource& values) override;
   void reset() override { state_ = {}; }
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override { return std::as_bytes(std::span(&state_, 1)); }
+  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
+    return std::as_bytes(std::span(&state_, 1));
+  }
 
  private:
   void send(Virtqueue& queue);

@@ -11,8 +11,8 @@
 
 namespace reprise::vmm {
 
-// A pure state machine, like an IoHandler. All that the driver asks for is done before its notification returns, so what is written to guest
-// memory and when follows from the guest's own stops.
+// A pure state machine, like an IoHandler. All that the driver asks for is done before its notification
+// returns, so what is written to guest memory and when follows from the guest's own stops.
 //
 // Threads: as its transport.
 class VirtioDevice {
@@ -28,7 +28,8 @@ class VirtioDevice {
   [[nodiscard]] virtual std::span<const std::byte> config() const = 0;
 
   // Deals with queue `index`, for which the driver has made buffers available, or the device has something.
-  // Errors: those of `values`; kHost if the world fails in a way that the guest cannot be told deterministically.
+  // Errors: those of `values`; kHost if the world fails in a way that the guest cannot be told
+  // deterministically.
   virtual Status serve(uint32_t index, Virtqueue& queue, ValueSource& values) = 0;
   virtual void reset() = 0;
 
@@ -37,7 +38,9 @@ class VirtioDevice {
   void restore_state(std::span<const std::byte> bytes) {
     const auto own = state_bytes();
     REPRISE_CHECK(own.size() == bytes.size());
-    if (!bytes.empty()) std::memcpy(const_cast<std::byte*>(own.data()), bytes.data(), bytes.size());  // of *this, which is not const
+    if (!bytes.empty())
+      std::memcpy(const_cast<std::byte*>(own.data()), bytes.data(),
+                  bytes.size());  // of *this, which is not const
   }
 };
 

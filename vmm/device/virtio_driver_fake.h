@@ -1,4 +1,5 @@
-// The driver's side of virtio-mmio, for tests: sets a device up, puts requests into its rings, and breaks the rules when asked to.
+// The driver's side of virtio-mmio, for tests: sets a device up, puts requests into its rings, and breaks the
+// rules when asked to.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +36,12 @@ class FakeVirtioDriver {
   FakeVirtioDriver(IoHandler& registers, std::span<uint8_t> ram, FakeValueSource& values, uint64_t queues)
       : registers_(registers), ram_(ram), values_(values), queues_(queues) {}
 
-  uint32_t read(VirtioRegister reg) { return static_cast<uint32_t>(registers_.read(static_cast<uint64_t>(reg), 4, values_).value()); }
-  Effects write(VirtioRegister reg, uint32_t value) { return registers_.write(static_cast<uint64_t>(reg), 4, value, values_).value(); }
+  uint32_t read(VirtioRegister reg) {
+    return static_cast<uint32_t>(registers_.read(static_cast<uint64_t>(reg), 4, values_).value());
+  }
+  Effects write(VirtioRegister reg, uint32_t value) {
+    return registers_.write(static_cast<uint64_t>(reg), 4, value, values_).value();
+  }
 
   // From reset to DRIVER_OK, as section 3.1.1 says.
   void start(uint32_t queues, uint64_t features = kFeatureVersion1) {
@@ -88,7 +93,8 @@ class FakeVirtioDriver {
   // A chain of descriptors from number `first` on in a table.
   void put_chain(uint64_t table, uint16_t first, const std::vector<Buffer>& buffers) {
     for (uint16_t i = 0; i < buffers.size(); ++i)
-      put_descriptor(table, static_cast<uint16_t>(first + i), buffers[i], i + 1u < buffers.size() ? 1 : 0, static_cast<uint16_t>(first + i + 1));
+      put_descriptor(table, static_cast<uint16_t>(first + i), buffers[i], i + 1u < buffers.size() ? 1 : 0,
+                     static_cast<uint16_t>(first + i + 1));
   }
   // Makes the chain that begins at `head` available.
   void offer(uint32_t queue, uint16_t head) {
@@ -106,7 +112,8 @@ class FakeVirtioDriver {
   // What the device has given back since the queue was set up.
   [[nodiscard]] std::vector<Used> used(uint32_t queue) const {
     std::vector<Used> result;
-    for (uint16_t i = 0; i < get<uint16_t>(device_area(queue) + 2); ++i) result.push_back(get<Used>(device_area(queue) + 4 + 8ull * (i % kQueueSize)));
+    for (uint16_t i = 0; i < get<uint16_t>(device_area(queue) + 2); ++i)
+      result.push_back(get<Used>(device_area(queue) + 4 + 8ull * (i % kQueueSize)));
     return result;
   }
   [[nodiscard]] bool needs_reset() { return (read(VirtioRegister::kStatus) & kStatusNeedsReset) != 0; }

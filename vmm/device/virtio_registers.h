@@ -35,8 +35,8 @@ enum class VirtioRegister : uint64_t {
 };
 inline constexpr uint64_t kVirtioConfig = 0x100;  // the device-specific configuration
 
-inline constexpr uint32_t kVirtioMagic = 0x74726976;  // "virt"
-inline constexpr uint32_t kVirtioVersion = 2;         // not the legacy interface
+inline constexpr uint32_t kVirtioMagic = 0x74726976;   // "virt"
+inline constexpr uint32_t kVirtioVersion = 2;          // not the legacy interface
 inline constexpr uint32_t kVirtioVendor = 0x52505253;  // "SRPR"; nobody looks
 
 // The driver's progress. Source: 2.1.

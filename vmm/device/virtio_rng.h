@@ -8,8 +8,9 @@
 
 namespace reprise::vmm {
 
-// The bytes are values of the journal's: random while recording, the same again while replaying. A buffer gets as many as one of the
-// driver's reads needs and not more, for each costs its place in the log; the driver comes back for more.
+// The bytes are values of the journal's: random while recording, the same again while replaying. A buffer
+// gets as many as one of the driver's reads needs and not more, for each costs its place in the log; the
+// driver comes back for more.
 //
 // Source: VIRTIO 1.2, section 5.4.
 class VirtioRng final : public VirtioDevice {

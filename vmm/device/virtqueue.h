@@ -1,5 +1,5 @@
-// A split virtqueue: rings in guest memory, through which a driver hands buffers to a device and gets them back.
-// Source: VIRTIO 1.2, section 2.7 (1.1: 2.6).
+// A split virtqueue: rings in guest memory, through which a driver hands buffers to a device and gets them
+// back. Source: VIRTIO 1.2, section 2.7 (1.1: 2.6).
 #pragma once
 
 #include <cstdint>
@@ -35,21 +35,24 @@ struct Chain {
 };
 
 uint64_t total_bytes(std::span<const std::span<uint8_t>> buffers);
-// Copies as much as both sides have; how much that was. A driver may cut a request into buffers as it likes. Source: 2.7.4.
+// Copies as much as both sides have; how much that was. A driver may cut a request into buffers as it likes.
+// Source: 2.7.4.
 uint64_t gather(std::span<const std::span<uint8_t>> from, std::span<uint8_t> to);
 uint64_t scatter(std::span<const uint8_t> from, std::span<const std::span<uint8_t>> to);
 // The bytes [first, first + bytes) of `buffers`. Requires: there are so many.
-std::vector<std::span<uint8_t>> part(std::span<const std::span<uint8_t>> buffers, uint64_t first, uint64_t bytes);
+std::vector<std::span<uint8_t>> part(std::span<const std::span<uint8_t>> buffers, uint64_t first,
+                                     uint64_t bytes);
 
-// The device's side of a queue, for as long as one notification is dealt with: the requests that were there at the beginning. That and the
-// bounded length of a chain bound the work, whatever the driver has put into the rings. A driver that breaks the rules makes the queue
-// broken(); nothing is done with the offending request then, and next() gives no more.
+// The device's side of a queue, for as long as one notification is dealt with: the requests that were there
+// at the beginning. That and the bounded length of a chain bound the work, whatever the driver has put into
+// the rings. A driver that breaks the rules makes the queue broken(); nothing is done with the offending
+// request then, and next() gives no more.
 //
 // Threads: as DmaMemory.
 class Virtqueue {
  public:
-  // Whether a driver may use a queue like this: a size that is a power of two up to `max_size`, areas aligned and in RAM.
-  // Source: 2.7 (the table of alignments), 2.7.1 to 2.7.8.
+  // Whether a driver may use a queue like this: a size that is a power of two up to `max_size`, areas aligned
+  // and in RAM. Source: 2.7 (the table of alignments), 2.7.1 to 2.7.8.
   [[nodiscard]] static bool is_valid(const VirtqueueState& state, uint16_t max_size, const DmaMemory& memory);
 
   // Requires: is_valid(). References outlive this.

@@ -13,7 +13,8 @@ constexpr uint32_t kId = 0;
 constexpr uint32_t kVersion = 1;
 constexpr uint32_t kFirstEntry = 0x10;
 constexpr uint32_t kVersionValue = (kIoApicPins - 1) << 16 | 0x11;
-// Delivery status (12) and remote IRR (14) are read-only; polarity and trigger mode are kept and not looked at.
+// Delivery status (12) and remote IRR (14) are read-only; polarity and trigger mode are kept and not looked
+// at.
 constexpr uint64_t kWritable = 0xff0000000001afff;
 constexpr uint32_t kFixed = 0, kLowestPriority = 1, kNmi = 4;
 constexpr uint32_t kBroadcast = 0xff;
@@ -67,13 +68,15 @@ Effects IoApic::deliver(uint32_t pin) {
   const uint32_t everyone = vcpus_ >= 32 ? ~0u : (1u << vcpus_) - 1;
   const bool logical = (entry >> 11 & 1) != 0;
   uint32_t targets = 0;
-  if (logical || destination == kBroadcast) targets = destination == kBroadcast ? everyone : destination & everyone;
-  else if (destination < vcpus_) targets = 1u << destination;
+  if (logical || destination == kBroadcast)
+    targets = destination == kBroadcast ? everyone : destination & everyone;
+  else if (destination < vcpus_)
+    targets = 1u << destination;
   if (mode == kLowestPriority) targets &= ~targets + 1;
   if (mode != kFixed && mode != kLowestPriority && mode != kNmi) return {};
-  const log::ApicMessage message = mode == kNmi
-                                       ? log::ApicMessage{log::ApicMessageKind::kNmi, 0}
-                                       : log::ApicMessage{log::ApicMessageKind::kFixed, static_cast<uint8_t>(entry)};
+  const log::ApicMessage message =
+      mode == kNmi ? log::ApicMessage{log::ApicMessageKind::kNmi, 0}
+                   : log::ApicMessage{log::ApicMessageKind::kFixed, static_cast<uint8_t>(entry)};
   if (message.kind == log::ApicMessageKind::kFixed && message.vector < 16) return {};
   Effects effects;
   for (uint32_t vcpu = 0; vcpu < vcpus_; ++vcpu)

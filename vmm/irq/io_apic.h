@@ -21,9 +21,9 @@ struct IoApicState {
   bool operator==(const IoApicState&) const = default;
 };
 
-// Every pin is edge-triggered. Destinations as in LocalApic: physical IDs are vCPU numbers, logical ones the flat model's bits of
-// vCPUs 0 to 7; lowest priority means the lowest-numbered vCPU. SMI, INIT and ExtINT are ignored.
-// An edge at a masked pin is delivered when the pin is unmasked, as KVM's own model does.
+// Every pin is edge-triggered. Destinations as in LocalApic: physical IDs are vCPU numbers, logical ones the
+// flat model's bits of vCPUs 0 to 7; lowest priority means the lowest-numbered vCPU. SMI, INIT and ExtINT are
+// ignored. An edge at a masked pin is delivered when the pin is unmasked, as KVM's own model does.
 //
 // Threads: shared by all vCPUs without a lock: only who has the turn may call.
 // Source: Intel 82093AA data sheet, chapter 3.
@@ -36,7 +36,9 @@ class IoApic final : public IoHandler {
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
   // A line goes up. Lines that no pin has are ignored.
   Effects raise(uint8_t line);
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override { return std::as_bytes(std::span(&state_, 1)); }
+  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
+    return std::as_bytes(std::span(&state_, 1));
+  }
 
  private:
   static constexpr uint64_t kMasked = 1ull << 16;

@@ -23,19 +23,25 @@ constexpr uint64_t kLowestPriority = 1 << 8;
 constexpr uint64_t kNmi = 4 << 8;
 
 // A redirection entry. Source: 82093AA data sheet, 3.2.4.
-uint64_t entry(uint8_t vector, uint64_t destination, uint64_t flags = 0) { return vector | flags | destination << 56; }
+uint64_t entry(uint8_t vector, uint64_t destination, uint64_t flags = 0) {
+  return vector | flags | destination << 56;
+}
 
 Effects sent(const std::vector<uint32_t>& vcpus, ApicMessage message) {
   Effects effects;
   for (const uint32_t vcpu : vcpus) effects.emplace_back(SendMessage{VcpuId(vcpu), message});
   return effects;
 }
-Effects sent(const std::vector<uint32_t>& vcpus, uint8_t vector) { return sent(vcpus, ApicMessage{ApicMessageKind::kFixed, vector}); }
+Effects sent(const std::vector<uint32_t>& vcpus, uint8_t vector) {
+  return sent(vcpus, ApicMessage{ApicMessageKind::kFixed, vector});
+}
 
 // The I/O APIC of a machine with four vCPUs.
 class IoApicTest : public ::testing::Test {
  protected:
-  Effects write(uint64_t offset, uint64_t value, unsigned bytes = 4) { return apic_.write(offset, bytes, value, values_).value(); }
+  Effects write(uint64_t offset, uint64_t value, unsigned bytes = 4) {
+    return apic_.write(offset, bytes, value, values_).value();
+  }
   uint32_t get(uint32_t reg) {
     EXPECT_TRUE(write(kSelect, reg).empty());
     return static_cast<uint32_t>(apic_.read(kWindow, 4, values_).value());
@@ -80,7 +86,8 @@ TEST_F(IoApicTest, AllPinsAreMaskedAtFirst) {
 }
 
 TEST_F(IoApicTest, EntriesReadBack) {
-  for (uint32_t pin = 0; pin < kIoApicPins; ++pin) set_entry(pin, entry(static_cast<uint8_t>(0x30 + pin), pin, kMasked));
+  for (uint32_t pin = 0; pin < kIoApicPins; ++pin)
+    set_entry(pin, entry(static_cast<uint8_t>(0x30 + pin), pin, kMasked));
   for (uint32_t pin = 0; pin < kIoApicPins; ++pin) {
     EXPECT_EQ(get(0x10 + 2 * pin), 0x10030u + pin);
     EXPECT_EQ(get(0x10 + 2 * pin + 1), pin << 24);
@@ -203,7 +210,8 @@ TEST_F(IoApicTest, LineOfTheIntervalTimerArrivesAtPin2) {
 
 TEST_F(IoApicTest, OtherLinesArriveAtThePinOfTheirNumber) {
   for (uint32_t pin = 0; pin < kIoApicPins; ++pin) set_entry(pin, entry(static_cast<uint8_t>(0x30 + pin), 1));
-  for (uint8_t line = 1; line < kIoApicPins; ++line) EXPECT_EQ(apic_.raise(line), sent({1}, static_cast<uint8_t>(0x30 + line)));
+  for (uint8_t line = 1; line < kIoApicPins; ++line)
+    EXPECT_EQ(apic_.raise(line), sent({1}, static_cast<uint8_t>(0x30 + line)));
 }
 
 TEST_F(IoApicTest, LinesWithoutAPinAreIgnored) {
@@ -247,7 +255,8 @@ TEST_F(IoApicTest, WaitingIsPartOfTheState) {
 }
 
 // Whatever a guest writes: only to vCPUs that there are, to each once, with a vector that can be logged.
-RC_GTEST_PROP(IoApicProperty, SendsOnlyWhatCanBeReceived, (const std::vector<std::tuple<uint8_t, uint32_t, bool>>& steps)) {
+RC_GTEST_PROP(IoApicProperty, SendsOnlyWhatCanBeReceived,
+              (const std::vector<std::tuple<uint8_t, uint32_t, bool>>& steps)) {
   const auto vcpus = *rc::gen::inRange(1u, 9u);
   IoApic apic(vcpus);
   FakeValueSource values;

@@ -1,4 +1,5 @@
-// The PC's first interrupt controllers, as far as a kernel that has an I/O APIC looks at them: it finds them, and masks them.
+// The PC's first interrupt controllers, as far as a kernel that has an I/O APIC looks at them: it finds them,
+// and masks them.
 #pragma once
 
 #include <array>
@@ -27,7 +28,8 @@ class Pic8259 final : public IoHandler {
   Result<uint64_t> read(uint64_t offset, unsigned /*bytes*/, ValueSource& /*values*/) override {
     return offset == 1 ? state_.mask : uint64_t{0};
   }
-  Result<Effects> write(uint64_t offset, unsigned /*bytes*/, uint64_t value, ValueSource& /*values*/) override {
+  Result<Effects> write(uint64_t offset, unsigned /*bytes*/, uint64_t value,
+                        ValueSource& /*values*/) override {
     if (offset == 0) {
       if ((value & kIcw1) != 0) state_.initialisation_words = (value & kIcw4Needed) != 0 ? 3 : 2;
     } else if (state_.initialisation_words > 0) {
@@ -37,7 +39,9 @@ class Pic8259 final : public IoHandler {
     }
     return Effects{};
   }
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override { return std::as_bytes(std::span(&state_, 1)); }
+  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
+    return std::as_bytes(std::span(&state_, 1));
+  }
 
  private:
   static constexpr uint64_t kIcw1 = 0x10;

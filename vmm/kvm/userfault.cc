@@ -21,7 +21,8 @@ constexpr uint64_t kNeeded = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM | UF
 
 }  // namespace
 
-Result<std::unique_ptr<ept::PageMapper>> UserfaultMapper::create(uint8_t* base, uint64_t bytes, const uint8_t* populated) {
+Result<std::unique_ptr<ept::PageMapper>> UserfaultMapper::create(uint8_t* base, uint64_t bytes,
+                                                                 const uint8_t* populated) {
   UniqueFd fd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
   if (!fd.valid())
     return fail_errno(ErrorCode::kHost, errno,
@@ -30,12 +31,14 @@ Result<std::unique_ptr<ept::PageMapper>> UserfaultMapper::create(uint8_t* base, 
   api.api = UFFD_API;
   api.features = kNeeded;
   if (::ioctl(fd.get(), UFFDIO_API, &api) < 0)
-    return fail_errno(ErrorCode::kHost, errno,
-                      "userfaultfd lacks minor faults or write protection on shared memory (needed: Linux 5.19)");
+    return fail_errno(
+        ErrorCode::kHost, errno,
+        "userfaultfd lacks minor faults or write protection on shared memory (needed: Linux 5.19)");
   uffdio_register region{};
   region.range.start = reinterpret_cast<uint64_t>(base);
   region.range.len = bytes;
-  // MINOR: pages in the page cache; MISSING: pages that nobody has touched yet, which the kernel would else just make.
+  // MINOR: pages in the page cache; MISSING: pages that nobody has touched yet, which the kernel would else
+  // just make.
   region.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR | UFFDIO_REGISTER_MODE_WP;
   if (::ioctl(fd.get(), UFFDIO_REGISTER, &region) < 0)
     return fail_errno(ErrorCode::kHost, errno, "UFFDIO_REGISTER of a view");
@@ -49,7 +52,8 @@ Result<std::unique_ptr<ept::PageMapper>> UserfaultMapper::create(uint8_t* base, 
   const bool continue_protected = ::ioctl(fd.get(), UFFDIO_CONTINUE, &probe) == 0;
   if (continue_protected && ::madvise(base, kPageSize, MADV_DONTNEED) < 0)
     return fail_errno(ErrorCode::kHost, errno, "MADV_DONTNEED of a view");
-  return std::unique_ptr<ept::PageMapper>(new UserfaultMapper(std::move(fd), base, populated, continue_protected));
+  return std::unique_ptr<ept::PageMapper>(
+      new UserfaultMapper(std::move(fd), base, populated, continue_protected));
 }
 
 Status UserfaultMapper::protect(PageNumber first, uint64_t count, bool on) {
@@ -99,13 +103,17 @@ Status UserfaultMapper::set(PageNumber first, uint64_t count, Right from, Right 
   return protect(first, count, to == Right::kRead);
 }
 
-Result<std::unique_ptr<ept::PageMapper>> MprotectMapper::create(uint8_t* base, uint64_t bytes, Right initial) {
-  if (initial == Right::kNone && ::mprotect(base, bytes, PROT_NONE) < 0) return fail_errno(ErrorCode::kHost, errno, "mprotect of a view");
+Result<std::unique_ptr<ept::PageMapper>> MprotectMapper::create(uint8_t* base, uint64_t bytes,
+                                                                Right initial) {
+  if (initial == Right::kNone && ::mprotect(base, bytes, PROT_NONE) < 0)
+    return fail_errno(ErrorCode::kHost, errno, "mprotect of a view");
   return std::unique_ptr<ept::PageMapper>(new MprotectMapper(base));
 }
 
 Status MprotectMapper::set(PageNumber first, uint64_t count, Right /*from*/, Right to) {
-  const int protection = to == Right::kNone ? PROT_NONE : to == Right::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
+  const int protection = to == Right::kNone   ? PROT_NONE
+                         : to == Right::kRead ? PROT_READ
+                                              : PROT_READ | PROT_WRITE;
   if (::mprotect(base_ + address_of(first).raw, count * kPageSize, protection) < 0)
     return fail_errno(ErrorCode::kHost, errno,
                       "mprotect of a view (if this says \"Cannot allocate memory\", raise vm.max_map_count)");

@@ -1,5 +1,5 @@
-// Page permissions of one mapping, changed page by page from user space: the two mechanisms of design section "Views".
-// Source: Linux Documentation/admin-guide/mm/userfaultfd.rst; userfaultfd(2), ioctl_userfaultfd(2).
+// Page permissions of one mapping, changed page by page from user space: the two mechanisms of design section
+// "Views". Source: Linux Documentation/admin-guide/mm/userfaultfd.rst; userfaultfd(2), ioctl_userfaultfd(2).
 #pragma once
 
 #include <memory>
@@ -14,10 +14,11 @@ namespace reprise::vmm {
 // Threads: confined to the view's vCPU thread.
 class UserfaultMapper final : public ept::PageMapper {
  public:
-  // `base`: a MAP_SHARED mapping of a memfd, `bytes` long, no page of it touched yet. `populated`: another mapping of
-  // the same bytes, used to bring pages into the page cache.
-  // Errors: kHost when the kernel lacks a feature; the sentence names it.
-  static Result<std::unique_ptr<ept::PageMapper>> create(uint8_t* base, uint64_t bytes, const uint8_t* populated);
+  // `base`: a MAP_SHARED mapping of a memfd, `bytes` long, no page of it touched yet. `populated`: another
+  // mapping of the same bytes, used to bring pages into the page cache. Errors: kHost when the kernel lacks a
+  // feature; the sentence names it.
+  static Result<std::unique_ptr<ept::PageMapper>> create(uint8_t* base, uint64_t bytes,
+                                                         const uint8_t* populated);
   Status set(PageNumber first, uint64_t count, Right from, Right to) override;
   // Whether a page can be mapped read-only in one call.
   [[nodiscard]] bool continue_protected() const { return continue_protected_; }
@@ -34,8 +35,8 @@ class UserfaultMapper final : public ept::PageMapper {
   bool continue_protected_;  // UFFDIO_CONTINUE_MODE_WP, Linux 6.4
 };
 
-// mprotect(2): works everywhere, one VMA a run of equal pages (vm.max_map_count bounds them, 65,530 by default).
-// Threads: confined to the view's vCPU thread.
+// mprotect(2): works everywhere, one VMA a run of equal pages (vm.max_map_count bounds them, 65,530 by
+// default). Threads: confined to the view's vCPU thread.
 class MprotectMapper final : public ept::PageMapper {
  public:
   // `initial`: what all pages get; none or writing. Errors: kHost.
