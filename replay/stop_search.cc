@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "vmm/debug/next_instruction.h"
 #include "vmm/linear_memory.h"
 
 namespace reprise::replay {
@@ -112,11 +113,17 @@ Result<StopSearch::Stop> StopSearch::last_access(const vmm::WatchedRange& range,
   return stop.reason == StopReason::kWatchpoint ? Stop(stop) : Stop();
 }
 
-Timeline::Lookout StopSearch::lookout() const {
-  Timeline::Lookout lookout;
-  for (const auto& breakpoint : places_) lookout.addresses.insert(breakpoint.address);
-  lookout.ranges = ranges_;
-  return lookout;
+std::set<Gva> StopSearch::addresses() const {
+  std::set<Gva> addresses;
+  for (const auto& breakpoint : places_) addresses.insert(breakpoint.address);
+  return addresses;
+}
+
+Timeline::Lookout StopSearch::lookout(gdb::RunListener& listener) const {
+  return {.addresses = addresses(), .ranges = ranges_, .wanted = [this, &listener](VcpuId vcpu, Gva address) {
+            const Stop stop = breakpoint_at(vcpu, address);
+            return stop.has_value() && listener.wants(*stop);
+          }};
 }
 
 StopSearch::Stop StopSearch::breakpoint_at(VcpuId vcpu, Gva address) const {
@@ -206,10 +213,10 @@ Result<StopSearch::Stop> StopSearch::arrive(const Timeline::Sighting& sighting, 
 
 Result<StopSearch::Stop> StopSearch::first(const Mark& end, gdb::RunListener& listener) {
   Walk walk;
-  while (!lookout().empty() && timeline_.now() < end) {
+  while (is_looking() && timeline_.now() < end) {
     const Mark begin = timeline_.now();
     TRY(timeline_.checkpoint_for_search());
-    TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(), end));
+    TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(listener), end));
     if (!sighting.has_value()) {
       TRY(timeline_.seek(std::max(begin, end)));
       return Stop();
@@ -286,7 +293,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_known(const Mark& begin,
   std::optional<Hit> none;
   if (!ranges_.empty() || !gap_.covers(end)) return none;
   const auto vcpu = timeline_.owner_of(end.event);
-  const auto addresses = lookout().addresses;
+  const auto addresses = this->addresses();
   for (int refused = 0;; ++refused) {
     const auto at = gap_.last_at(addresses, begin, end);
     end = at.value_or(std::max(begin, end.without_steps()));
@@ -308,7 +315,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
   std::optional<Hit> last;
   for (uint64_t walked = 0; !timeline_.at_end() && timeline_.now() < end; ++walked) {
     if (timeline_.machine().has_board() && walked % kStretch == kStretch - 1) {
-      TRY_ASSIGN(const bool left, is_left(end));
+      TRY_ASSIGN(const bool left, is_left(end, listener));
       if (!left) break;
     }
     const VcpuId vcpu = *timeline_.turn();
@@ -324,15 +331,17 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
 }
 
 // Only positions can be looked up to: what is seen may be behind `end`.
-Result<std::optional<Timeline::Sighting>> StopSearch::look_up_to(const Mark& end) {
-  return timeline_.look_for(lookout(), end.steps == 0 ? end : Mark{end.event, end.stops, end.ticks + 1, 0});
+Result<std::optional<Timeline::Sighting>> StopSearch::look_up_to(const Mark& end,
+                                                                 gdb::RunListener& listener) {
+  return timeline_.look_for(lookout(listener),
+                            end.steps == 0 ? end : Mark{end.event, end.stops, end.ticks + 1, 0});
 }
 
-Result<bool> StopSearch::is_left(const Mark& end) {
+Result<bool> StopSearch::is_left(const Mark& end, gdb::RunListener& listener) {
   const Mark here = timeline_.now();
   TRY_ASSIGN(const bool can_come_back, timeline_.checkpoint());
   if (!can_come_back) return true;
-  TRY_ASSIGN(const auto sighting, look_up_to(end));
+  TRY_ASSIGN(const auto sighting, look_up_to(end, listener));
   TRY(timeline_.seek(here));
   return sighting.has_value();
 }
@@ -346,7 +355,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, co
   if (!mid.has_value() && end.steps != 0 && end.steps < kFewSteps) return last_walked(begin, end, listener);
   TRY(timeline_.seek(begin));
   TRY(timeline_.checkpoint_for_search());
-  TRY_ASSIGN(const auto sighting, look_up_to(end));
+  TRY_ASSIGN(const auto sighting, look_up_to(end, listener));
   if (!sighting.has_value()) return std::optional<Hit>();
   if (!mid.has_value()) return last_walked(begin, end, listener);
   TRY_ASSIGN(const auto upper, last_in(*mid, end, listener));
@@ -358,7 +367,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, co
 Result<std::optional<StopSearch::Hit>> StopSearch::last_before(const Mark& floor, const Mark& end,
                                                                gdb::RunListener& listener) {
   std::optional<Hit> none;
-  if (lookout().empty()) return none;
+  if (!is_looking()) return none;
   if (floor.without_steps() == end.without_steps()) return last_walked(floor, end, listener);
   Mark reached = end;
   const auto look = [&](const Mark& begin) -> Result<std::optional<Hit>> {

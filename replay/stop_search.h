@@ -50,7 +50,7 @@ class StopSearch {
   // For who moves the machine by other means (replay/diversion.h):
   // What stops a vCPU that is about to execute this address.
   [[nodiscard]] Stop breakpoint_at(VcpuId vcpu, Gva address) const;
-  [[nodiscard]] std::set<Gva> addresses() const { return lookout().addresses; }
+  [[nodiscard]] std::set<Gva> addresses() const;
   [[nodiscard]] bool watches_memory() const { return !ranges_.empty(); }
   // Carries out `step`, which is to be one instruction of this vCPU and says whether it was completed; if so,
   // what it has accessed of what is watched. Errors: those of `step`; kHost.
@@ -82,7 +82,9 @@ class StopSearch {
   };
 
   Status walk(Walk& walk);
-  [[nodiscard]] Timeline::Lookout lookout() const;
+  [[nodiscard]] bool is_looking() const { return !places_.empty() || !ranges_.empty(); }
+  // It outlives what is returned.
+  [[nodiscard]] Timeline::Lookout lookout(gdb::RunListener& listener) const;
   Result<Gva> rip(VcpuId vcpu) const;
   // Of the vCPU whose turn it is, in a walk: that is noted.
   Result<Gva> next_rip(VcpuId vcpu);
@@ -100,9 +102,9 @@ class StopSearch {
   // it begins.
   Result<std::optional<Hit>> last_known(const Mark& begin, Mark& end, gdb::RunListener& listener);
   // From here on to `end`, or a little further.
-  Result<std::optional<Timeline::Sighting>> look_up_to(const Mark& end);
+  Result<std::optional<Timeline::Sighting>> look_up_to(const Mark& end, gdb::RunListener& listener);
   // The same; comes back. True: there may be something.
-  Result<bool> is_left(const Mark& end);
+  Result<bool> is_left(const Mark& end, gdb::RunListener& listener);
   // A mark about half-way; nothing: one can as well walk.
   Result<std::optional<Mark>> between(const Mark& begin, const Mark& end);
   // The first mark from which on the vCPU of this event has come so far.

@@ -79,7 +79,9 @@ class Timeline {
   struct Lookout {
     std::set<Gva> addresses;                // about to be executed
     std::vector<vmm::WatchedRange> ranges;  // about to be accessed
-    [[nodiscard]] bool empty() const { return addresses.empty() && ranges.empty(); }
+    // Asked at each of the addresses, with the machine as it is there; what it does not want is passed where
+    // that is possible. Empty: all are wanted.
+    std::function<bool(VcpuId, Gva)> wanted;
   };
   struct Sighting {
     // The clock may be one ahead of the last position, in the middle of a safepoint.

@@ -13,6 +13,7 @@
 
 #include "replay/timeline_target.h"
 #include "tests/guest/tool.h"
+#include "vmm/debug/next_instruction.h"
 #include "vmm/host_profile.h"
 
 namespace reprise {

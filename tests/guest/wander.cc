@@ -16,6 +16,7 @@
 
 #include "replay/timeline_target.h"
 #include "tests/guest/tool.h"
+#include "vmm/debug/next_instruction.h"
 #include "vmm/host_profile.h"
 
 namespace reprise {
@@ -86,7 +87,24 @@ class Wanderer {
     return {};
   }
 
-  // To a place that some vCPU was at: a breakpoint there.
+  // Wants a stop in four, by what is in its registers.
+  class Picky final : public replay::gdb::RunListener {
+   public:
+    explicit Picky(const replay::TimelineTarget& target) : target_(target) {}
+    bool interrupted() override { return false; }
+    bool wants(const replay::gdb::StopEvent& stop) override {
+      const auto registers = target_.registers(stop.vcpu);
+      if (!registers) return true;
+      const auto& general = registers->general;
+      return (general.rax + general.rbx + general.rcx + general.rdx + general.rsp / 8) % 4 == 0;
+    }
+
+   private:
+    const replay::TimelineTarget& target_;
+  };
+
+  // To a place that some vCPU was at: a breakpoint there, with a condition every other time. Forward, and it
+  // is the last one before the instruction behind it.
   Status run(Direction direction) {
     ++counts_[direction == Direction::kForward ? 2 : 3];
     last_ = direction == Direction::kForward ? "continue" : "reverse-continue";
@@ -96,9 +114,32 @@ class Wanderer {
     const replay::gdb::Breakpoint breakpoint{
         .kind = replay::gdb::BreakpointKind::kSoftware, .address = Gva(registers.general.rip), .length = 0};
     TRY(target_.seek(start, patience_));
+    std::vector<bool> stood_there;
+    for (VcpuId vcpu; vcpu.raw < target_.vcpu_count(); ++vcpu) {
+      TRY_ASSIGN(const auto at_start, target_.registers(vcpu));
+      stood_there.push_back(at_start.general.rip == breakpoint.address.raw);
+    }
     TRY(target_.insert(breakpoint));
-    TRY_ASSIGN(const auto stop, target_.resume(direction, VcpuId(0), patience_));
+    Picky picky(target_);
+    replay::gdb::RunListener& listener =
+        random_() % 2 == 0 ? static_cast<replay::gdb::RunListener&>(picky) : patience_;
+    TRY_ASSIGN(const auto stop, target_.resume(direction, VcpuId(0), listener));
     if (stop.reason == replay::gdb::StopReason::kBreakpoint) ++counts_[4];
+    // One that has stood there before has come there before.
+    if (stop.reason == replay::gdb::StopReason::kBreakpoint && !stood_there[stop.vcpu.raw]) {
+      const Mark there = target_.now();
+      const uint64_t turn = there.event;
+      TRY_ASSIGN(const auto stepped, target_.step(stop.vcpu, Direction::kForward, patience_));
+      if (stepped.reason == replay::gdb::StopReason::kStep && target_.now().event == turn) {
+        const Mark behind = target_.now();
+        TRY(target_.resume(Direction::kBackward, VcpuId(0), listener));
+        if (target_.now() != there)
+          return fail(ErrorCode::kDivergence,
+                      "a breakpoint at {:#x}{} is hit at {} from {}, vCPU {}, and backwards at {} from {}",
+                      registers.general.rip, &listener == &patience_ ? "" : " with a condition",
+                      to_text(there), to_text(start), stop.vcpu.raw, to_text(target_.now()), to_text(behind));
+      }
+    }
     return target_.remove(breakpoint);
   }
 

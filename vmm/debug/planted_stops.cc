@@ -1,9 +1,10 @@
 #include "vmm/debug/planted_stops.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
-#include "vmm/debug/single_step.h"
+#include "vmm/debug/next_instruction.h"
 #include "vmm/interrupt_gate.h"
 #include "vmm/rflags.h"
 #include "vmm/segment_descriptor.h"
@@ -43,8 +44,18 @@ Status PlantedStops::plant_for(VcpuId vcpu) {
 }
 
 PlantedStops::~PlantedStops() {
-  for (const auto& [at, byte] : bytes_)
-    if (*at == kHaltByte) *at = byte;
+  take_out();
+}
+
+// What the guest has written over since is left alone.
+std::vector<uint8_t*> PlantedStops::take_out() {
+  std::vector<uint8_t*> taken;
+  for (const auto& [at, byte] : bytes_) {
+    if (*at != kHaltByte) continue;
+    *at = byte;
+    taken.push_back(at);
+  }
+  return taken;
 }
 
 void PlantedStops::put(VcpuId vcpu, Gpa at) {
@@ -77,26 +88,54 @@ Result<bool> PlantedStops::pass_own_fault(VcpuId vcpu) {
   std::array<uint64_t, 2> frame{};  // error code, rip
   (void)memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
   if (planted_at(frame[1]).has_value()) return false;
-  const auto at = memory.translate(*handler);
-  uint8_t* const byte = at.has_value() ? physical.writable(*at, 1) : nullptr;
-  const auto was = bytes_.find(byte);
-  StepOutcome outcome;
-  if (was != bytes_.end()) {
-    *byte = was->second;
-    --regs.rip;
-    TRY(kvm.set_registers(regs));
-    TRY_ASSIGN(const auto plan, plan_step(kvm, memory, regs, sregs));
-    if (plan.method == StepMethod::kTrace) {
-      TRY_ASSIGN(outcome, single_step(kvm, plan));
-    }
-    *byte = kHaltByte;
-  }
-  if (outcome.carried_out) return true;
+  --regs.rip;
+  TRY(kvm.set_registers(regs));
+  TRY_ASSIGN(const bool stepped, step_over(vcpu, *handler));
+  if (stepped) return true;
   return fail(
       ErrorCode::kHost,
       "vCPU {} has a general-protection fault of its own at {:#x}, and the first instruction of its handler "
       "cannot be carried out alone: breakpoints cannot be looked for across it",
       vcpu.raw, frame[1]);
+}
+
+Result<bool> PlantedStops::step_over(VcpuId vcpu, Gva place) {
+  TRY_ASSIGN(const kvm_sregs sregs, machine_.kvm(vcpu).special_registers());
+  const WholeMemory physical(machine_, vcpu);
+  const auto at = LinearMemory(sregs, physical).translate(place);
+  uint8_t* const byte = at.has_value() ? physical.writable(*at, 1) : nullptr;
+  const auto was = bytes_.find(byte);
+  if (was == bytes_.end()) return false;
+  *byte = was->second;
+  auto stepped = trace_next_if_granted(machine_, vcpu);
+  *byte = kHaltByte;
+  return stepped;
+}
+
+Result<Vcpu::Verdict> PlantedStops::pass_unwanted(VcpuId vcpu, Gva address,
+                                                  const std::function<bool()>& is_wanted) {
+  TRY_ASSIGN(const bool unfetched, has_yet_to_fetch(vcpu, address));
+  TRY(stand_at(vcpu, address));
+  const auto taken = take_out();
+  const bool wanted = is_wanted();
+  for (uint8_t* const at : taken) *at = kHaltByte;
+  if (wanted) return Vcpu::Verdict::kCaught;
+  if (unfetched) return Vcpu::Verdict::kHandle;
+  // Behind the tracer's instruction, if it is one of those.
+  const auto place = std::ranges::find_if(places_, [&](const auto& each) { return each.second == address; });
+  TRY_ASSIGN(kvm_regs regs, machine_.kvm(vcpu).registers());
+  regs.rip = place->first.raw;
+  TRY(machine_.kvm(vcpu).set_registers(regs));
+  TRY_ASSIGN(const bool stepped, step_over(vcpu, place->first));
+  return stepped ? Vcpu::Verdict::kDone : Vcpu::Verdict::kCaught;
+}
+
+// The byte itself accesses nothing: an exit in front of it is about its page, which the view has not.
+Result<bool> PlantedStops::has_yet_to_fetch(VcpuId vcpu, Gva address) {
+  TRY_ASSIGN(const kvm_regs regs, machine_.kvm(vcpu).registers());
+  if (planted_at(regs.rip) != std::optional(address)) return false;
+  TRY_ASSIGN(const kvm_vcpu_events events, machine_.kvm(vcpu).events());
+  return events.exception.injected == 0 && events.exception.pending == 0 && events.interrupt.injected == 0;
 }
 
 Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
@@ -116,6 +155,10 @@ Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
     if ((events.exception.injected != 0 || events.exception.pending != 0) &&
         events.exception.nr == kProtectionVector)
       return planted_at(regs.rip);
+    if (const auto here = planted_at(regs.rip); here.has_value() && exit != ExitKind::kMmio) {
+      TRY_ASSIGN(const bool unfetched, has_yet_to_fetch(vcpu, *here));
+      if (unfetched) return here;
+    }
   }
   const auto handler = handlers_[vcpu.raw];
   if (!handler.has_value() || regs.rip != handler->raw + (exit == ExitKind::kHalt ? 1 : 0)) return none;
@@ -128,7 +171,7 @@ Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
 }
 
 // In kernel mode it is behind the byte; the fault of user mode is on its way to the handler, or has its frame
-// on the handler's stack.
+// on the handler's stack; or the byte's page is missing.
 Status PlantedStops::stand_at(VcpuId vcpu, Gva address) {
   struct Frame {
     uint64_t error, rip, cs, rflags, rsp, ss;
@@ -137,11 +180,11 @@ Status PlantedStops::stand_at(VcpuId vcpu, Gva address) {
   TRY_ASSIGN(kvm_regs regs, kvm.registers());
   TRY_ASSIGN(kvm_vcpu_events events, kvm.events());
   TRY_ASSIGN(kvm_sregs sregs, kvm.special_registers());
-  const bool on_its_way = events.exception.injected != 0 || events.exception.pending != 0;
-  if (on_its_way) {
+  TRY_ASSIGN(const bool unfetched, has_yet_to_fetch(vcpu, address));
+  if (events.exception.injected != 0 || events.exception.pending != 0) {
     events.exception = {};
     TRY(kvm.set_events(events));
-  } else if (!planted_at(regs.rip - 1).has_value()) {
+  } else if (!unfetched && !planted_at(regs.rip - 1).has_value()) {
     Frame frame{};
     const WholeMemory physical(machine_, vcpu);
     const LinearMemory memory(sregs, physical);

@@ -3,6 +3,7 @@
 // (replay/timeline.h).
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -43,14 +44,24 @@ class PlantedStops {
   // Puts a vCPU that was found there in front of that address, as if it had come to it by itself, but for
   // what a fault in user mode has left below the kernel's stack. Errors: kHost.
   Status stand_at(VcpuId vcpu, Gva address);
+  // Asks whether a vCPU that was found there is to stop, with the machine as it would be seen then. kDone:
+  // no, and the instruction was carried out; kHandle: no, and its page is missing; kCaught: yes, or it cannot
+  // be carried out from here. Errors: kHost.
+  Result<Vcpu::Verdict> pass_unwanted(VcpuId vcpu, Gva address, const std::function<bool()>& is_wanted);
 
  private:
   PlantedStops(Machine& machine, std::set<Gva> addresses)
       : machine_(machine), addresses_(std::move(addresses)) {}
   Status plant_for(VcpuId vcpu);
   void put(VcpuId vcpu, Gpa at);
+  // Whether it has yet to fetch what is at this address.
+  Result<bool> has_yet_to_fetch(VcpuId vcpu, Gva address);
   [[nodiscard]] std::optional<Gva> planted_at(uint64_t place) const;
+  // Returns where the bytes were.
+  std::vector<uint8_t*> take_out();
   Result<bool> pass_own_fault(VcpuId vcpu);
+  // What is under the byte at this place, where the vCPU stands. False: it cannot be carried out alone.
+  Result<bool> step_over(VcpuId vcpu, Gva place);
   // Of a Linux guest (planted_linux_stops.cc):
   Result<bool> pass_return(VcpuId vcpu);
   Status check_linux() const;

@@ -2,42 +2,11 @@
 
 #include <algorithm>
 
-#include "vmm/cpu_state.h"
-#include "vmm/debug/single_step.h"
+#include "vmm/debug/next_instruction.h"
+#include "vmm/linear_memory.h"
 
 namespace reprise::vmm {
 namespace {
-
-struct Next {
-  ept::AccessSet set;
-  std::vector<ept::DataTouch> touches;
-  bool is_instruction = false;  // no exception or interrupt is delivered first, or instead
-};
-
-// Nothing: nobody knows what it does.
-Result<std::optional<Next>> decode_next(Machine& machine, VcpuId vcpu) {
-  KvmVcpu& kvm = machine.kvm(vcpu);
-  TRY_ASSIGN(const kvm_regs regs, kvm.registers());
-  TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
-  TRY_ASSIGN(const kvm_vcpu_events events, kvm.events());
-  const WholeMemory memory(machine, vcpu);
-  const bool raised = events.exception.injected != 0 || events.exception.pending != 0;
-  std::optional<Next> next(std::in_place);
-  ept::AccessOptions options;
-  Result<ept::AccessSet> set;
-  if (raised || events.interrupt.injected != 0) {
-    set = ept::delivery_access(cpu_state(regs, sregs), memory, options,
-                               raised ? events.exception.nr : events.interrupt.nr);
-  } else {
-    options.touches = &next->touches;
-    set = ept::decode_access(cpu_state(regs, sregs), memory, options);
-    next->is_instruction = set && !set->exception.has_value();
-  }
-  if (!set || !set->complete) return std::optional<Next>();
-  next->set = *set;
-  if (!next->is_instruction) next->touches.clear();
-  return next;
-}
 
 bool looks_at(const WatchedRange& range, bool reads, bool writes) {
   return (range.reads && reads) || (range.writes && writes);
@@ -51,11 +20,6 @@ std::optional<uint64_t> offset_of(const WatchedRange& range, Gpa start, uint64_t
 }
 
 }  // namespace
-
-Result<std::vector<ept::DataTouch>> next_touches(Machine& machine, VcpuId vcpu) {
-  TRY_ASSIGN(auto next, decode_next(machine, vcpu));
-  return next.has_value() ? std::move(next->touches) : std::vector<ept::DataTouch>();
-}
 
 Result<std::optional<TouchedRange>> find_touched(Machine& machine, VcpuId vcpu,
                                                  std::span<const ept::DataTouch> touches,
@@ -184,16 +148,10 @@ Result<Vcpu::Verdict> WatchedMemory::look_at_instruction(VcpuId vcpu) {
 }
 
 Result<Vcpu::Verdict> WatchedMemory::step_across(VcpuId vcpu) {
-  KvmVcpu& kvm = machine_.kvm(vcpu);
-  TRY_ASSIGN(const kvm_regs regs, kvm.registers());
-  TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
-  const WholeMemory physical(machine_, vcpu);
-  TRY_ASSIGN(const auto plan, plan_step(kvm, LinearMemory(sregs, physical), regs, sregs));
-  if (plan.method != StepMethod::kTrace) return Vcpu::Verdict::kCaught;
   TRY(reveal(vcpu));
-  TRY_ASSIGN(const auto outcome, single_step(kvm, plan));
+  TRY_ASSIGN(const bool stepped, trace_next(machine_, vcpu));
   TRY(conceal(vcpu));
-  return outcome.carried_out ? Vcpu::Verdict::kDone : Vcpu::Verdict::kCaught;
+  return stepped ? Vcpu::Verdict::kDone : Vcpu::Verdict::kCaught;
 }
 
 bool WatchedMemory::is_concealed_access(VcpuId vcpu, ExitKind exit) {

@@ -17,10 +17,6 @@ struct WatchedRange {
   bool writes = false;  // at writes; a read-modify-write is both
 };
 
-// The ranges of its operands and of the stack that this vCPU's next instruction accesses; none where it
-// raises an exception, or cannot be decoded. Looks at memory whatever the view grants. Errors: kHost.
-[[nodiscard]] Result<std::vector<ept::DataTouch>> next_touches(Machine& machine, VcpuId vcpu);
-
 struct TouchedRange {
   size_t index = 0;     // in `ranges`
   uint64_t offset = 0;  // of the first byte that is accessed in it
