@@ -33,6 +33,12 @@ def gdb(bench, folder, commands, timeout=None, options=(), words=()):
     return [part.strip() for part in parts[1:-1]], done
 
 
+def counter_of(bench):
+    """The address of what lost_update counts in."""
+    symbols = subprocess.run(["nm", bench.image("lost_update")], capture_output=True, text=True, check=True).stdout
+    return "0x" + re.search(r"(\w+) b \w*counter", symbols)[1].lstrip("0")
+
+
 def session(bench):
     folder = bench.folder / "recording"
     record(bench, folder, "lost_update", "n=20000", vcpus=2, chaos=7)
@@ -65,8 +71,7 @@ def lost_update(bench):
             break
     else:
         raise Skip("too few updates were lost: the vCPUs have not met often enough")
-    symbols = subprocess.run(["nm", bench.image("lost_update")], capture_output=True, text=True, check=True).stdout
-    counter = "0x" + re.search(r"(\w+) b \w*counter", symbols)[1].lstrip("0")
+    counter = counter_of(bench)
     watch = f"watch *(unsigned long *) {counter}"
     said, done = gdb(bench, folder, ["break lost_update.cc:29", "continue", f"monitor who-wrote {counter}", watch, "reverse-continue", "monitor when",
                                      f"monitor history {counter}"])
@@ -102,6 +107,26 @@ def lost_update(bench):
     return None
 
 
+def condition(bench):
+    """A breakpoint that is hit thousands of times, with a condition that is true once or never, in both directions."""
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", "n=1500", vcpus=2, chaos=3)
+    counter = counter_of(bench)
+    once = f"break racy.h:18 if *(unsigned long *) {counter} == 1234"
+    commands = {once: "Breakpoint 1", "continue": "hit Breakpoint 1", f"x/gd {counter}": r":\s+1234$", "monitor when": "", "monitor digest": "",
+                "delete": "", "break racy.h:18 if $rax == 77777777777": "Breakpoint 2", "continue ": "No more reverse-execution history", "reverse-continue": "No more reverse",
+                "monitor when ": "^1;", "delete ": "", "monitor seek end": "", f"{once} ": "Breakpoint 3", "reverse-continue ": "hit Breakpoint 3", "monitor when  ": "",
+                "monitor digest ": "",
+                f"x/gd {counter} ": r":\s+1234$"}
+    said, done = gdb(bench, folder, list(commands))
+    answers = dict(zip(commands, said))
+    for command, pattern in commands.items():
+        expect(re.search(pattern, answers[command]), f"{command} says {answers[command]!r}, not {pattern!r}", done)
+    expect(answers["monitor digest"] == answers["monitor digest "] or answers["monitor when"] != answers["monitor when  "],
+           f"one moment, two digests: {answers}", done)
+    expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
+
+
 def own_fault(bench):
     """A guest with a general-protection fault of its own, which is what a breakpoint in user mode is found by: searched across it, in both directions."""
     folder = bench.folder / "recording"
@@ -133,8 +158,7 @@ def diversion(bench):
     """What if? A changed machine runs on, with all its vCPUs; functions are called in it; and nothing of it is left."""
     folder = bench.folder / "recording"
     record(bench, folder, "lost_update", "n=20000", vcpus=2, chaos=3)
-    symbols = subprocess.run(["nm", bench.image("lost_update")], capture_output=True, text=True, check=True).stdout
-    counter = "0x" + re.search(r"(\w+) b \w*counter", symbols)[1].lstrip("0")
+    counter = counter_of(bench)
     word = f"*(unsigned long *) {counter}"
     commands = {
         ATTEMPT: "^$", "break workload": "Breakpoint 1", "continue": "hit Breakpoint 1", "monitor when": r"^[\d.]+;", "monitor digest": "^[0-9a-f]{16}$",
@@ -227,7 +251,7 @@ def damaged(bench):
 
 
 def tests(_options):
-    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/diversion", diversion), Test("debugger/own-fault", own_fault),
+    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/diversion", diversion), Test("debugger/own-fault", own_fault), Test("debugger/condition", condition),
             Test("debugger/no-recording", damaged), *(ends_in_diversion(workload, (2, 4, 1, 2)[i % 4]) for i, workload in enumerate(WORKLOADS)),
             *(wandered(workload, (2, 1, 2, 4)[i % 4], i % 2 == 0) for i, workload in enumerate(WORKLOADS)),
             wandered("ring", 2, False, serial=True), stepped("lost_update", "n=50", 1), stepped("timer", "n=2000 period=20000", 2),

@@ -194,7 +194,9 @@ def debugger(vcpus):
         fork = len(commands)
         commands += ["monitor seek 2", *FLUSH, "break *entry_SYSRETQ_unsafe_stack", "continue", "delete", "monitor when", "monitor digest", "monitor diversion begin",
                      "set var *(int *) &system_state = 7", 'eval "break *%lu", $rcx', "continue", "print ($cs & 3) == 3 && $rip == $rcx", "stepi", "delete",
-                     "break kernel_power_off", "continue", "print *(int *) &system_state", "delete", "continue", "monitor diversion end", *FLUSH, "monitor when", "monitor digest"]
+                     "break kernel_power_off", "continue", "print *(int *) &system_state", "delete", "continue", "monitor diversion end", *FLUSH, "monitor when", "monitor digest",
+                     # A condition that is never true.
+                     "break ksys_write if $rdx == 77777", "continue", "delete"]
         said, done = gdb(bench, folder, commands, SECONDS)
 
         def has(i, pattern):
@@ -223,7 +225,8 @@ def debugger(vcpus):
         has(fork + 16, r"(?s)guest: failed=0.*Breakpoint \d+, 0x[0-9a-f]{16} in kernel_power_off \(\)")
         has(fork + 17, "= 7$")
         has(fork + 19, r"(?s)Power down.*the guest switches the machine off, with status 0")
-        expect(said[fork + 6:fork + 8] == said[fork + 23:], f"a diversion leaves something: {said[fork + 6:fork + 8]}, {said[fork + 23:]}", done)
+        expect(said[fork + 6:fork + 8] == said[fork + 23:fork + 25], f"a diversion leaves something: {said[fork + 6:fork + 8]}, {said[fork + 23:fork + 25]}", done)
+        has(fork + 26, "No more reverse-execution history")
         expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
         return f"at {here.split(';')[0]}, the write at {said[20].split(';')[0]}"
 
