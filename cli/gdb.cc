@@ -85,7 +85,8 @@ Result<pid_t> start_gdb(const GdbArguments& arguments, const std::vector<std::st
                         const std::string& socket) {
   std::vector<std::string> words = {"gdb"};
   words.insert(words.end(), symbols.begin(), symbols.end());
-  words.insert(words.end(), {"-ex", "target remote " + socket});
+  // A monitor command may search for long.
+  words.insert(words.end(), {"-iex", "set remotetimeout 86400", "-ex", "target remote " + socket});
   words.insert(words.end(), arguments.words.begin(), arguments.words.end());
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);

@@ -155,26 +155,39 @@ Result<Gva> StopSearch::next_rip(VcpuId vcpu) {
 
 Result<StopSearch::WatchedStep> StopSearch::watch_step(VcpuId vcpu,
                                                        const std::function<Result<bool>()>& step) {
-  vmm::Machine& machine = timeline_.machine();
-  std::vector<ept::DataTouch> touches;
-  kvm_regs before{};
-  if (!ranges_.empty()) {
-    TRY_ASSIGN(touches, vmm::next_touches(machine, vcpu));
-    TRY_ASSIGN(before, machine.kvm(vcpu).registers());
-  }
   WatchedStep done;
-  TRY_ASSIGN(done.completed, step());
+  if (ranges_.empty()) {
+    TRY_ASSIGN(done.completed, step());
+    return done;
+  }
+  vmm::Machine& machine = timeline_.machine();
+  vmm::DeviceAccesses& devices = machine.memory().device_accesses();
+  TRY_ASSIGN(auto touches, vmm::next_touches(machine, vcpu));
+  TRY_ASSIGN(const kvm_regs before, machine.kvm(vcpu).registers());
+  devices.list(true);
+  const auto completed = step();
+  const auto touched_by_device = vmm::find_touched(devices.take(), ranges_);
+  devices.list(false);
+  TRY_ASSIGN(done.completed, completed);
+  if (touched_by_device.has_value()) done.accessed = watchpoint_at(vcpu, *touched_by_device, true);
   if (!done.completed || touches.empty()) return done;
   TRY_ASSIGN(const kvm_regs after, machine.kvm(vcpu).registers());
   extend(touches, before, after);
   TRY_ASSIGN(const auto touched, vmm::find_touched(machine, vcpu, touches, ranges_));
-  if (!touched.has_value()) return done;
-  const Breakpoint& hit = watchpoints_[touched->index];
-  uint64_t offset = touched->offset;
-  for (size_t i = touched->index; i > 0 && watchpoints_[i - 1] == hit; --i) offset += ranges_[i - 1].bytes;
-  done.accessed = gdb::StopEvent{
-      .reason = StopReason::kWatchpoint, .vcpu = vcpu, .hit = hit, .accessed = Gva(hit.address.raw + offset)};
+  if (touched.has_value()) done.accessed = watchpoint_at(vcpu, *touched, false);
   return done;
+}
+
+gdb::StopEvent StopSearch::watchpoint_at(VcpuId vcpu, const vmm::TouchedRange& touched,
+                                         bool by_device) const {
+  const Breakpoint& hit = watchpoints_[touched.index];
+  uint64_t offset = touched.offset;
+  for (size_t i = touched.index; i > 0 && watchpoints_[i - 1] == hit; --i) offset += ranges_[i - 1].bytes;
+  return {.reason = StopReason::kWatchpoint,
+          .vcpu = vcpu,
+          .hit = hit,
+          .accessed = Gva(hit.address.raw + offset),
+          .by_device = by_device};
 }
 
 // The next one of the vCPU whose turn it is, or a part of it, up to where others are first.

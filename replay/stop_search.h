@@ -82,6 +82,8 @@ class StopSearch {
   };
 
   Status walk(Walk& walk);
+  [[nodiscard]] gdb::StopEvent watchpoint_at(VcpuId vcpu, const vmm::TouchedRange& touched,
+                                             bool by_device) const;
   [[nodiscard]] bool is_looking() const { return !places_.empty() || !ranges_.empty(); }
   // It outlives what is returned.
   [[nodiscard]] Timeline::Lookout lookout(gdb::RunListener& listener) const;

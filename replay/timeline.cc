@@ -145,6 +145,8 @@ Status Timeline::go_on() {
   executed_ns_ += ept::monotonic_ns() - start;
   TRY(advanced(vcpu, how));
   note_move(before);
+  // By an exit of this vCPU, or a message that came to it.
+  if (watched_ != nullptr && watched_->is_touched_by_devices()) caught_ = true;
   if (dirty_) return {};
   const std::string& console = replay_->console();
   for (size_t i = shown_.size(); i < console.size(); ++i)
@@ -310,7 +312,9 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
                             bool is_write) { return watched->is_touched(vcpu, gpa, bytes, is_write); },
     });
   dirty_ = true;
+  watched_ = watched.get();
   const Status ran = run_to(end.without_steps());
+  watched_ = nullptr;
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) machine().vcpu(vcpu).watch({});
   TRY(ran);
   std::optional<Sighting> none;

@@ -147,6 +147,7 @@ class Timeline {
   Mark exited_;         // the last exit, while look_for() runs
   bool dirty_ = false;  // by look_for(), or by who changes it
   bool caught_ = false;
+  vmm::WatchedMemory* watched_ = nullptr;  // while look_for() runs
   std::function<bool()> interrupted_;
   uint64_t asked_ns_ = 0;            // when it was asked last
   uint64_t executed_ns_ = 0;         // from the beginning to here

@@ -210,8 +210,10 @@ Result<std::string> TimelineTarget::who_wrote(Gpa address, gdb::Interruption& in
       text = fmt::format("nobody has written {:#x} since the beginning\n", address.raw);
     } else {
       TRY_ASSIGN(const kvm_regs regs, timeline_.machine().kvm(stop->vcpu).registers());
-      text = fmt::format("vCPU {} wrote it at {}, by the instruction at {:#x}\n", stop->vcpu.raw,
-                         to_text(now()), regs.rip);
+      text = stop->by_device ? fmt::format("a device wrote it at {}, for vCPU {}, which stood at {:#x}\n",
+                                           to_text(now()), stop->vcpu.raw, regs.rip)
+                             : fmt::format("vCPU {} wrote it at {}, by the instruction at {:#x}\n",
+                                           stop->vcpu.raw, to_text(now()), regs.rip);
     }
     return search_.stop_here(gdb::StopReason::kStep);
   });

@@ -56,9 +56,10 @@ class GuestMemory {
   }
   // What devices may touch.
   [[nodiscard]] DmaMemory for_devices(Gpa hole_begin, Gpa hole_end) const {
-    return {ram_.bytes(), hole_begin, hole_end, written_.get()};
+    return {ram_.bytes(), hole_begin, hole_end, written_.get(), device_accesses_.get()};
   }
   [[nodiscard]] WrittenPages& written() const { return *written_; }
+  [[nodiscard]] DeviceAccesses& device_accesses() const { return *device_accesses_; }
   // Calls `visit` with all pages that are there, in order, and their bytes, for as long as the call lasts;
   // the others are zeros, and are not made. No vCPU may run. Errors: kHost.
   Status for_each_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const;
@@ -70,6 +71,7 @@ class GuestMemory {
       : fd_(std::move(fd)),
         ram_(std::move(ram)),
         written_(std::make_unique<WrittenPages>(ram_.size() >> kPageShift)),
+        device_accesses_(std::make_unique<DeviceAccesses>()),
         huge_(huge) {}
   // The next byte at `at` or behind it that may be other than zero; the end of RAM if there is none.
   [[nodiscard]] uint64_t next_data(uint64_t at) const;
@@ -77,6 +79,7 @@ class GuestMemory {
   UniqueFd fd_;
   Mapping ram_;
   std::unique_ptr<WrittenPages> written_;
+  std::unique_ptr<DeviceAccesses> device_accesses_;
   bool huge_;
 };
 

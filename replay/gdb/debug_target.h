@@ -68,8 +68,9 @@ enum class StopReason : uint8_t {
 struct StopEvent {
   StopReason reason = StopReason::kStep;
   VcpuId vcpu;
-  Breakpoint hit;  // of kBreakpoint and kWatchpoint: which one
-  Gva accessed;    // of kWatchpoint: the first byte in the watched range that was accessed
+  Breakpoint hit;          // of kBreakpoint and kWatchpoint: which one
+  Gva accessed;            // of kWatchpoint: the first byte in the watched range that was accessed
+  bool by_device = false;  // of kWatchpoint: by a device, because of what `vcpu` did
 };
 
 // Who waits for something long. Threads: called on the thread that called the target.

@@ -284,7 +284,7 @@ class PcMachine final : public Machine {
   PcBoard board_{{.vcpus = kVcpus,
                   .start_unix_seconds = 1'700'000'000,
                   .console = [this](uint8_t byte) { keep(byte); },
-                  .memory = DmaMemory(ram_, Gpa(kRamBytes - kPageSize), Gpa(kRamBytes), nullptr),
+                  .memory = DmaMemory(ram_, Gpa(kRamBytes - kPageSize), Gpa(kRamBytes), nullptr, nullptr),
                   .virtio = {.random = true, .console = true, .disk = &disk_}}};
 };
 

@@ -259,6 +259,12 @@ def debugger_vmlinux(vcpus):
             "next": r"^\d+\t", "reverse-continue": "Breakpoint 1, __x64_sys_reboot", "monitor when ": "", "monitor digest ": "",
             "tbreak kernel_power_off if system_state == SYSTEM_RUNNING": "kernel/reboot.c", "continue ": "hit Temporary|Temporary breakpoint .*kernel_power_off",
             "print system_state": "= SYSTEM_RUNNING", "delete": "",
+            # What a device has written.
+            "tbreak random_recv_done": "virtio-rng", "reverse-continue ": "Temporary breakpoint .*random_recv_done",
+            "set $used = &((struct vring_virtqueue *) vq)->split.vring.used->idx": "", 'eval "monitor who-wrote %p", $used': r"a device wrote it at [\d.]+, for vCPU \d",
+            'eval "watch *(unsigned short *) %p", $used': "watchpoint", "reverse-continue  ": r"(?s)Hardware watchpoint.*Old value = \d+.*New value = \d+.* vm_notify ",
+            "backtrace 2": r"#1 .*virtqueue_notify", "delete ": "", "tbreak __x64_sys_reboot": "", "continue  ": "__x64_sys_reboot",
+            "monitor diversion begin": "", "print get_random_u32() != get_random_u32()": "= 1$", "monitor diversion end": "back at",
         }
         said, done = gdb(bench, folder, list(commands), SECONDS, ["--vmlinux", symbols / "vmlinux"], ["-iex", f"add-auto-load-safe-path {symbols}"])
         answers = dict(zip(commands, said))

@@ -45,6 +45,18 @@ Result<std::optional<TouchedRange>> find_touched(Machine& machine, VcpuId vcpu,
   return found;
 }
 
+std::optional<TouchedRange> find_touched(std::span<const DeviceAccess> accesses,
+                                         std::span<const WatchedRange> ranges) {
+  for (const DeviceAccess& access : accesses) {
+    for (size_t i = 0; i < ranges.size(); ++i) {
+      if (!looks_at(ranges[i], !access.writes, access.writes)) continue;
+      if (const auto offset = offset_of(ranges[i], access.start, access.bytes))
+        return TouchedRange{i, *offset};
+    }
+  }
+  return std::nullopt;
+}
+
 WatchedMemory::WatchedMemory(Machine& machine, std::vector<WatchedRange> ranges)
     : machine_(machine), ranges_(std::move(ranges)), revealed_(machine.vcpus()) {
   for (const auto& range : ranges_) {
@@ -77,10 +89,12 @@ Result<std::unique_ptr<WatchedMemory>> WatchedMemory::watch(Machine& machine,
   TRY(check(machine, ranges));
   std::unique_ptr<WatchedMemory> watched(new WatchedMemory(machine, std::move(ranges)));
   for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) TRY(watched->conceal(vcpu));
+  machine.memory().device_accesses().list(!watched->ranges_.empty());
   return watched;
 }
 
 WatchedMemory::~WatchedMemory() {
+  machine_.memory().device_accesses().list(false);
   for (VcpuId vcpu; vcpu.raw < machine_.vcpus(); ++vcpu) (void)reveal(vcpu);
 }
 
@@ -105,6 +119,10 @@ Result<bool> WatchedMemory::is_touched(VcpuId vcpu, Gpa gpa, uint64_t bytes, boo
   TRY(reveal(vcpu));
   revealed_[vcpu.raw] = true;
   return touches(gpa, bytes, is_write);
+}
+
+bool WatchedMemory::is_touched_by_devices() {
+  return find_touched(machine_.memory().device_accesses().take(), ranges_).has_value();
 }
 
 Status WatchedMemory::enter(VcpuId vcpu) {

@@ -27,6 +27,10 @@ struct TouchedRange {
                                                                std::span<const ept::DataTouch> touches,
                                                                std::span<const WatchedRange> ranges);
 
+// The same of what devices have accessed.
+[[nodiscard]] std::optional<TouchedRange> find_touched(std::span<const DeviceAccess> accesses,
+                                                       std::span<const WatchedRange> ranges);
+
 // As planted bytes (vmm/debug/planted_stops.h): for machines that run to find out where something is, and are
 // thrown away. Every access to a page with a range in it is an exit, whatever the view grants; what is not an
 // access to the range is carried out with the page given back for one instruction, and counts as nothing.
@@ -48,6 +52,8 @@ class WatchedMemory {
   [[nodiscard]] bool is_concealed_access(VcpuId vcpu, ExitKind exit);
   // An access that is made for this vCPU, with the page granted: whether it is one to a range. Errors: kHost.
   Result<bool> is_touched(VcpuId vcpu, Gpa gpa, uint64_t bytes, bool is_write);
+  // Whether devices have accessed a range since the last call.
+  [[nodiscard]] bool is_touched_by_devices();
   // Before each entry of this vCPU. Errors: kHost.
   Status enter(VcpuId vcpu);
 

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/units.h"
+#include "vmm/device_accesses.h"
 #include "vmm/written_pages.h"
 
 namespace reprise::vmm {
@@ -19,9 +20,10 @@ namespace reprise::vmm {
 class DmaMemory {
  public:
   // `ram`: guest-physical memory from 0 on, which outlives this. [hole_begin, hole_end) of it is no RAM; an
-  // empty hole is none. `written`: is told what is written; may be null.
-  DmaMemory(std::span<uint8_t> ram, Gpa hole_begin, Gpa hole_end, WrittenPages* written)
-      : ram_(ram), hole_begin_(hole_begin), hole_end_(hole_end), written_(written) {}
+  // empty hole is none. `written` is told what is written, `accesses` what is accessed; both may be null.
+  DmaMemory(std::span<uint8_t> ram, Gpa hole_begin, Gpa hole_end, WrittenPages* written,
+            DeviceAccesses* accesses)
+      : ram_(ram), hole_begin_(hole_begin), hole_end_(hole_end), written_(written), accesses_(accesses) {}
 
   enum class Use { kRead, kWrite };
   // The bytes [at, at + bytes), if all of them are RAM, to be used like that at once.
@@ -31,6 +33,7 @@ class DmaMemory {
         bytes > 0 && hole_begin_ < hole_end_ && at < hole_end_ && at.raw + bytes > hole_begin_.raw;
     if (in_hole) return std::nullopt;
     if (use == Use::kWrite && written_ != nullptr) written_->note(at, bytes);
+    if (accesses_ != nullptr) accesses_->note(at, bytes, use == Use::kWrite);
     return ram_.subspan(at.raw, bytes);
   }
 
@@ -55,6 +58,7 @@ class DmaMemory {
   Gpa hole_begin_;
   Gpa hole_end_;
   WrittenPages* written_;
+  DeviceAccesses* accesses_;
 };
 
 }  // namespace reprise::vmm

@@ -66,7 +66,7 @@ class VirtioConsoleTest : public ::testing::Test {
   FakeValueSource values_;
   PcBoard board_{{.vcpus = 2,
                   .console = [this](uint8_t byte) { sent_ += static_cast<char>(byte); },
-                  .memory = DmaMemory(ram_, Gpa(0), Gpa(0), nullptr),
+                  .memory = DmaMemory(ram_, Gpa(0), Gpa(0), nullptr, nullptr),
                   .virtio = {.console = true}}};
   IoMap io_;
   OnTheBus bus_{io_};
@@ -145,7 +145,7 @@ TEST(PcBoardTest, DigestSeesWhatWasWrittenToTheDisk) {
   std::vector<uint8_t> ram(kRamBytes);
   FakeDisk disk(8);
   const PcBoard board(
-      {.vcpus = 1, .memory = DmaMemory(ram, Gpa(0), Gpa(0), nullptr), .virtio = {.disk = &disk}});
+      {.vcpus = 1, .memory = DmaMemory(ram, Gpa(0), Gpa(0), nullptr, nullptr), .virtio = {.disk = &disk}});
   const uint64_t before = board.digest();
   disk.content[7] = 1;
   EXPECT_NE(board.digest(), before);

@@ -40,7 +40,8 @@ class Rig {
 
   std::vector<uint8_t> ram = std::vector<uint8_t>(kRamBytes);
   WrittenPages written{kRamBytes >> kPageShift};
-  DmaMemory memory{ram, Gpa(kHoleBegin), Gpa(kHoleEnd), &written};
+  DeviceAccesses accesses;
+  DmaMemory memory{ram, Gpa(kHoleBegin), Gpa(kHoleEnd), &written, &accesses};
   FakeValueSource values;
   Device device;
   VirtioMmio registers;
@@ -239,6 +240,26 @@ TEST_F(VirtioDiskTest, WhatIsWrittenIsNotedAndWhatIsReadIsNot) {
   }
   EXPECT_TRUE(reading[page_of(Gpa(kData)).raw] && reading[page_of(Gpa(kData + kPageSize)).raw]);
   EXPECT_EQ(rig_.written.take(), std::vector<bool>(kRamBytes >> kPageShift));
+}
+
+TEST_F(VirtioDiskTest, AccessesAreListedWhileSomebodyWantsThem) {
+  driver_.start(1);
+  EXPECT_EQ(request(kWrite, 5, 512), 0);
+  EXPECT_TRUE(rig_.accesses.take().empty());
+  const auto accessed = [this](uint64_t at, bool writes) {
+    rig_.accesses.list(true);
+    EXPECT_EQ(request(writes ? kRead : kWrite, 5, 512), 0);
+    return std::ranges::any_of(rig_.accesses.take(), [&](const DeviceAccess& access) {
+      return access.writes == writes && access.start.raw <= at && at < access.start.raw + access.bytes;
+    });
+  };
+  EXPECT_TRUE(accessed(kData + 511, true));
+  EXPECT_TRUE(accessed(kData + 511, false));
+  EXPECT_FALSE(accessed(kData + 512, true));
+  EXPECT_TRUE(accessed(kStatusByte, true));
+  rig_.accesses.list(false);
+  EXPECT_EQ(request(kRead, 5, 512), 0);
+  EXPECT_TRUE(rig_.accesses.take().empty());
 }
 
 TEST_F(VirtioDiskTest, RequestMayBeCutAnyhow) {
