@@ -147,7 +147,7 @@ Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments
                 "nothing to run: name a guest image, or a Linux kernel with --kernel (--help shows all)");
   if (!arguments.kernel.empty()) {
     machine.serial = true;
-    auto& guest = machine.linux_guest.emplace();
+    auto& guest = machine.linux_guest.emplace(vmm::MachineOptions::Linux{});
     TRY_ASSIGN(machine.image, read_file(arguments.kernel));
     if (!arguments.initrd.empty()) {
       TRY_ASSIGN(guest.initrd, read_file(arguments.initrd));

@@ -262,7 +262,7 @@ def debugger_vmlinux(vcpus):
             # What a device has written.
             "tbreak random_recv_done": "virtio-rng", "reverse-continue ": "Temporary breakpoint .*random_recv_done",
             "set $used = &((struct vring_virtqueue *) vq)->split.vring.used->idx": "", 'eval "monitor who-wrote %p", $used': r"a device wrote it at [\d.]+, for vCPU \d",
-            'eval "watch *(unsigned short *) %p", $used': "watchpoint", "reverse-continue  ": r"(?s)Hardware watchpoint.*Old value = \d+.*New value = \d+.* vm_notify ",
+            'eval "watch *(unsigned short *) %p", $used': "watchpoint", "reverse-continue  ": r"(?s)Hardware watchpoint.*Old value = \d+.*New value = \d+\nvm_notify ",
             "backtrace 2": r"#1 .*virtqueue_notify", "delete ": "", "tbreak __x64_sys_reboot": "", "continue  ": "__x64_sys_reboot",
             "monitor diversion begin": "", "print get_random_u32() != get_random_u32()": "= 1$", "monitor diversion end": "back at",
         }
