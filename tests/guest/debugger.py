@@ -29,7 +29,7 @@ def gdb(bench, folder, commands, timeout=None, options=(), words=()):
     done = Done(words, ran.returncode, ran.stdout, b"")
     text = done.out.decode(errors="replace")
     parts = re.split(r"\n<(?:\d+|end)>\n", text)
-    expect(done.status == OK and len(parts) == len(commands) + 2, f"GDB printed {len(parts)} parts", done)
+    expect(done.status == OK and len(parts) == len(commands) + 2, f"GDB ended after {commands[:len(parts) - 1][-1:]}: {parts[-1][-500:]}", done)
     return [part.strip() for part in parts[1:-1]], done
 
 

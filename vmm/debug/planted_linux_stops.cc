@@ -14,8 +14,8 @@ constexpr size_t kTracerBytes = 5;  // Linux, arch/x86/include/asm/ftrace.h (MCO
 constexpr uint64_t kKernelHalf = 1ull << 63;
 constexpr uint64_t kAlwaysSet = 1 << 1;  // Intel SDM vol. 1, figure 3-8
 
-// Whether the kernel's tracer has, or had, the instruction there. The call goes to a function that only
-// returns.
+// Whether the kernel's tracer has, had, or will have the instruction there. The call goes to a function that
+// only returns.
 bool is_tracers(const LinearMemory& memory, Gva address) {
   constexpr std::array<uint8_t, kTracerBytes> kNop = {0x0f, 0x1f, 0x44, 0x00, 0x00};
   constexpr uint8_t kCall = 0xe8, kReturn = 0xc3, kJump = 0xe9;
@@ -25,6 +25,7 @@ bool is_tracers(const LinearMemory& memory, Gva address) {
   if (code[0] != kCall) return false;
   int32_t offset = 0;
   std::copy_n(code.begin() + 1, sizeof offset, reinterpret_cast<uint8_t*>(&offset));
+  if (offset == 0) return true;  // of a module that is being loaded, before it is relocated
   uint8_t target = 0;
   (void)memory.read(address + kTracerBytes + static_cast<uint64_t>(static_cast<int64_t>(offset)),
                     {&target, 1});
