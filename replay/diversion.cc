@@ -34,6 +34,7 @@ Result<std::unique_ptr<Diversion>> Diversion::begin(Timeline& timeline, const lo
   vmm::Machine& machine = timeline.machine();
   for (VcpuId id; id.raw < machine.vcpus(); ++id) {
     vmm::Vcpu& vcpu = machine.vcpu(id);
+    diversion->positions_.push_back(vcpu.position());
     if (const auto timer = vcpu.running_timer()) diversion->world_.perform(id, *timer);
     diversion->journals_.push_back(
         std::make_unique<DivertedJournal>(id, diversion->world_, machine.view(id)));
@@ -43,14 +44,13 @@ Result<std::unique_ptr<Diversion>> Diversion::begin(Timeline& timeline, const lo
 }
 
 // What any vCPU was told up to where it stood when the fork began: time is one for all. Reads all logs.
-Result<uint64_t> Diversion::last_time() {
+Result<uint64_t> Diversion::last_time() const {
   uint64_t last = 0;
-  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) {
+  for (VcpuId vcpu; vcpu.raw < positions_.size(); ++vcpu) {
     TRY_ASSIGN(auto reader, recording_.open_log(vcpu));
-    const Position here = machine().vcpu(vcpu).position();
     for (;;) {
       TRY_ASSIGN(const auto event, reader.next());
-      if (!event.has_value() || event->position.stops > here.stops) break;
+      if (!event.has_value() || event->position > positions_[vcpu.raw]) break;
       const auto* value = std::get_if<log::Value>(&event->what);
       if (value != nullptr && value->source == log::Source::kTime) last = std::max(last, value->value);
     }
@@ -65,28 +65,28 @@ Status Diversion::set_registers(VcpuId vcpu, const gdb::Registers& registers) {
   return write_registers(machine().kvm(vcpu), registers);
 }
 
-// Page by page, all of them before any is written to.
 Status Diversion::write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) {
   TRY_ASSIGN(const kvm_sregs sregs, machine().kvm(vcpu).special_registers());
   const vmm::WholeMemory physical(machine(), vcpu);
   const vmm::LinearMemory memory(sregs, physical);
-  std::vector<uint8_t*> places;
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    const auto at = memory.translate(address + i);
-    uint8_t* const place = at.has_value() ? physical.writable(*at, 1) : nullptr;
-    if (place == nullptr) return fail(ErrorCode::kNotFound, "{:#x} is not mapped to RAM", address.raw + i);
-    places.push_back(place);
-  }
-  for (size_t i = 0; i < bytes.size(); ++i) *places[i] = bytes[i];
-  return {};
+  return write_at(address.raw, bytes, [&](uint64_t at) {
+    const auto gpa = memory.translate(Gva(at));
+    return gpa.has_value() ? physical.writable(*gpa, 1) : nullptr;
+  });
 }
 
 Status Diversion::write_physical(Gpa address, std::span<const uint8_t> bytes) {
   const vmm::WholeMemory physical(machine(), VcpuId(0));
+  return write_at(address.raw, bytes, [&](uint64_t at) { return physical.writable(Gpa(at), 1); });
+}
+
+// All places are found before any is written to.
+Status Diversion::write_at(uint64_t address, std::span<const uint8_t> bytes,
+                           const std::function<uint8_t*(uint64_t)>& find) {
   std::vector<uint8_t*> places;
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    places.push_back(physical.writable(address + i, 1));
-    if (places.back() == nullptr) return fail(ErrorCode::kNotFound, "{:#x} is not RAM", address.raw + i);
+  for (uint64_t at = address; places.size() < bytes.size(); ++at) {
+    places.push_back(find(at));
+    if (places.back() == nullptr) return fail(ErrorCode::kNotFound, "no RAM is at {:#x}", at);
   }
   for (size_t i = 0; i < bytes.size(); ++i) *places[i] = bytes[i];
   return {};
@@ -146,7 +146,7 @@ Result<VcpuId> Diversion::turn_after(VcpuId vcpu) {
       if (!journals_[next.raw]->waits()) return next;
     }
   } while (world_.pass_to_next_timer());
-  return fail(ErrorCode::kGuest, "every vCPU is halted and no timer is running: nothing can wake the guest");
+  return fail(ErrorCode::kGuest, "{}", vmm::kNothingCanWake);
 }
 
 Result<VcpuId> Diversion::run(VcpuId turn, gdb::Interruption& interruption) {

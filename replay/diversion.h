@@ -43,7 +43,9 @@ class Diversion {
  private:
   Diversion(Timeline& timeline, const log::Recording& recording, StopSearch& stops);
   [[nodiscard]] vmm::Machine& machine() { return timeline_.machine(); }
-  Result<uint64_t> last_time();
+  Result<uint64_t> last_time() const;
+  static Status write_at(uint64_t address, std::span<const uint8_t> bytes,
+                         const std::function<uint8_t*(uint64_t)>& find);
   // What a debugger calls returns to a breakpoint on the stack, which a kernel does not let be executed.
   Status make_breakpoints_executable(VcpuId vcpu);
   Result<StopSearch::Stop> breakpoint_here(VcpuId vcpu);
@@ -61,6 +63,7 @@ class Diversion {
   const log::Recording& recording_;
   StopSearch& stops_;
   const Mark origin_;
+  std::vector<Position> positions_;  // of each vCPU, there
   DivertedWorld world_;
   std::vector<std::unique_ptr<DivertedJournal>> journals_;
   Metronome metronome_;    // whoever computes for long is asked whether to go on

@@ -20,6 +20,10 @@ namespace reprise::vmm {
 // Why a machine stopped. Numbers as in log/schema.proto's Reason; kLogEnded is a replay's alone.
 enum class StopReason { kGuestExit = 1, kInterrupted = 2, kAllHalted = 3, kGuestError = 4, kLogEnded = 100 };
 
+// The sentence for kAllHalted.
+inline constexpr std::string_view kNothingCanWake =
+    "every vCPU is halted and no timer is running: nothing can wake the guest";
+
 struct MachineStop {
   StopReason reason = StopReason::kGuestExit;
   uint32_t status = 0;  // kGuestExit: what the guest wrote to the exit port

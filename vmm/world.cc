@@ -147,8 +147,7 @@ void World::check_idle() {
   // A vCPU takes its mail only after leave_idle(): an idle one with mail is about to wake.
   for (const auto& mailbox : mailboxes_)
     if (mailbox->has_letters()) return;
-  stop_locked({StopReason::kAllHalted, 0,
-               "every vCPU is halted and no timer is running: nothing can wake the guest"});
+  stop_locked({StopReason::kAllHalted, 0, std::string(kNothingCanWake)});
 }
 
 void World::post(size_t timer, uint64_t generation) {

@@ -128,7 +128,7 @@ class DebugTarget {
   //   where it started.
   // - A watchpoint looks at accesses by guest instructions and by devices; to kRead a read-modify-write is a
   // read as well. Errors: as seek(); after one the target is at some mark and can be asked on.
-  // `diverted`: the vCPU that executes in a diversion; of no meaning outside of one.
+  // `diverted`: the vCPU that executes first in a diversion; of no meaning outside of one.
   virtual Result<StopEvent> resume(Direction direction, VcpuId diverted, RunListener& listener) = 0;
   // Runs until `vcpu` has executed one instruction; backward, until it has yet to execute the last one that
   // it executed before now. Others are not held: what they were recorded to do in between, they do (or undo),
@@ -145,7 +145,8 @@ class DebugTarget {
 
   // --- diversions: a throw-away fork of the machine, that may be changed, and runs forward only ---
 
-  // In it only the vCPU that is stepped or resumed executes. Errors: kUsage if there is one already.
+  // In it a step is one of that vCPU alone; resumed, all of them go on. Errors: kUsage if there is one
+  // already.
   virtual Status begin_diversion() = 0;
   // Throws it away; the machine is where it was. Nothing if there is none. Errors: as seek(), but for
   // interruptions.
