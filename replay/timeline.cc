@@ -294,13 +294,12 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
           TRY_ASSIGN(const bool own, planted->pass(vcpu, exit));
           if (own) return vmm::Vcpu::Verdict::kDone;
           TRY_ASSIGN(seen, planted->find(vcpu, exit));
-          if (seen.has_value() && lookout.wanted) {
+          if (seen.has_value()) {
             TRY_ASSIGN(const auto verdict,
                        planted->pass_unwanted(vcpu, *seen, [&] { return lookout.wanted(vcpu, *seen); }));
             if (verdict != vmm::Vcpu::Verdict::kCaught) seen.reset();
-            if (verdict == vmm::Vcpu::Verdict::kDone) return verdict;
+            if (verdict != vmm::Vcpu::Verdict::kHandle) return verdict;
           }
-          if (seen.has_value()) return vmm::Vcpu::Verdict::kCaught;
           return watched->look_at(vcpu, exit);
         },
         .part =

@@ -80,7 +80,7 @@ class Timeline {
     std::set<Gva> addresses;                // about to be executed
     std::vector<vmm::WatchedRange> ranges;  // about to be accessed
     // Asked at each of the addresses, with the machine as it is there; what it does not want is passed where
-    // that is possible. Empty: all are wanted.
+    // that is possible.
     std::function<bool(VcpuId, Gva)> wanted;
   };
   struct Sighting {

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "vmm/cpu_state.h"
+#include "vmm/exception_frame.h"
 #include "vmm/linear_memory.h"
 #include "vmm/linux_segments.h"
 #include "vmm/module_patch.h"
@@ -56,28 +57,23 @@ Status Vcpu::answer_time_stamp(std::span<uint8_t> data, bool with_vcpu) {
 // The kernel's general-protection handler begins. If it was user code's rdtsc that faulted (CR4.TSD is set),
 // the instruction is carried out here and user code goes on; everything else is the kernel's own business.
 Status Vcpu::answer_user_fault() {
-  struct Frame {
-    uint64_t error, rip, cs, rflags, rsp, ss;
-  };
   constexpr uint64_t kUser = 3;
   TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
   const LinearMemory memory(sregs, parts_.memory);
-  Frame frame{};
-  if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame)
-    return {};
-  if ((frame.cs & kUser) != kUser || frame.error != 0) return {};
+  const auto frame = read_exception_frame(memory, regs);
+  if (!frame.has_value() || (frame->cs & kUser) != kUser || frame->error != 0) return {};
   std::array<uint8_t, 3> code{};  // zeros where memory ends: a rdtsc there has two bytes
-  (void)memory.read(Gva(frame.rip), code);
+  (void)memory.read(Gva(frame->rip), code);
   const bool rdtsc = code[0] == 0x0f && code[1] == 0x31;
   const bool rdtscp = code[0] == 0x0f && code[1] == 0x01 && code[2] == 0xf9;
   if (!rdtsc && !rdtscp) return {};
   ++statistics_.times;
   TRY_ASSIGN(const uint64_t now, journal_->value(log::Source::kTime));
-  load_user_segments(sregs, frame.cs, frame.ss);
-  regs.rip = frame.rip + (rdtsc ? 2 : 3);
-  regs.rflags = frame.rflags;
-  regs.rsp = frame.rsp;
+  load_user_segments(sregs, frame->cs, frame->ss);
+  regs.rip = frame->rip + (rdtsc ? 2 : 3);
+  regs.rflags = frame->rflags;
+  regs.rsp = frame->rsp;
   regs.rax = now & 0xffffffff;
   regs.rdx = now >> 32;
   if (rdtscp) regs.rcx = parts_.id.raw;

@@ -1,11 +1,11 @@
 #include "vmm/debug/fenced_step.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <map>
 #include <vector>
 
+#include "vmm/exception_frame.h"
 #include "vmm/interrupt_gate.h"
 #include "vmm/rflags.h"
 #include "vmm/segment_descriptor.h"
@@ -18,8 +18,7 @@ constexpr uint8_t kHaltByte = 0xf4;
 constexpr uint8_t kProtectionVector = 13, kPageFaultVector = 14;
 constexpr unsigned kExceptions = 32;
 constexpr uint64_t kDescriptorAccessed = 1ull << 40;
-constexpr size_t kFrameWords = 6;  // error code, rip, cs, rflags, rsp, ss
-constexpr size_t kFrameBytes = kFrameWords * sizeof(uint64_t);
+constexpr size_t kFrameBytes = sizeof(ExceptionFrame);
 
 bool in_long_mode(const kvm_sregs& sregs) {
   return (sregs.efer & ept::kEferLongModeActive) != 0;
@@ -230,10 +229,10 @@ std::optional<kvm_segment> Fence::user_segment(uint64_t selector, bool code) con
 // undone. False: it is the guest's own.
 Result<bool> Fence::return_to_user(uint8_t vector, const kvm_regs& after) {
   if (!plan_.next_is_user || (vector != kProtectionVector && vector != kPageFaultVector)) return false;
-  std::array<uint64_t, kFrameWords> frame{};
-  if (linear_.read(Gva(after.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame}) < sizeof frame)
+  const auto frame = read_exception_frame(linear_, after);
+  if (!frame.has_value())
     return fail(ErrorCode::kHost, "the frame of an exception at {:#x} cannot be read", after.rsp);
-  const auto [error, rip, cs, rflags, rsp, ss] = frame;
+  const auto [error, rip, cs, rflags, rsp, ss] = *frame;
   if (Gva(rip) != plan_.next || (cs & 3) != 3) return false;
   const auto code = user_segment(cs, true), data = user_segment(ss, false);
   if (!code.has_value() || !data.has_value())

@@ -4,6 +4,7 @@
 
 #include "vmm/boot/kernel_patch.h"
 #include "vmm/debug/planted_stops.h"
+#include "vmm/exception_frame.h"
 #include "vmm/linear_memory.h"
 #include "vmm/linux_segments.h"
 
@@ -111,12 +112,10 @@ Result<std::optional<Gva>> PlantedStops::find_linux(VcpuId vcpu, ExitKind exit) 
   if (const auto here = planted_at(regs.rip - 1); exit == ExitKind::kHalt && here.has_value()) return here;
   if (exit == ExitKind::kPortIo && kvm.shared().io.port == kUserFaultPort) {
     TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
-    std::array<uint64_t, 3> frame{};  // error code, rip, cs
     const WholeMemory physical(machine_, vcpu);
-    (void)LinearMemory(sregs, physical)
-        .read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
-    const auto there = planted_at(frame[1]);
-    if (there.has_value() && frame[0] == 0 && (frame[2] & kUserPrivilege) == kUserPrivilege) {
+    const auto frame = read_exception_frame(LinearMemory(sregs, physical), regs).value_or(ExceptionFrame());
+    const auto there = planted_at(frame.rip);
+    if (there.has_value() && frame.error == 0 && (frame.cs & kUserPrivilege) == kUserPrivilege) {
       TRY(kvm.complete());  // nothing is left of the exit for who goes back from here
       return there;
     }

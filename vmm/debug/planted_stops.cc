@@ -1,10 +1,9 @@
 #include "vmm/debug/planted_stops.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 
 #include "vmm/debug/next_instruction.h"
+#include "vmm/exception_frame.h"
 #include "vmm/interrupt_gate.h"
 #include "vmm/rflags.h"
 #include "vmm/segment_descriptor.h"
@@ -14,6 +13,10 @@ namespace {
 
 constexpr uint8_t kHaltByte = 0xf4;
 constexpr uint8_t kProtectionVector = 13;  // Intel SDM vol. 3, table 6-1
+
+bool raises_exception(const kvm_vcpu_events& events) {
+  return events.exception.injected != 0 || events.exception.pending != 0;
+}
 
 }  // namespace
 
@@ -85,9 +88,8 @@ Result<bool> PlantedStops::pass_own_fault(VcpuId vcpu) {
   TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
   const WholeMemory physical(machine_, vcpu);
   const LinearMemory memory(sregs, physical);
-  std::array<uint64_t, 2> frame{};  // error code, rip
-  (void)memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
-  if (planted_at(frame[1]).has_value()) return false;
+  const auto frame = read_exception_frame(memory, regs).value_or(ExceptionFrame());
+  if (planted_at(frame.rip).has_value()) return false;
   --regs.rip;
   TRY(kvm.set_registers(regs));
   TRY_ASSIGN(const bool stepped, step_over(vcpu, *handler));
@@ -96,7 +98,7 @@ Result<bool> PlantedStops::pass_own_fault(VcpuId vcpu) {
       ErrorCode::kHost,
       "vCPU {} has a general-protection fault of its own at {:#x}, and the first instruction of its handler "
       "cannot be carried out alone: breakpoints cannot be looked for across it",
-      vcpu.raw, frame[1]);
+      vcpu.raw, frame.rip);
 }
 
 Result<bool> PlantedStops::step_over(VcpuId vcpu, Gva place) {
@@ -114,13 +116,12 @@ Result<bool> PlantedStops::step_over(VcpuId vcpu, Gva place) {
 
 Result<Vcpu::Verdict> PlantedStops::pass_unwanted(VcpuId vcpu, Gva address,
                                                   const std::function<bool()>& is_wanted) {
-  TRY_ASSIGN(const bool unfetched, has_yet_to_fetch(vcpu, address));
-  TRY(stand_at(vcpu, address));
+  TRY_ASSIGN(const bool fetched, stand_at(vcpu, address));
   const auto taken = take_out();
   const bool wanted = is_wanted();
   for (uint8_t* const at : taken) *at = kHaltByte;
   if (wanted) return Vcpu::Verdict::kCaught;
-  if (unfetched) return Vcpu::Verdict::kHandle;
+  if (!fetched) return Vcpu::Verdict::kHandle;
   // Behind the tracer's instruction, if it is one of those.
   const auto place = std::ranges::find_if(places_, [&](const auto& each) { return each.second == address; });
   TRY_ASSIGN(kvm_regs regs, machine_.kvm(vcpu).registers());
@@ -128,14 +129,6 @@ Result<Vcpu::Verdict> PlantedStops::pass_unwanted(VcpuId vcpu, Gva address,
   TRY(machine_.kvm(vcpu).set_registers(regs));
   TRY_ASSIGN(const bool stepped, step_over(vcpu, place->first));
   return stepped ? Vcpu::Verdict::kDone : Vcpu::Verdict::kCaught;
-}
-
-// The byte itself accesses nothing: an exit in front of it is about its page, which the view has not.
-Result<bool> PlantedStops::has_yet_to_fetch(VcpuId vcpu, Gva address) {
-  TRY_ASSIGN(const kvm_regs regs, machine_.kvm(vcpu).registers());
-  if (planted_at(regs.rip) != std::optional(address)) return false;
-  TRY_ASSIGN(const kvm_vcpu_events events, machine_.kvm(vcpu).events());
-  return events.exception.injected == 0 && events.exception.pending == 0 && events.interrupt.injected == 0;
 }
 
 Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
@@ -152,57 +145,58 @@ Result<std::optional<Gva>> PlantedStops::find(VcpuId vcpu, ExitKind exit) {
   } else {
     // On its way to the handler, which is on a page that this view has not.
     TRY_ASSIGN(const kvm_vcpu_events events, kvm.events());
-    if ((events.exception.injected != 0 || events.exception.pending != 0) &&
-        events.exception.nr == kProtectionVector)
-      return planted_at(regs.rip);
-    if (const auto here = planted_at(regs.rip); here.has_value() && exit != ExitKind::kMmio) {
-      TRY_ASSIGN(const bool unfetched, has_yet_to_fetch(vcpu, *here));
-      if (unfetched) return here;
-    }
+    if (raises_exception(events) && events.exception.nr == kProtectionVector) return planted_at(regs.rip);
+    // The byte itself accesses nothing: an exit in front of it is about its page, which the view has not.
+    const bool is_fetch =
+        exit != ExitKind::kMmio && !raises_exception(events) && events.interrupt.injected == 0;
+    if (const auto here = planted_at(regs.rip); here.has_value() && is_fetch) return here;
   }
   const auto handler = handlers_[vcpu.raw];
   if (!handler.has_value() || regs.rip != handler->raw + (exit == ExitKind::kHalt ? 1 : 0)) return none;
   TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
-  std::array<uint64_t, 2> frame{};  // error code, rip
   const WholeMemory physical(machine_, vcpu);
-  (void)LinearMemory(sregs, physical)
-      .read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(frame.data()), sizeof frame});
-  return planted_at(frame[1]);
+  const auto frame = read_exception_frame(LinearMemory(sregs, physical), regs);
+  return frame.has_value() ? planted_at(frame->rip) : none;
 }
 
 // In kernel mode it is behind the byte; the fault of user mode is on its way to the handler, or has its frame
 // on the handler's stack; or the byte's page is missing.
-Status PlantedStops::stand_at(VcpuId vcpu, Gva address) {
-  struct Frame {
-    uint64_t error, rip, cs, rflags, rsp, ss;
-  };
+Result<bool> PlantedStops::stand_at(VcpuId vcpu, Gva address) {
   KvmVcpu& kvm = machine_.kvm(vcpu);
   TRY_ASSIGN(kvm_regs regs, kvm.registers());
   TRY_ASSIGN(kvm_vcpu_events events, kvm.events());
-  TRY_ASSIGN(kvm_sregs sregs, kvm.special_registers());
-  TRY_ASSIGN(const bool unfetched, has_yet_to_fetch(vcpu, address));
-  if (events.exception.injected != 0 || events.exception.pending != 0) {
+  const bool raised = raises_exception(events);
+  const bool fetched =
+      raised || events.interrupt.injected != 0 || planted_at(regs.rip) != std::optional(address);
+  if (raised) {
     events.exception = {};
     TRY(kvm.set_events(events));
-  } else if (!unfetched && !planted_at(regs.rip - 1).has_value()) {
-    Frame frame{};
-    const WholeMemory physical(machine_, vcpu);
-    const LinearMemory memory(sregs, physical);
-    if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame)
-      return fail(ErrorCode::kHost, "the frame of an exception at {:#x} cannot be read", regs.rsp);
-    const auto code = read_segment(memory, sregs, static_cast<uint16_t>(frame.cs));
-    const auto stack = read_segment(memory, sregs, static_cast<uint16_t>(frame.ss));
-    if (!code.has_value() || !stack.has_value())
-      return fail(ErrorCode::kHost, "the segments of user mode ({:#x}, {:#x}) cannot be read", frame.cs,
-                  frame.ss);
-    sregs.cs = *code;
-    sregs.ss = *stack;
-    TRY(kvm.set_special_registers(sregs));
-    regs.rsp = frame.rsp;
-    regs.rflags = frame.rflags & ~kResumeFlag;
+  } else if (fetched && !planted_at(regs.rip - 1).has_value()) {
+    TRY(return_from_fault(vcpu, regs));
   }
   regs.rip = address.raw;
-  return kvm.set_registers(regs);
+  TRY(kvm.set_registers(regs));
+  return fetched;
+}
+
+Status PlantedStops::return_from_fault(VcpuId vcpu, kvm_regs& regs) {
+  KvmVcpu& kvm = machine_.kvm(vcpu);
+  TRY_ASSIGN(kvm_sregs sregs, kvm.special_registers());
+  const WholeMemory physical(machine_, vcpu);
+  const LinearMemory memory(sregs, physical);
+  const auto frame = read_exception_frame(memory, regs);
+  if (!frame.has_value())
+    return fail(ErrorCode::kHost, "the frame of an exception at {:#x} cannot be read", regs.rsp);
+  const auto code = read_segment(memory, sregs, static_cast<uint16_t>(frame->cs));
+  const auto stack = read_segment(memory, sregs, static_cast<uint16_t>(frame->ss));
+  if (!code.has_value() || !stack.has_value())
+    return fail(ErrorCode::kHost, "the segments of user mode ({:#x}, {:#x}) cannot be read", frame->cs,
+                frame->ss);
+  sregs.cs = *code;
+  sregs.ss = *stack;
+  regs.rsp = frame->rsp;
+  regs.rflags = frame->rflags & ~kResumeFlag;
+  return kvm.set_special_registers(sregs);
 }
 
 }  // namespace reprise::vmm

@@ -42,8 +42,9 @@ class PlantedStops {
   // At which of the addresses an exit of this vCPU left it; none: it is about something else. Errors: kHost.
   Result<std::optional<Gva>> find(VcpuId vcpu, ExitKind exit);
   // Puts a vCPU that was found there in front of that address, as if it had come to it by itself, but for
-  // what a fault in user mode has left below the kernel's stack. Errors: kHost.
-  Status stand_at(VcpuId vcpu, Gva address);
+  // what a fault in user mode has left below the kernel's stack. False: it stood there, and has yet to fetch
+  // what is there. Errors: kHost.
+  Result<bool> stand_at(VcpuId vcpu, Gva address);
   // Asks whether a vCPU that was found there is to stop, with the machine as it would be seen then. kDone:
   // no, and the instruction was carried out; kHandle: no, and its page is missing; kCaught: yes, or it cannot
   // be carried out from here. Errors: kHost.
@@ -54,14 +55,14 @@ class PlantedStops {
       : machine_(machine), addresses_(std::move(addresses)) {}
   Status plant_for(VcpuId vcpu);
   void put(VcpuId vcpu, Gpa at);
-  // Whether it has yet to fetch what is at this address.
-  Result<bool> has_yet_to_fetch(VcpuId vcpu, Gva address);
   [[nodiscard]] std::optional<Gva> planted_at(uint64_t place) const;
   // Returns where the bytes were.
   std::vector<uint8_t*> take_out();
   Result<bool> pass_own_fault(VcpuId vcpu);
   // What is under the byte at this place, where the vCPU stands. False: it cannot be carried out alone.
   Result<bool> step_over(VcpuId vcpu, Gva place);
+  // From the handler of a fault in user mode; but for the general registers, which are changed in `regs`.
+  Status return_from_fault(VcpuId vcpu, kvm_regs& regs);
   // Of a Linux guest (planted_linux_stops.cc):
   Result<bool> pass_return(VcpuId vcpu);
   Status check_linux() const;

@@ -1,0 +1,24 @@
+// What the delivery of an exception with an error code pushes in long mode. Source: Intel SDM vol. 3, 6.14.2.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "vmm/linear_memory.h"
+
+namespace reprise::vmm {
+
+struct ExceptionFrame {
+  uint64_t error = 0, rip = 0, cs = 0, rflags = 0, rsp = 0, ss = 0;
+};
+
+// Of a vCPU at the first instruction of the handler; nothing: its stack cannot be read.
+inline std::optional<ExceptionFrame> read_exception_frame(const LinearMemory& memory, const kvm_regs& regs) {
+  ExceptionFrame frame;
+  const size_t read = memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame});
+  return read == sizeof frame ? std::optional(frame) : std::nullopt;
+}
+
+}  // namespace reprise::vmm
