@@ -33,6 +33,14 @@ def gdb(bench, folder, commands, timeout=None, options=(), words=()):
     return [part.strip() for part in parts[1:-1]], done
 
 
+def converse(bench, folder, commands, *more):
+    """gdb() with commands that each say what a pattern is for, [(command, pattern)]; returns the answers, in order, and all of it."""
+    said, done = gdb(bench, folder, [command for command, _ in commands], *more)
+    for (command, pattern), text in zip(commands, said):
+        expect(re.search(pattern, text), f"{command} says {text!r}, not {pattern!r}", done)
+    return said, done
+
+
 def counter_of(bench):
     """The address of what lost_update counts in."""
     symbols = subprocess.run(["nm", bench.image("lost_update")], capture_output=True, text=True, check=True).stdout
@@ -118,10 +126,8 @@ def condition(bench):
                 "monitor when ": "^1;", "delete ": "", "monitor seek end": "", f"{once} ": "Breakpoint 3", "reverse-continue ": "hit Breakpoint 3", "monitor when  ": "",
                 "monitor digest ": "",
                 f"x/gd {counter} ": r":\s+1234$"}
-    said, done = gdb(bench, folder, list(commands))
+    said, done = converse(bench, folder, list(commands.items()))
     answers = dict(zip(commands, said))
-    for command, pattern in commands.items():
-        expect(re.search(pattern, answers[command]), f"{command} says {answers[command]!r}, not {pattern!r}", done)
     expect(answers["monitor digest"] == answers["monitor digest "] or answers["monitor when"] != answers["monitor when  "],
            f"one moment, two digests: {answers}", done)
     expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
@@ -134,9 +140,7 @@ def own_fault(bench):
     commands = {"break fault.cc:50": "", "break fault.cc:26": "", "break exit_machine": "", "continue": "hit Breakpoint 1", "continue ": "hit Breakpoint 2",
                 "x/i $rip": "hlt", "continue  ": "hit Breakpoint 3", "monitor when": "", "reverse-continue": "hit Breakpoint 2", "reverse-continue ": "hit Breakpoint 1",
                 "delete 2": "", "continue   ": "hit Breakpoint 3", "monitor when ": "", "reverse-continue  ": "hit Breakpoint 1"}
-    said, done = gdb(bench, folder, list(commands))
-    for command, text in zip(commands, said):
-        expect(re.search(commands[command], text), f"{command} says {text!r}, not {commands[command]!r}", done)
+    said, done = converse(bench, folder, list(commands.items()))
     expect(said[7] == said[12], f"the same place from two sides: {said[7]}, {said[12]}", done)
     expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
 
@@ -176,10 +180,8 @@ def diversion(bench):
         f"watch {word}": "watchpoint 4", "continue    ": r"(?s)hit Hardware watchpoint 4.*Old value = 0\n+New value = 1\n",
         "continue     ": r"(?s)hit Hardware watchpoint 4.*Old value = 1\n+New value = 2\n", "delete   ": "",
     }
-    said, done = gdb(bench, folder, list(commands))
+    said, done = converse(bench, folder, list(commands.items()))
     answers = dict(zip(commands, said))
-    for command, pattern in commands.items():
-        expect(re.search(pattern, answers[command]), f"{command} says {answers[command]!r}, not {pattern!r}", done)
     for command in ("monitor when", "monitor digest"):
         after = answers["monitor when  " if command == "monitor when" else "monitor digest "]
         expect(answers[command] == after, f"{command}: {answers[command]}, after a diversion {after}", done)

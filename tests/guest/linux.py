@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 
-from debugger import FLUSH, gdb
+from debugger import FLUSH, converse, gdb
 from harness import (BUILD, DAMAGED, GUEST_FAILED, NOT_FOUND, OK, USAGE, Skip, Terminal, Test, expect, nested_paging, one_sentence, replay_alike,
                      report_of)
 
@@ -266,10 +266,8 @@ def debugger_vmlinux(vcpus):
             "backtrace 2": r"#1 .*virtqueue_notify", "delete ": "", "tbreak __x64_sys_reboot": "", "continue  ": "__x64_sys_reboot",
             "monitor diversion begin": "", "print get_random_u32() != get_random_u32()": "= 1$", "monitor diversion end": "back at",
         }
-        said, done = gdb(bench, folder, list(commands), SECONDS, ["--vmlinux", symbols / "vmlinux"], ["-iex", f"add-auto-load-safe-path {symbols}"])
+        said, done = converse(bench, folder, list(commands.items()), SECONDS, ["--vmlinux", symbols / "vmlinux"], ["-iex", f"add-auto-load-safe-path {symbols}"])
         answers = dict(zip(commands, said))
-        for command, pattern in commands.items():
-            expect(re.search(pattern, answers[command]), f"{command} says {answers[command]!r}, not {pattern!r}", done)
         for command in ("monitor when", "monitor digest"):
             expect(answers[command] == answers[command + " "], f"{command}: {answers[command]}, after steps and back {answers[command + ' ']}", done)
         expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
