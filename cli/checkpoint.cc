@@ -5,7 +5,7 @@
 
 #include "cli/machine_options.h"
 #include "cli/verbs.h"
-#include "replay/timeline.h"
+#include "replay/timeline/timeline.h"
 
 namespace reprise::cli {
 namespace {

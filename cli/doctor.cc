@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/verbs.h"
-#include "vmm/host_profile.h"
+#include "vmm/host/host_profile.h"
 
 namespace reprise::cli {
 namespace {

@@ -17,8 +17,8 @@
 #include "cli/machine_options.h"
 #include "cli/verbs.h"
 #include "log/recording_reader.h"
-#include "vmm/boot/kernel_symbols.h"
-#include "vmm/boot/kernel_unpack.h"
+#include "vmm/guest/linux/kernel_symbols.h"
+#include "vmm/guest/linux/kernel_unpack.h"
 
 namespace reprise::cli {
 namespace {

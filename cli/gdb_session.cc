@@ -4,8 +4,8 @@
 
 #include "cli/machine_options.h"
 #include "cli/run_display.h"
+#include "replay/debug/timeline_target.h"
 #include "replay/gdb/server.h"
-#include "replay/timeline_target.h"
 
 namespace reprise::cli {
 

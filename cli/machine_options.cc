@@ -11,8 +11,8 @@
 
 #include "cli/raw_terminal.h"
 #include "cli/run_display.h"
-#include "vmm/cpu_model.h"
-#include "vmm/host_profile.h"
+#include "vmm/guest/cpu_model.h"
+#include "vmm/host/host_profile.h"
 
 namespace reprise::cli {
 namespace {

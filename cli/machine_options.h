@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cli/exit_code.h"
-#include "vmm/live_run.h"
+#include "vmm/record/live_run.h"
 
 namespace reprise::cli {
 

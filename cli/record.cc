@@ -3,7 +3,7 @@
 
 #include "cli/machine_options.h"
 #include "cli/verbs.h"
-#include "vmm/host_profile.h"
+#include "vmm/host/host_profile.h"
 
 namespace reprise::cli {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "base/mutex.h"
-#include "vmm/live_run.h"
+#include "vmm/record/live_run.h"
 
 namespace reprise::cli {
 

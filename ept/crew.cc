@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "base/check.h"
+#include "base/time.h"
 
 namespace reprise::ept {
 namespace {

@@ -4,12 +4,6 @@
 
 namespace reprise::ept {
 
-uint64_t monotonic_ns() {
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                   std::chrono::steady_clock::now().time_since_epoch())
-                                   .count());
-}
-
 void Mailbox::post(Letter letter) {
   MutexLock lock(mutex_);
   letters_.push_back(std::move(letter));

@@ -15,9 +15,6 @@
 
 namespace reprise::ept {
 
-// Nanoseconds of the host's monotonic clock. Never visible to a guest but through the journal.
-uint64_t monotonic_ns();
-
 // Reduce your right on `page` to `left` at your next position, then reply to `from`.
 struct Revoke {
   PageNumber page;

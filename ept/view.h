@@ -7,10 +7,10 @@
 #include <span>
 #include <vector>
 
+#include "base/page_right.h"
 #include "base/result.h"
 #include "base/units.h"
 #include "ept/page_mapper.h"
-#include "ept/page_right.h"
 
 namespace reprise::ept {
 

@@ -8,7 +8,7 @@
 namespace reprise::replay {
 namespace {
 
-std::string describe(std::span<const ept::PageRight> needed) {
+std::string describe(std::span<const PageRight> needed) {
   std::string text;
   for (const auto& need : needed)
     text += fmt::format("{}{} page {:#x}", text.empty() ? "" : ", ",
@@ -195,12 +195,12 @@ Status ReplayJournal::gain(const log::Gain& gain) {
   return consume();
 }
 
-bool ReplayJournal::covered(std::span<const ept::PageRight> needed) const {
+bool ReplayJournal::covered(std::span<const PageRight> needed) const {
   return std::all_of(needed.begin(), needed.end(),
-                     [this](const ept::PageRight& need) { return view_.allows(need.page, need.right); });
+                     [this](const PageRight& need) { return view_.allows(need.page, need.right); });
 }
 
-Result<vmm::Acquired> ReplayJournal::acquire(std::span<const ept::PageRight> needed, bool /*again*/) {
+Result<vmm::Acquired> ReplayJournal::acquire(std::span<const PageRight> needed, bool /*again*/) {
   bool progress = false;
   for (;;) {
     TRY_ASSIGN(const log::Event* const event, due());

@@ -42,7 +42,7 @@ class ReplayJournal final : public vmm::Journal {
   Status stopped_spin(const log::Spin& spin) override;
   // The same question, and nothing happens.
   [[nodiscard]] bool spins_next();
-  Result<vmm::Acquired> acquire(std::span<const ept::PageRight> needed, bool again) override;
+  Result<vmm::Acquired> acquire(std::span<const PageRight> needed, bool again) override;
   [[nodiscard]] bool others_first() const override;
   [[nodiscard]] uint64_t moment() const override { return total_ == nullptr ? 0 : total_->next().raw; }
   bool is_over() override;
@@ -79,7 +79,7 @@ class ReplayJournal final : public vmm::Journal {
   Result<bool> wait_for(std::span<const log::PageStep> steps);
   Status check_pages(std::span<const log::PageStep> steps) const;
   tl::unexpected<Error> diverge(const std::string& found);
-  [[nodiscard]] bool covered(std::span<const ept::PageRight> needed) const;
+  [[nodiscard]] bool covered(std::span<const PageRight> needed) const;
 
   VcpuId vcpu_;
   log::VcpuLogReader reader_;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "vmm/cpu_model.h"
-#include "vmm/disk_image.h"
-#include "vmm/host_profile.h"
+#include "vmm/device/disk/disk_image.h"
+#include "vmm/guest/cpu_model.h"
+#include "vmm/host/host_profile.h"
 
 namespace reprise::replay {
 namespace {

@@ -1,14 +1,15 @@
 #include "replay/replay_run.h"
 
+#include "base/time.h"
 #include "replay/replay_machine.h"
-#include "vmm/supervisor.h"
+#include "vmm/record/supervisor.h"
 
 namespace reprise::replay {
 namespace {
 
 // True: to its end. False: interrupted.
 Result<bool> run_in_parallel(ReplayMachine& replay, uint64_t tickets, const ReplayOptions& options) {
-  const uint64_t start = ept::monotonic_ns();
+  const uint64_t start = monotonic_ns();
   vmm::Machine& machine = replay.machine();
   PageOrder& order = replay.order();
   const auto abort = [&] {
@@ -22,7 +23,7 @@ Result<bool> run_in_parallel(ReplayMachine& replay, uint64_t tickets, const Repl
        .look =
            [&] {
              if (options.progress)
-               options.progress({ept::monotonic_ns() - start, order.tickets_counted(), tickets, 0});
+               options.progress({monotonic_ns() - start, order.tickets_counted(), tickets, 0});
            }});
   TRY(machine.run(replay.journals(), [&](const Error&) { abort(); }));
   return !supervisor.interrupted();
@@ -34,12 +35,12 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
                              const ReplayOptions& options) {
   TRY_ASSIGN(const auto replay,
              ReplayMachine::create(kvm, recording, nullptr, options.views, options.disk, options.console));
-  const uint64_t start = ept::monotonic_ns();
+  const uint64_t start = monotonic_ns();
   TRY_ASSIGN(
       const bool ended,
       run_in_parallel(*replay, recording.final().has_value() ? recording.final()->tickets() : 0, options));
   if (!ended) return fail(ErrorCode::kUsage, "interrupted before the end of the recording");
-  const uint64_t wall_ns = ept::monotonic_ns() - start;
+  const uint64_t wall_ns = monotonic_ns() - start;
   if (options.memory_file.has_value()) TRY(replay->machine().save_memory(*options.memory_file));
   TRY_ASSIGN(auto outcome, replay->finish());
   outcome.run.wall_ns = wall_ns;

@@ -7,8 +7,8 @@
 
 #include "base/result.h"
 #include "log/recording_reader.h"
-#include "vmm/live_run.h"
 #include "vmm/machine.h"
+#include "vmm/record/live_run.h"
 
 namespace reprise::replay {
 

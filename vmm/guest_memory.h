@@ -11,10 +11,10 @@
 #include "base/unique_fd.h"
 #include "base/units.h"
 #include "ept/page_mapper.h"
-#include "ept/page_walk.h"
 #include "ept/view.h"
 #include "vmm/device/dma_memory.h"
 #include "vmm/written_pages.h"
+#include "x86/page_walk.h"
 
 namespace reprise::vmm {
 
@@ -85,7 +85,7 @@ class GuestMemory {
 
 // One vCPU's mapping of guest memory and its rights. Also what access decoding may read: just what the view
 // grants. Threads: confined to the vCPU's thread.
-class ViewMemory final : public ept::PhysicalReader {
+class ViewMemory final : public x86::PhysicalReader {
  public:
   // `tokens`: how many page numbers above RAM have rights (ept::View). The private range, if any, is copied
   // from RAM as it is now. Errors: kHost.

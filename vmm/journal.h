@@ -1,6 +1,6 @@
 // The one seam between a guest and the outside world. A guest is a pure function of its initial state and of
 // what comes through here: a recording journal takes each answer from the world and writes it down
-// (vmm/record_journal.h), a replaying one takes it from the log (replay/replay_journal.h).
+// (vmm/record/record_journal.h), a replaying one takes it from the log (replay/replay_journal.h).
 #pragma once
 
 #include <cstdint>
@@ -63,7 +63,7 @@ class Journal : public ValueSource {
   [[nodiscard]] virtual bool kicked() const = 0;
 
   // Somebody wants this vCPU, which has come to no stop for a while: whether it may look for a place to be
-  // stopped at (vmm/spin.h).
+  // stopped at (vmm/clock/spin.h).
   [[nodiscard]] virtual bool may_stop_spin() const = 0;
   // Where in a loop it is to be stopped after this position; none: it goes on to its next stop.
   virtual Result<std::optional<log::Spin>> next_spin() = 0;
@@ -73,7 +73,7 @@ class Journal : public ValueSource {
   // --- order: who gets a page next ---
   // This vCPU needs `needed` (sorted, each page once, none granted yet): grants them in its view.
   // `again`: the same instruction has asked before and has not retired.
-  virtual Result<Acquired> acquire(std::span<const ept::PageRight> needed, bool again) = 0;
+  virtual Result<Acquired> acquire(std::span<const PageRight> needed, bool again) = 0;
   // The vCPU is about to execute: whether nothing is known of what comes after this position, so that it
   // leaves here. One that makes no stop any more would else execute for ever.
   virtual bool is_over() { return false; }

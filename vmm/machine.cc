@@ -14,13 +14,13 @@
 
 #include "base/check.h"
 #include "base/mutex.h"
-#include "vmm/boot/kernel_unpack.h"
-#include "vmm/boot/linux.h"
 #include "vmm/clock/program_clock.h"
 #include "vmm/clock/safepoint_clock.h"
 #include "vmm/clock/signal_clock.h"
-#include "vmm/cpu_model.h"
-#include "vmm/host_profile.h"
+#include "vmm/guest/cpu_model.h"
+#include "vmm/guest/linux/kernel_unpack.h"
+#include "vmm/guest/linux/linux.h"
+#include "vmm/host/host_profile.h"
 
 namespace reprise::vmm {
 namespace {

@@ -11,19 +11,19 @@
 
 #include "base/result.h"
 #include "base/units.h"
-#include "vmm/boot/pvh.h"
 #include "vmm/clock/clock.h"
 #include "vmm/device/device.h"
+#include "vmm/device/disk/disk_image.h"
 #include "vmm/device/exit_port.h"
 #include "vmm/device/fw_cfg.h"
 #include "vmm/device/hpet.h"
 #include "vmm/device/io_map.h"
+#include "vmm/device/irq/local_apic.h"
+#include "vmm/device/pc_board.h"
 #include "vmm/device/uart16550.h"
-#include "vmm/disk_image.h"
+#include "vmm/guest/bare/pvh.h"
 #include "vmm/guest_memory.h"
-#include "vmm/irq/local_apic.h"
 #include "vmm/kvm/kvm.h"
-#include "vmm/pc_board.h"
 #include "vmm/vcpu.h"
 
 struct XXH3_state_s;
@@ -187,7 +187,7 @@ class Machine {
 
 // A vCPU's RAM whatever its view grants, for who looks at a machine that stands still. Threads: as the
 // machine's.
-class WholeMemory final : public ept::PhysicalReader {
+class WholeMemory final : public x86::PhysicalReader {
  public:
   // `machine` outlives this.
   WholeMemory(Machine& machine, VcpuId vcpu) : machine_(machine), vcpu_(vcpu) {}

@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "vmm/cpu_state.h"
-#include "vmm/linear_memory.h"
+#include "base/time.h"
+#include "vmm/clock/spin.h"
+#include "vmm/kvm/cpu_state.h"
 #include "vmm/register_digest.h"
-#include "vmm/rflags.h"
-#include "vmm/spin.h"
+#include "x86/linear_memory.h"
+#include "x86/rflags.h"
 
 namespace reprise::vmm {
 namespace {
@@ -157,7 +158,7 @@ Result<bool> Vcpu::get_ready() {
 }
 
 // False: not granted; the vCPU leaves, or stands still.
-Result<bool> Vcpu::acquire(std::span<const ept::PageRight> needed, bool again) {
+Result<bool> Vcpu::acquire(std::span<const PageRight> needed, bool again) {
   TRY_ASSIGN(const Acquired acquired, journal_->acquire(needed, again));
   leaving_ = acquired == Acquired::kStopping;
   later_ = acquired == Acquired::kLater;
@@ -167,7 +168,7 @@ Result<bool> Vcpu::acquire(std::span<const ept::PageRight> needed, bool again) {
 // A page or token that may be ours already.
 Result<bool> Vcpu::acquire(PageNumber page, Right right) {
   if (parts_.memory.view().allows(page, right)) return true;
-  const ept::PageRight need{page, right};
+  const PageRight need{page, right};
   return acquire({&need, 1}, false);
 }
 
@@ -284,7 +285,7 @@ Status Vcpu::interrupted() {
     case KickedStop::kAnywhere: {
       after_ = After::kPosition;
       TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
-      interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0;
+      interrupts_enabled_ = (regs.rflags & x86::kInterruptFlag) != 0;
       return {};
     }
     case KickedStop::kAtStop:
@@ -396,7 +397,7 @@ Status Vcpu::ram_access(kvm_run& run) {
   ++statistics_.faults;
   const Gpa gpa(run.mmio.phys_addr);
   // As often as an instruction that is entered again would fault: chaos grants reading before writing.
-  const ept::PageRight need{page_of(gpa), run.mmio.is_write != 0 ? Right::kWrite : Right::kRead};
+  const PageRight need{page_of(gpa), run.mmio.is_write != 0 ? Right::kWrite : Right::kRead};
   for (bool again = false; !parts_.memory.view().allows(need.page, need.right); again = true) {
     TRY_ASSIGN(const bool granted, acquire({&need, 1}, again));
     if (!granted) return {};
@@ -467,7 +468,8 @@ Status Vcpu::step_over_shadow() {
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   uint8_t before = 0;
-  if (LinearMemory(sregs, parts_.memory).read(Gva(regs.rip - 1), {&before, 1}) == 0 || before != kSti)
+  if (x86::LinearMemory(paging_of(sregs), parts_.memory).read(Gva(regs.rip - 1), {&before, 1}) == 0 ||
+      before != kSti)
     return {};
   parts_.kvm.shared().request_interrupt_window = 0;
   return parts_.kvm.step();
@@ -486,19 +488,19 @@ Status Vcpu::handle_msr(bool is_write) {
   return {};
 }
 
-Result<ept::AccessSet> Vcpu::touched_pages(const kvm_regs& regs, const kvm_sregs& sregs) {
-  const ept::CpuState state = cpu_state(regs, sregs);
+Result<x86::AccessSet> Vcpu::touched_pages(const kvm_regs& regs, const kvm_sregs& sregs) {
+  const x86::CpuState state = cpu_state(regs, sregs);
   TRY_ASSIGN(const kvm_vcpu_events events, parts_.kvm.events());
   // An event on its way into the guest: the fault was in its delivery, not in the instruction at rip.
   if (events.exception.injected != 0 || events.exception.pending != 0)
-    return ept::delivery_access(state, parts_.memory, parts_.access, events.exception.nr);
+    return x86::delivery_access(state, parts_.memory, parts_.access, events.exception.nr);
   if (events.interrupt.injected != 0)
-    return ept::delivery_access(state, parts_.memory, parts_.access, events.interrupt.nr);
-  return ept::decode_access(state, parts_.memory, parts_.access);
+    return x86::delivery_access(state, parts_.memory, parts_.access, events.interrupt.nr);
+  return x86::decode_access(state, parts_.memory, parts_.access);
 }
 
-std::vector<ept::PageRight> Vcpu::missing(const ept::AccessSet& set) const {
-  std::vector<ept::PageRight> needed;
+std::vector<PageRight> Vcpu::missing(const x86::AccessSet& set) const {
+  std::vector<PageRight> needed;
   const ept::View& view = parts_.memory.view();
   for (const auto& access : set.pages())
     if (access.page.raw < view.ram_pages() && !view.allows(access.page, access.right))
@@ -509,9 +511,9 @@ std::vector<ept::PageRight> Vcpu::missing(const ept::AccessSet& set) const {
 Status Vcpu::handle_fault(bool emulator_gave_up) {
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
-  const uint64_t start = ept::monotonic_ns();
+  const uint64_t start = monotonic_ns();
   auto set = touched_pages(regs, sregs);
-  statistics_.decode_ns += ept::monotonic_ns() - start;
+  statistics_.decode_ns += monotonic_ns() - start;
   if (!set) {
     if (set.error().code == ErrorCode::kGuest) return guest_error(set.error().message);
     return tl::unexpected(set.error());
@@ -538,7 +540,7 @@ Status Vcpu::handle_fault(bool emulator_gave_up) {
   return take_missing(needed, again);
 }
 
-Status Vcpu::take_missing(std::vector<ept::PageRight> needed, bool again) {
+Status Vcpu::take_missing(std::vector<PageRight> needed, bool again) {
   TRY(acquire(needed, again));
   faulting_for_.reset();
   if (later_) faulting_for_ = std::move(needed);
@@ -561,7 +563,7 @@ void Vcpu::count_stop() {
 Status Vcpu::check_tables() {
   if (!parts_.own_tables.has_value()) return {};
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
-  const auto shared = ept::find_table(paging_of(sregs), parts_.memory, [&](PageNumber page) {
+  const auto shared = x86::find_table(paging_of(sregs), parts_.memory, [&](PageNumber page) {
     return !parts_.own_tables->contains(address_of(page));
   });
   if (!shared.has_value()) return {};
@@ -578,7 +580,7 @@ Status Vcpu::end_stop() {
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   // An exception that waits goes first: KVM forgets an interrupt that is given to it as well, and it would
   // stay in service for ever.
-  interrupts_enabled_ = (regs.rflags & kInterruptFlag) != 0 && !faults_;
+  interrupts_enabled_ = (regs.rflags & x86::kInterruptFlag) != 0 && !faults_;
   faults_ = false;
   after_ = After::kPosition;
   ++completed_stops_;

@@ -15,16 +15,16 @@
 
 #include "base/result.h"
 #include "base/units.h"
-#include "ept/access.h"
-#include "vmm/boot/kernel_patch.h"
-#include "vmm/boot/pvh.h"
 #include "vmm/clock/clock.h"
 #include "vmm/device/io_map.h"
+#include "vmm/device/irq/local_apic.h"
+#include "vmm/device/pc_board.h"
+#include "vmm/guest/bare/pvh.h"
+#include "vmm/guest/linux/kernel_patch.h"
 #include "vmm/guest_memory.h"
-#include "vmm/irq/local_apic.h"
 #include "vmm/journal.h"
 #include "vmm/kvm/kvm.h"
-#include "vmm/pc_board.h"
+#include "x86/access.h"
 
 namespace reprise::vmm {
 
@@ -40,12 +40,12 @@ struct VcpuParts {
   std::optional<Gpa> trap;   // the page that a safepoint touches to stop
   PageNumber first_token;    // tokens follow RAM: the turn, then the shared devices
   bool takes_turns = false;  // serial mode: executes only while it owns the turn
-  ept::AccessOptions access;
+  x86::AccessOptions access;
   bool compare_mxcsr = true;  // as MachineOptions says
   // The devices of a PC, with their interrupts; none: lines that devices raise lead nowhere. Needs
   // takes_turns: who has the turn has all devices.
   PcBoard* board = nullptr;
-  // What was patched in the guest, if it is a Linux kernel (vmm/boot/kernel_patch.h).
+  // What was patched in the guest, if it is a Linux kernel (vmm/guest/linux/kernel_patch.h).
   const KernelPatches* patches = nullptr;
   // Where page tables must lie, if the host does not show this vCPU what others write into them.
   std::optional<PrivateRange> own_tables;
@@ -88,7 +88,7 @@ struct VcpuState {
   int after = 0;
   bool halted = false, interrupts_enabled = false;
   std::optional<uint64_t> faulting;
-  std::optional<std::vector<ept::PageRight>> faulting_for;
+  std::optional<std::vector<PageRight>> faulting_for;
   std::optional<log::ApicMessage> for_board;
   VcpuStatistics statistics;
 };
@@ -114,7 +114,7 @@ class Vcpu {
     kCaught,  // a watch caught it; only restore() leads on
   };
   Result<Advance> advance();
-  // As advance(), but if one instruction can be carried out alone (vmm/debug/step_plan.h), no more than that
+  // As advance(), but if one instruction can be carried out alone (vmm/step/step_plan.h), no more than that
   // is executed; if it did not stop, stepped(). The delivery of an event is a step, too: to the first
   // instruction of its handler. The clock stops the vCPU at tick `next`.
   Result<Advance> step(Ticks next);
@@ -215,10 +215,10 @@ class Vcpu {
   Status take_module();
   Status write_cr4();
   Status handle_fault(bool emulator_gave_up);
-  Status take_missing(std::vector<ept::PageRight> needed, bool again);
-  Result<ept::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs);
-  [[nodiscard]] std::vector<ept::PageRight> missing(const ept::AccessSet& set) const;
-  Result<bool> acquire(std::span<const ept::PageRight> needed, bool again);
+  Status take_missing(std::vector<PageRight> needed, bool again);
+  Result<x86::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs);
+  [[nodiscard]] std::vector<PageRight> missing(const x86::AccessSet& set) const;
+  Result<bool> acquire(std::span<const PageRight> needed, bool again);
   Result<bool> acquire(PageNumber page, Right right);
   Status ram_access(kvm_run& run);
   Status device_access(IoSpace space, uint64_t address, unsigned bytes, bool is_write, uint8_t* data);
@@ -243,7 +243,7 @@ class Vcpu {
   // The vCPU stands still until it is its turn: at a position; at a fault, with what that needs; or in the
   // middle of an exit, whose handler begins anew.
   bool later_ = false;
-  std::optional<std::vector<ept::PageRight>> faulting_for_;
+  std::optional<std::vector<PageRight>> faulting_for_;
   std::optional<ExitKind> unfinished_;
   bool counted_ = false;  // the stop that is handled anew
   std::optional<log::ApicMessage> for_board_;

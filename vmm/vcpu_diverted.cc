@@ -1,4 +1,4 @@
-// A vCPU that leaves the recorded run, because a debugger changes it (replay/diversion.h).
+// A vCPU that leaves the recorded run, because a debugger changes it (replay/debug/diversion.h).
 #include "vmm/vcpu.h"
 
 namespace reprise::vmm {

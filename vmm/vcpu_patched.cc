@@ -1,13 +1,14 @@
-// What a vCPU does at the instructions that were patched into a Linux kernel (vmm/boot/kernel_patch.h).
+// What a vCPU does at the instructions that were patched into a Linux kernel
+// (vmm/guest/linux/kernel_patch.h).
 #include <algorithm>
 #include <array>
 
-#include "vmm/cpu_state.h"
-#include "vmm/exception_frame.h"
-#include "vmm/linear_memory.h"
-#include "vmm/linux_segments.h"
-#include "vmm/module_patch.h"
+#include "vmm/guest/linux/linux_segments.h"
+#include "vmm/guest/linux/module_patch.h"
+#include "vmm/kvm/cpu_state.h"
 #include "vmm/vcpu.h"
+#include "x86/exception_frame.h"
+#include "x86/linear_memory.h"
 
 namespace reprise::vmm {
 Status Vcpu::handle_patched(uint16_t port, std::span<uint8_t> data) {
@@ -33,7 +34,7 @@ Status Vcpu::write_cr4() {
   constexpr uint64_t kTimeStampDisable = 1 << 2;
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
-  const auto at = LinearMemory(sregs, parts_.memory).translate(Gva(regs.rip));
+  const auto at = x86::LinearMemory(paging_of(sregs), parts_.memory).translate(Gva(regs.rip));
   const auto site = at.has_value() ? parts_.patches->cr4.find(at->raw) : parts_.patches->cr4.end();
   if (site == parts_.patches->cr4.end())
     return guest_error("code writes CR4 that the kernel did not have when it was loaded");
@@ -60,8 +61,8 @@ Status Vcpu::answer_user_fault() {
   constexpr uint64_t kUser = 3;
   TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(kvm_sregs sregs, parts_.kvm.special_registers());
-  const LinearMemory memory(sregs, parts_.memory);
-  const auto frame = read_exception_frame(memory, regs);
+  const x86::LinearMemory memory(paging_of(sregs), parts_.memory);
+  const auto frame = x86::read_exception_frame(memory, Gva(regs.rsp));
   if (!frame.has_value() || (frame->cs & kUser) != kUser || frame->error != 0) return {};
   std::array<uint8_t, 3> code{};  // zeros where memory ends: a rdtsc there has two bytes
   (void)memory.read(Gva(frame->rip), code);
@@ -86,7 +87,7 @@ Status Vcpu::answer_user_fault() {
 Status Vcpu::take_module() {
   TRY_ASSIGN(kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
-  const LinearMemory memory(sregs, parts_.memory);
+  const x86::LinearMemory memory(paging_of(sregs), parts_.memory);
   const auto patched = patch_module(memory, parts_.memory, Gva(regs.rdi), Gva(regs.rsi));
   if (!patched.has_value())
     return guest_error("the kernel loads a module whose code is not in memory, or has no end");

@@ -1,10 +1,11 @@
 // A vCPU one instruction at a time.
 #include <algorithm>
 
-#include "vmm/debug/fenced_step.h"
-#include "vmm/debug/single_step.h"
-#include "vmm/rflags.h"
+#include "vmm/kvm/cpu_state.h"
+#include "vmm/step/fenced_step.h"
+#include "vmm/step/single_step.h"
 #include "vmm/vcpu.h"
+#include "x86/rflags.h"
 
 namespace reprise::vmm {
 
@@ -22,15 +23,15 @@ Result<Vcpu::Advance> Vcpu::step(Ticks next) {
 Result<bool> Vcpu::step_over() {
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, parts_.kvm.special_registers());
-  if ((regs.rflags & kTraceFlag) != 0) return step_coarsely();  // the guest traces itself
+  if ((regs.rflags & x86::kTraceFlag) != 0) return step_coarsely();  // the guest traces itself
   const auto set = touched_pages(regs, sregs);
   if (!set || !set->complete || !missing(*set).empty()) return false;
   TRY_ASSIGN(const kvm_vcpu_events events, parts_.kvm.events());
   auto plan = plan_delivery(events);
   if (!plan.has_value()) {
     if (interrupt_window_is_open(regs, events)) return false;
-    TRY_ASSIGN(plan, plan_step(parts_.kvm, LinearMemory(sregs, parts_.memory), regs, sregs));
-    const auto outside = [&](const ept::PageRight& access) {
+    TRY_ASSIGN(plan, plan_step(parts_.kvm, x86::LinearMemory(paging_of(sregs), parts_.memory), regs, sregs));
+    const auto outside = [&](const PageRight& access) {
       return access.page.raw >= parts_.memory.view().ram_pages();
     };
     const bool may_stop = set->exception.has_value() || std::ranges::any_of(set->pages(), outside);
@@ -69,7 +70,7 @@ bool Vcpu::step_coarsely() {
 bool Vcpu::interrupt_window_is_open(const kvm_regs& regs, const kvm_vcpu_events& events) const {
   const bool waiting = parts_.apic.pending_vector().has_value() || parts_.apic.nmi_pending();
   return waiting && parts_.clock.kicked_stop() != KickedStop::kAtTick &&
-         (regs.rflags & kInterruptFlag) != 0 && events.interrupt.shadow == 0;
+         (regs.rflags & x86::kInterruptFlag) != 0 && events.interrupt.shadow == 0;
 }
 
 // A step ends with an exit, and hosts differ in what shadow that leaves on the next instruction.

@@ -17,7 +17,7 @@
 
 namespace {
 
-constexpr off_t kPhysicalClock = 0xd0000;  // kProgramClock in vmm/boot/linux.h
+constexpr off_t kPhysicalClock = 0xd0000;  // kProgramClock in vmm/guest/linux/linux.h
 constexpr size_t kPage = 4096;
 constexpr size_t kSignature = 24;
 

@@ -19,7 +19,8 @@
 
 #include "base/result.h"
 #include "base/units.h"
-#include "replay/mark.h"
+#include "replay/timeline/mark.h"
+#include "vmm/kvm/cpu_state.h"
 
 namespace reprise::replay::gdb {
 

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <thread>
 
+#include "vmm/kvm/cpu_state.h"
+
 namespace reprise::replay::gdb {
 namespace {
 

@@ -10,6 +10,7 @@
 
 #include "replay/gdb/debug_target.h"
 #include "replay/gdb/toy_machine_fake.h"
+#include "vmm/kvm/cpu_state.h"
 
 namespace reprise::replay::gdb {
 

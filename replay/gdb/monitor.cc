@@ -3,6 +3,8 @@
 #include <charconv>
 #include <sstream>
 
+#include "vmm/kvm/cpu_state.h"
+
 namespace reprise::replay::gdb {
 namespace {
 

@@ -1,6 +1,7 @@
 // 'q' and 'Q' packets: what GDB asks about the session, the threads and the machine.
 #include "replay/gdb/server.h"
 #include "replay/gdb/target_description.h"
+#include "vmm/kvm/cpu_state.h"
 
 namespace reprise::replay::gdb {
 namespace {

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "replay/gdb/packet_text.h"
+#include "vmm/kvm/cpu_state.h"
 
 namespace reprise::replay::gdb {
 namespace {

@@ -10,7 +10,7 @@
 #include <span>
 
 #include "base/check.h"
-#include "ept/access.h"
+#include "x86/access.h"
 
 namespace {
 

@@ -10,16 +10,16 @@
 #include <utility>
 #include <vector>
 
-#include "vmm/device/disk_fake.h"
+#include "vmm/device/disk/disk_fake.h"
 #include "vmm/device/exit_port.h"
 #include "vmm/device/fw_cfg.h"
 #include "vmm/device/hpet.h"
 #include "vmm/device/io_map.h"
+#include "vmm/device/irq/local_apic.h"
+#include "vmm/device/pc_board.h"
 #include "vmm/device/uart16550.h"
 #include "vmm/device/value_source_fake.h"
-#include "vmm/device/virtio_driver_fake.h"
-#include "vmm/irq/local_apic.h"
-#include "vmm/pc_board.h"
+#include "vmm/device/virtio/virtio_driver_fake.h"
 
 namespace {
 

@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "vmm/boot/elf_image_fake.h"
-#include "vmm/boot/pvh.h"
+#include "vmm/guest/bare/pvh.h"
+#include "vmm/guest/elf_image_fake.h"
 
 namespace {
 

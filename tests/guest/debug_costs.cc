@@ -11,10 +11,11 @@
 #include <string_view>
 #include <vector>
 
-#include "replay/timeline_target.h"
+#include "base/time.h"
+#include "replay/debug/next_instruction.h"
+#include "replay/debug/timeline_target.h"
 #include "tests/guest/tool.h"
-#include "vmm/debug/next_instruction.h"
-#include "vmm/host_profile.h"
+#include "vmm/host/host_profile.h"
 
 namespace reprise {
 namespace {
@@ -33,9 +34,9 @@ constexpr Gva kNowhere{0xffff'ffff'ffff'f000};
 
 template <typename Work>
 Result<uint64_t> time(Work work) {
-  const uint64_t start = ept::monotonic_ns();
+  const uint64_t start = monotonic_ns();
   TRY(work());
-  return ept::monotonic_ns() - start;
+  return monotonic_ns() - start;
 }
 
 std::string half_and_most(std::vector<uint64_t> times) {
@@ -155,7 +156,7 @@ class Costs {
     std::optional<replay::gdb::Breakpoint> found;
     const VcpuId vcpu = timeline_.turn().value_or(VcpuId(0));
     for (int i = 0; i < kStepsToAWrite && !found.has_value(); ++i) {
-      TRY_ASSIGN(const auto touches, vmm::next_touches(timeline_.machine(), vcpu));
+      TRY_ASSIGN(const auto touches, replay::next_touches(timeline_.machine(), vcpu));
       for (const auto& touch : touches) {
         const bool is_shared =
             target_.translate(vcpu, touch.linear).has_value() &&
@@ -202,14 +203,14 @@ class Costs {
 };
 
 Status measure(const char* folder, uint64_t seed) {
-  const uint64_t start = ept::monotonic_ns();
+  const uint64_t start = monotonic_ns();
   TRY_ASSIGN(const auto recording, log::Recording::open(folder));
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   replay::TimelineOptions options;
   options.views = vmm::best_views();
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, options));
   TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
-  const uint64_t opened = ept::monotonic_ns() - start;
+  const uint64_t opened = monotonic_ns() - start;
   Costs costs(*timeline, *target, seed);
   TRY(costs.measure());
   fmt::print("{{\"open\": {}{}}}\n", opened, costs.json());

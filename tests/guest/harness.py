@@ -31,7 +31,7 @@ WORKLOADS = ["lost_update", "store_buffer", "message_passing", "iriw", "bank", "
 
 
 def nested_paging():
-    """Whether this host's KVM uses the processor's second level of page tables, as a Linux guest needs (vmm/host_profile.cc asks the same)."""
+    """Whether this host's KVM uses the processor's second level of page tables, as a Linux guest needs (vmm/host/host_profile.cc asks the same)."""
     for parameter in ("kvm_intel/parameters/ept", "kvm_amd/parameters/npt"):
         path = pathlib.Path("/sys/module") / parameter
         if path.exists():

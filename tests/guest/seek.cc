@@ -14,9 +14,10 @@
 #include <string_view>
 #include <vector>
 
-#include "replay/timeline.h"
+#include "base/time.h"
+#include "replay/timeline/timeline.h"
 #include "tests/guest/tool.h"
-#include "vmm/host_profile.h"
+#include "vmm/host/host_profile.h"
 
 namespace reprise {
 namespace {
@@ -62,17 +63,17 @@ Status explore(const char* folder, uint64_t seeks, uint64_t seed, uint64_t check
   options.views = vmm::best_views();
   options.checkpoint_every_ns = checkpoint_us * 1000;
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
-  const uint64_t start = ept::monotonic_ns();
+  const uint64_t start = monotonic_ns();
   TRY_ASSIGN(const auto moments, straight_way(*timeline, one_in, random));
-  const uint64_t straight_ns = ept::monotonic_ns() - start;
+  const uint64_t straight_ns = monotonic_ns() - start;
   TRY(timeline->finish());
   if (moments.empty()) return fail(ErrorCode::kUsage, "no moments in {}", folder);
   uint64_t longest_ns = 0, all_ns = 0;
   for (uint64_t i = 0; i < seeks; ++i) {
-    const uint64_t sought = ept::monotonic_ns();
+    const uint64_t sought = monotonic_ns();
     TRY(come_back(*timeline, moments[random() % moments.size()]));
-    longest_ns = std::max(longest_ns, ept::monotonic_ns() - sought);
-    all_ns += ept::monotonic_ns() - sought;
+    longest_ns = std::max(longest_ns, monotonic_ns() - sought);
+    all_ns += monotonic_ns() - sought;
   }
   TRY(timeline->run_to_end());
   TRY(timeline->finish());

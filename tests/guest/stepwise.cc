@@ -18,10 +18,12 @@
 #include <string_view>
 #include <vector>
 
-#include "replay/timeline.h"
+#include "base/time.h"
+#include "replay/timeline/timeline.h"
 #include "tests/guest/tool.h"
-#include "vmm/host_profile.h"
-#include "vmm/linear_memory.h"
+#include "vmm/host/host_profile.h"
+#include "vmm/kvm/cpu_state.h"
+#include "x86/linear_memory.h"
 
 namespace reprise {
 namespace {
@@ -86,9 +88,9 @@ class Stepper {
     TRY_ASSIGN(const kvm_regs regs, stepping.registers());
     const uint64_t coarse = stepping.coarse_steps();
     const replay::Mark before = timeline_.now();
-    const uint64_t start = ept::monotonic_ns();
+    const uint64_t start = monotonic_ns();
     TRY(timeline_.step());
-    figures_.step_ns += ept::monotonic_ns() - start;
+    figures_.step_ns += monotonic_ns() - start;
     ++(stepping.stepped() ? figures_.steps : figures_.stops);
     if (stepping.stepped() && timeline_.now().steps != before.steps + 1)
       return fail(ErrorCode::kDivergence, "one step from {} leads to {}", to_text(before),
@@ -98,7 +100,7 @@ class Stepper {
     TRY_ASSIGN(const kvm_sregs sregs, timeline_.machine().kvm(vcpu).special_registers());
     std::array<uint8_t, 8> code{};
     const vmm::WholeMemory physical(timeline_.machine(), vcpu);
-    (void)vmm::LinearMemory(sregs, physical).read(Gva(regs.rip), code);
+    (void)x86::LinearMemory(vmm::paging_of(sregs), physical).read(Gva(regs.rip), code);
     ++figures_.ran_on[fmt::format("{:#x}: {:02x}", regs.rip, fmt::join(code, " "))];
     return {};
   }

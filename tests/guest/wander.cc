@@ -14,10 +14,11 @@
 #include <string_view>
 #include <vector>
 
-#include "replay/timeline_target.h"
+#include "base/time.h"
+#include "replay/debug/next_instruction.h"
+#include "replay/debug/timeline_target.h"
 #include "tests/guest/tool.h"
-#include "vmm/debug/next_instruction.h"
-#include "vmm/host_profile.h"
+#include "vmm/host/host_profile.h"
 
 namespace reprise {
 namespace {
@@ -175,7 +176,7 @@ class Wanderer {
     const Mark start = target_.now();
     TRY(target_.seek({1 + random_() % (target_.end().event - 1), 0, 0, random_() % 10}, patience_));
     const VcpuId vcpu = timeline_.turn().value_or(VcpuId(0));
-    TRY_ASSIGN(const auto touches, vmm::next_touches(timeline_.machine(), vcpu));
+    TRY_ASSIGN(const auto touches, replay::next_touches(timeline_.machine(), vcpu));
     TRY(target_.seek(start, patience_));
     if (touches.empty() || touches[0].bytes > kMostBytes) return {};
     constexpr std::array kKinds = {replay::gdb::BreakpointKind::kWrite, replay::gdb::BreakpointKind::kRead,
@@ -233,11 +234,11 @@ class Wanderer {
   Status diverge(VcpuId vcpu) {
     class Impatience final : public replay::gdb::RunListener {
      public:
-      bool interrupted() override { return ept::monotonic_ns() - start_ > 20'000'000; }
+      bool interrupted() override { return monotonic_ns() - start_ > 20'000'000; }
       bool wants(const replay::gdb::StopEvent& /*stop*/) override { return true; }
 
      private:
-      const uint64_t start_ = ept::monotonic_ns();
+      const uint64_t start_ = monotonic_ns();
     };
     if (random_() % 2 == 0) {
       TRY_ASSIGN(auto registers, target_.registers(vcpu));
@@ -289,7 +290,7 @@ Status wander(const char* folder, uint64_t operations, uint64_t seed) {
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, options));
   TRY_ASSIGN(const auto reference, replay::Timeline::open(*kvm, recording, options));
   TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
-  const uint64_t start = ept::monotonic_ns();
+  const uint64_t start = monotonic_ns();
   Wanderer wanderer(*timeline, *target, *reference, seed);
   for (uint64_t i = 0; i < operations; ++i) {
     TRY(wanderer.operate());
@@ -297,7 +298,7 @@ Status wander(const char* folder, uint64_t operations, uint64_t seed) {
   }
   TRY(timeline->run_to_end());
   TRY(timeline->finish());
-  fmt::print("operations={} identical ms={} {}\n", operations, (ept::monotonic_ns() - start) / 1'000'000,
+  fmt::print("operations={} identical ms={} {}\n", operations, (monotonic_ns() - start) / 1'000'000,
              wanderer.figures());
   return {};
 }

@@ -7,7 +7,7 @@
 #include <span>
 
 #include "base/units.h"
-#include "vmm/device_accesses.h"
+#include "vmm/device/device_accesses.h"
 #include "vmm/written_pages.h"
 
 namespace reprise::vmm {

@@ -8,10 +8,10 @@
 
 #include "vmm/device/acpi_pm.h"
 #include "vmm/device/cmos_rtc.h"
+#include "vmm/device/irq/pic8259.h"
 #include "vmm/device/pit8254.h"
 #include "vmm/device/reset_port.h"
 #include "vmm/device/value_source_fake.h"
-#include "vmm/irq/pic8259.h"
 
 namespace reprise::vmm {
 namespace {

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <utility>
 
-#include "vmm/rflags.h"
+#include "x86/rflags.h"
 
 namespace reprise::vmm {
 namespace {
@@ -52,7 +52,7 @@ constexpr uint32_t kMostEmptyTraces = 32;
 // But for the flags that are the tracer's.
 bool are_equal(const kvm_regs& one, const kvm_regs& other) {
   const auto comparable = [](kvm_regs regs) {
-    regs.rflags &= ~(kTraceFlag | kResumeFlag);
+    regs.rflags &= ~(x86::kTraceFlag | x86::kResumeFlag);
     return regs;
   };
   const kvm_regs left = comparable(one), right = comparable(other);

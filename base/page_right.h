@@ -1,0 +1,15 @@
+// The unit of asking and granting.
+#pragma once
+
+#include "base/units.h"
+
+namespace reprise {
+
+// One page and the strongest right that is needed, or granted, on it.
+struct PageRight {
+  PageNumber page;
+  Right right = Right::kNone;
+  constexpr bool operator==(const PageRight&) const = default;
+};
+
+}  // namespace reprise

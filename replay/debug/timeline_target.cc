@@ -1,0 +1,253 @@
+#include "replay/debug/timeline_target.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "log/event_text.h"
+#include "replay/debug/debug_registers.h"
+#include "vmm/kvm/cpu_state.h"
+#include "x86/linear_memory.h"
+
+namespace reprise::replay {
+Result<std::unique_ptr<TimelineTarget>> TimelineTarget::create(Timeline& timeline,
+                                                               const log::Recording& recording) {
+  return std::unique_ptr<TimelineTarget>(new TimelineTarget(timeline, recording));
+}
+
+// --- the machine at this moment ---
+
+std::string TimelineTarget::vcpu_state(VcpuId vcpu) const {
+  const auto turn = timeline_.turn();
+  if (turn == vcpu) return "its turn";
+  return timeline_.machine().vcpu(vcpu).is_halted() ? "halted" : "not its turn";
+}
+
+Result<gdb::Registers> TimelineTarget::registers(VcpuId vcpu) const {
+  return read_registers(timeline_.machine().kvm(vcpu));
+}
+
+size_t TimelineTarget::read(VcpuId vcpu, Gva address, std::span<uint8_t> out) const {
+  const auto sregs = timeline_.machine().kvm(vcpu).special_registers();
+  if (!sregs) return 0;
+  const vmm::WholeMemory physical(timeline_.machine(), vcpu);
+  return x86::LinearMemory(vmm::paging_of(*sregs), physical).read(address, out);
+}
+
+size_t TimelineTarget::read_physical(Gpa address, std::span<uint8_t> out) const {
+  const vmm::WholeMemory physical(timeline_.machine(), VcpuId(0));
+  size_t done = 0;
+  while (done < out.size()) {
+    const Gpa at = address + done;
+    const size_t part = std::min<size_t>(out.size() - done, kPageSize - (at.raw & (kPageSize - 1)));
+    if (!physical.read(at, out.subspan(done, part))) break;
+    done += part;
+  }
+  return done;
+}
+
+std::optional<Gpa> TimelineTarget::translate(VcpuId vcpu, Gva address) const {
+  const auto sregs = timeline_.machine().kvm(vcpu).special_registers();
+  if (!sregs) return std::nullopt;
+  const vmm::WholeMemory physical(timeline_.machine(), vcpu);
+  return x86::LinearMemory(vmm::paging_of(*sregs), physical).translate(address);
+}
+
+// --- moving ---
+
+template <typename Run>
+Result<gdb::StopEvent> TimelineTarget::interruptibly(gdb::Interruption& interruption, Run run) {
+  const Mark start = timeline_.now();
+  interrupted_ = false;
+  timeline_.set_interruption([&] { return interrupted_ = interruption.interrupted(); });
+  Result<gdb::StopEvent> stop = run();
+  timeline_.set_interruption({});
+  if (stop) return stop;
+  // Whatever went wrong, the machine must stand somewhere.
+  if (timeline_.is_astray()) TRY(timeline_.seek(interrupted_ ? timeline_.now().without_steps() : start));
+  if (interrupted_) return search_.stop_here(gdb::StopReason::kInterrupted);
+  return stop;
+}
+
+Status TimelineTarget::seek(const Mark& mark, gdb::Interruption& interruption) {
+  TRY(check_recorded());
+  if (mark > end())
+    return fail(ErrorCode::kUsage, "{} is not in the recording, which goes from {} to {}", to_text(mark),
+                to_text(begin()), to_text(end()));
+  TRY_ASSIGN(const auto stop, interruptibly(interruption, [&]() -> Result<gdb::StopEvent> {
+               TRY(timeline_.seek(mark));
+               return search_.stop_here(gdb::StopReason::kStep);
+             }));
+  if (stop.reason == gdb::StopReason::kInterrupted)
+    return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
+  return {};
+}
+
+Result<gdb::StopEvent> TimelineTarget::resume(gdb::Direction direction, VcpuId diverted,
+                                              gdb::RunListener& listener) {
+  if (in_diversion() && direction == gdb::Direction::kForward) return diversion_->resume(diverted, listener);
+  TRY(check_recorded());
+  return interruptibly(listener, [&] {
+    return direction == gdb::Direction::kForward ? search_.run_forward(end(), listener)
+                                                 : search_.run_backward(listener);
+  });
+}
+
+Result<gdb::StopEvent> TimelineTarget::step(VcpuId vcpu, gdb::Direction direction,
+                                            gdb::RunListener& listener) {
+  if (in_diversion() && direction == gdb::Direction::kForward) return diversion_->step(vcpu, listener);
+  TRY(check_recorded());
+  return interruptibly(listener, [&] {
+    return direction == gdb::Direction::kForward ? search_.step_forward(vcpu, listener)
+                                                 : search_.step_backward(vcpu, listener);
+  });
+}
+
+Status TimelineTarget::insert(const gdb::Breakpoint& breakpoint) {
+  return search_.insert(breakpoint);
+}
+
+Status TimelineTarget::remove(const gdb::Breakpoint& breakpoint) {
+  search_.remove(breakpoint);
+  return {};
+}
+
+// --- diversions ---
+
+Status TimelineTarget::check_recorded() const {
+  if (!in_diversion()) return {};
+  return fail(ErrorCode::kUsage,
+              "not in a diversion, which only runs forward; 'monitor diversion end' leaves it");
+}
+
+Status TimelineTarget::check_diverted() const {
+  if (in_diversion()) return {};
+  return fail(ErrorCode::kUsage,
+              "a recording cannot be changed; 'monitor diversion begin' makes a copy that can");
+}
+
+Status TimelineTarget::begin_diversion() {
+  if (in_diversion())
+    return fail(ErrorCode::kUsage, "there is a diversion already; 'monitor diversion end' leaves it");
+  TRY_ASSIGN(diversion_, Diversion::begin(timeline_, recording_, search_));
+  return {};
+}
+
+Status TimelineTarget::end_diversion() {
+  if (!in_diversion()) return {};
+  Status ended = diversion_->end();
+  diversion_.reset();
+  return ended;
+}
+
+Status TimelineTarget::set_registers(VcpuId vcpu, const gdb::Registers& registers) {
+  TRY(check_diverted());
+  return diversion_->set_registers(vcpu, registers);
+}
+
+Status TimelineTarget::write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) {
+  TRY(check_diverted());
+  return diversion_->write(vcpu, address, bytes);
+}
+
+Status TimelineTarget::write_physical(Gpa address, std::span<const uint8_t> bytes) {
+  TRY(check_diverted());
+  return diversion_->write_physical(address, bytes);
+}
+
+// --- what only a recording can answer ---
+
+Result<gdb::Checkpoint> TimelineTarget::make_checkpoint() {
+  TRY(check_recorded());
+  TRY(timeline_.checkpoint());
+  checkpoints_.push_back({static_cast<uint32_t>(checkpoints_.size() + 1), now()});
+  return checkpoints_.back();
+}
+
+Result<std::string> TimelineTarget::owners(PageNumber page) {
+  std::string text;
+  for (VcpuId vcpu; vcpu.raw < vcpu_count(); ++vcpu) {
+    const ept::View& view = timeline_.machine().view(vcpu);
+    if (view.is_exempt(page)) return fmt::format("page {:#x}: each vCPU has its own\n", page.raw);
+    const Right right = view.right(page);
+    if (right != Right::kNone)
+      text += fmt::format("page {:#x}: vCPU {} may {} it\n", page.raw, vcpu.raw,
+                          right == Right::kWrite ? "write" : "read");
+  }
+  return text.empty() ? fmt::format("page {:#x}: nobody\n", page.raw) : text;
+}
+
+Result<std::string> TimelineTarget::history(PageNumber page) {
+  std::map<uint64_t, std::string> lines;
+  for (VcpuId vcpu; vcpu.raw < vcpu_count(); ++vcpu) {
+    TRY_ASSIGN(auto reader, recording_.open_log(vcpu));
+    for (;;) {
+      TRY_ASSIGN(const auto event, reader.next());
+      if (!event.has_value()) break;
+      const auto* gain = std::get_if<log::Gain>(&event->what);
+      const auto* loss = std::get_if<log::Loss>(&event->what);
+      const bool about_it = (loss != nullptr && loss->page.page == page) ||
+                            (gain != nullptr && std::ranges::any_of(gain->pages, [&](const auto& step) {
+                               return step.page == page;
+                             }));
+      if (!about_it) continue;
+      const uint64_t ticket = ticket_of(*event)->raw;
+      if (ticket < now().event) lines[ticket] = fmt::format("vCPU {}: {}\n", vcpu.raw, log::to_text(*event));
+    }
+  }
+  std::string text;
+  for (const auto& [ticket, line] : lines) text += line;
+  return text.empty() ? fmt::format("page {:#x}: nobody has had it\n", page.raw) : text;
+}
+
+Result<std::string> TimelineTarget::who_wrote(Gpa address, gdb::Interruption& interruption) {
+  TRY(check_recorded());
+  const WatchedRange range{.start = address, .bytes = 1, .reads = false, .writes = true};
+  TRY(WatchedMemory::check(timeline_.machine(), {&range, 1}));
+  const Mark here = now();
+  std::string text;
+  const auto found = interruptibly(interruption, [&]() -> Result<gdb::StopEvent> {
+    TRY_ASSIGN(const auto stop, search_.last_access(range, interruption));
+    if (!stop.has_value()) {
+      text = fmt::format("nobody has written {:#x} since the beginning\n", address.raw);
+    } else {
+      TRY_ASSIGN(const kvm_regs regs, timeline_.machine().kvm(stop->vcpu).registers());
+      text = stop->by_device ? fmt::format("a device wrote it at {}, for vCPU {}, which stood at {:#x}\n",
+                                           to_text(now()), stop->vcpu.raw, regs.rip)
+                             : fmt::format("vCPU {} wrote it at {}, by the instruction at {:#x}\n",
+                                           stop->vcpu.raw, to_text(now()), regs.rip);
+    }
+    return search_.stop_here(gdb::StopReason::kStep);
+  });
+  TRY(timeline_.seek(here));
+  TRY(found);
+  if (interrupted_) return fail(ErrorCode::kUsage, "interrupted");
+  return text;
+}
+
+Result<std::string> TimelineTarget::log(uint32_t count) {
+  std::map<uint64_t, std::string> lines;
+  const uint64_t at = now().event;
+  for (VcpuId vcpu; vcpu.raw < vcpu_count(); ++vcpu) {
+    TRY_ASSIGN(auto reader, recording_.open_log(vcpu));
+    for (;;) {
+      TRY_ASSIGN(const auto event, reader.next());
+      if (!event.has_value()) break;
+      const auto taken = ticket_of(*event);
+      if (!taken.has_value()) continue;
+      const uint64_t ticket = taken->raw;
+      if (ticket + count / 2 < at || ticket >= at + (count + 1) / 2) continue;
+      lines[ticket] =
+          fmt::format("{} vCPU {}: {}\n", ticket == at ? '>' : ' ', vcpu.raw, log::to_text(*event));
+    }
+  }
+  std::string text;
+  for (const auto& [ticket, line] : lines) text += line;
+  return text.empty() ? "no transitions are near\n" : text;
+}
+
+Result<std::string> TimelineTarget::digest() {
+  TRY_ASSIGN(const uint64_t digest, timeline_.digest());
+  return fmt::format("{:016x}\n", digest);
+}
+
+}  // namespace reprise::replay

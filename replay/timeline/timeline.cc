@@ -1,0 +1,460 @@
+#include "replay/timeline/timeline.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/time.h"
+#include "log/format.h"
+#include "vmm/host/host_profile.h"
+
+namespace reprise::replay {
+
+namespace {
+
+constexpr uint64_t kAskEveryNs = 50'000'000;
+constexpr uint64_t kFarNs = 10'000'000;  // as long as a checkpoint of a small guest takes to make
+// Checkpoints are not nearer to each other than this. A few times what making and putting back one costs.
+constexpr uint64_t kNearestNs = 4'000'000;
+// Executing takes at least so many times as long as the checkpoints on the way: those of large guests are
+// slow.
+constexpr uint64_t kCheckpointShare = 8;
+// After a checkpoint the first write to each page is an exit, where KVM logs them: 78 ms for each checkpoint
+// of a booting kernel in the lab.
+constexpr uint64_t kSparser = 4;
+
+}  // namespace
+
+Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log::Recording& recording,
+                                                 TimelineOptions options) {
+  TRY_ASSIGN(auto order, TotalOrder::read(recording));
+  std::unique_ptr<Timeline> timeline(new Timeline(std::move(order), std::move(options)));
+  Timeline& self = *timeline;
+  TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views,
+                                                 self.options_.disk, {}));
+  TRY(self.machine().assemble(self.replay_->journals()));
+  self.machine().run_from_here();
+  self.preemption_timer_ = std::make_unique<PreemptionTimer>(self.machine());
+  self.left_.resize(self.machine().vcpus());
+  TRY(self.checkpoint());
+  TRY(self.open_checkpoint_files(recording, kvm));
+  return timeline;
+}
+
+// After the beginning has been kept: that needs no file.
+Status Timeline::open_checkpoint_files(const log::Recording& recording, const vmm::Kvm& kvm) {
+  TRY_ASSIGN(auto files, CheckpointFiles::create(recording, machine(),
+                                                 to_message(vmm::describe_host(kvm, options_.views))));
+  files_.emplace(std::move(files));
+  if (options_.store_checkpoints) return files_->clear();
+  for (auto& checkpoint : files_->load(options_.remark))
+    if (checkpoint->mark > checkpoints_.back()->mark) checkpoints_.push_back(std::move(checkpoint));
+  return {};
+}
+
+// Whose turn it is; after the last ticket, the first vCPU that has not left.
+std::optional<VcpuId> Timeline::turn() const {
+  if (!order_.all_taken()) return order_.owner();
+  const auto first = std::ranges::find(left_, false);
+  if (first == left_.end()) return std::nullopt;
+  return VcpuId(static_cast<uint32_t>(first - left_.begin()));
+}
+
+std::optional<VcpuId> Timeline::owner_of(uint64_t event) const {
+  if (event == 0) return std::nullopt;
+  if (event <= order_.last().raw) return order_.owner_of(Ticket(event));
+  const uint64_t vcpu = event - order_.last().raw - 1;
+  return vcpu < left_.size() ? std::optional(VcpuId(static_cast<uint32_t>(vcpu))) : std::nullopt;
+}
+
+uint64_t Timeline::event() const {
+  if (!order_.all_taken()) return order_.next().raw;
+  const auto vcpu = turn();
+  return order_.last().raw + 1 + (vcpu.has_value() ? vcpu->raw : left_.size());
+}
+
+Mark Timeline::now() {
+  if (steps_ != 0) return {base_.event, base_.stops, base_.ticks, steps_};
+  const auto vcpu = turn();
+  if (!vcpu.has_value()) return {event(), 0, 0, 0};
+  const Position position = machine().vcpu(*vcpu).position();
+  return {event(), position.stops, position.ticks.raw, 0};
+}
+
+// A vCPU that was interrupted by the host has not come anywhere, and its clock may be ahead of its position.
+void Timeline::note_move(const Mark& before) {
+  if (steps_ == 0) return;
+  const auto vcpu = turn();
+  if (event() != before.event || !vcpu.has_value() ||
+      machine().vcpu(*vcpu).position().stops != before.stops || machine().vcpu(*vcpu).at_position())
+    steps_ = 0;
+}
+
+Status Timeline::advanced(VcpuId vcpu, vmm::Vcpu::Advance how) {
+  if (how == vmm::Vcpu::Advance::kLater || how == vmm::Vcpu::Advance::kLeft) {
+    // Nobody else is due: the log of a prefix ends in the middle of what this vCPU waits for. In a whole
+    // recording, finish() finds that.
+    if (!order_.all_taken() && order_.owner() == vcpu)
+      return fail(ErrorCode::kDivergence,
+                  "the replay differs from the recording: vCPU {} {} before it takes ticket {}", vcpu.raw,
+                  how == vmm::Vcpu::Advance::kLeft ? "leaves" : "waits for others", order_.next().raw);
+    if (order_.all_taken()) left_[vcpu.raw] = true;
+  }
+  caught_ = how == vmm::Vcpu::Advance::kCaught;
+  return {};
+}
+
+Status Timeline::advance(const std::optional<Mark>& until) {
+  const PreemptionTimer::Beating beating(*preemption_timer_);
+  return advance_to(until);
+}
+
+Status Timeline::advance_to(const std::optional<Mark>& until) {
+  const bool this_turn = until.has_value() && until->event == event();
+  replay_->journal(*turn()).pause_at(this_turn ? std::optional(Position{until->stops, Ticks(until->ticks)})
+                                               : std::nullopt);
+  return go_on();
+}
+
+Status Timeline::run_to_sum(uint64_t sum) {
+  const uint64_t start = event();
+  const auto vcpu = turn();
+  const PreemptionTimer::Beating beating(*preemption_timer_);
+  while (!at_end() && event() == start) {
+    const Position position = machine().vcpu(*vcpu).position();
+    if (position.stops + position.ticks.raw >= sum) break;
+    ReplayJournal& journal = replay_->journal(*vcpu);
+    journal.pause_at({});
+    journal.pause_at_sum(sum);
+    const Status went = go_on();
+    journal.pause_at_sum({});
+    TRY(went);
+    TRY(check_interruption());
+  }
+  return {};
+}
+
+Status Timeline::go_on() {
+  const VcpuId vcpu = *turn();
+  const Mark before = now();
+  exited_ = before;
+  const uint64_t start = monotonic_ns();
+  TRY_ASSIGN(const auto how, machine().vcpu(vcpu).advance());
+  executed_ns_ += monotonic_ns() - start;
+  TRY(advanced(vcpu, how));
+  note_move(before);
+  // By an exit of this vCPU, or a message that came to it.
+  if (watched_ != nullptr && watched_->is_touched_by_devices()) caught_ = true;
+  if (dirty_) return {};
+  const std::string& console = replay_->console();
+  for (size_t i = shown_.size(); i < console.size(); ++i)
+    if (options_.console) options_.console(static_cast<uint8_t>(console[i]));
+  if (console.size() > shown_.size()) shown_ = console;
+  if (checkpoint_is_due()) TRY(checkpoint());
+  return {};
+}
+
+// Every so often; on the way back to a moment after which something is known, more and more often towards it:
+// who goes one step back will go another one.
+bool Timeline::checkpoint_is_due() {
+  if (options_.checkpoint_every_ns == 0 || at_end()) return false;
+  const uint64_t every = options_.checkpoint_every_ns * (machine().has_board() ? kSparser : 1);
+  const uint64_t left = sought_ns_ > executed_ns_ ? sought_ns_ - executed_ns_ : every;
+  const uint64_t furthest = std::max(every, kCheckpointShare * checkpoint_cost_ns_);
+  const uint64_t nearest = std::min(std::max(kNearestNs, checkpoint_cost_ns_), furthest);
+  return since_checkpoint_ns() >= std::clamp(left, nearest, furthest);
+}
+
+// Of executing, from the last checkpoint before this moment.
+uint64_t Timeline::since_checkpoint_ns() {
+  const Mark mark = now();
+  const auto after =
+      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
+  if (after == checkpoints_.begin()) return 0;
+  return executed_ns_ - std::min(executed_ns_, (*(after - 1))->executed_ns);
+}
+
+Result<bool> Timeline::step() {
+  const VcpuId vcpu = *turn();
+  const Mark before = now();
+  const Mark base = before.without_steps();
+  const Mark next{base.event, base.stops, base.ticks + 1, 0};
+  const uint64_t completed = machine().vcpu(vcpu).completed_stops();
+  do {
+    // In a loop that the recorder stopped, or interrupted by the host: only the next position is a place
+    // again.
+    if (replay_->journal(vcpu).spins_next() || machine().vcpu(vcpu).is_nowhere()) {
+      const PreemptionTimer::Beating beating(*preemption_timer_);
+      TRY(advance_to(next));
+      continue;
+    }
+    replay_->journal(vcpu).pause_at(Position{next.stops, Ticks(next.ticks)});
+    const uint64_t start = monotonic_ns();
+    TRY_ASSIGN(const auto how, machine().vcpu(vcpu).step(Ticks(next.ticks)));
+    executed_ns_ += monotonic_ns() - start;
+    if (machine().vcpu(vcpu).stepped()) {
+      base_ = base;
+      ++steps_;
+      // A kernel without safepoints executes hundreds of thousands of instructions from one stop to the next.
+      if (machine().has_board() && checkpoint_is_due()) TRY(checkpoint());
+      return true;
+    }
+    TRY(advanced(vcpu, how));
+    note_move(before);
+    // An instruction that stopped where a page was missing, or that waits for others, has not been completed.
+  } while (!at_end() && now() == before);
+  return machine().vcpu(vcpu).at_position() && machine().vcpu(vcpu).completed_stops() != completed;
+}
+
+Status Timeline::check_interruption() {
+  if (options_.interrupt != nullptr && options_.interrupt->load(std::memory_order_relaxed))
+    return fail(ErrorCode::kUsage, "interrupted at {}", to_text(now()));
+  if (!interrupted_ || monotonic_ns() - asked_ns_ < kAskEveryNs) return {};
+  asked_ns_ = monotonic_ns();
+  return interrupted_() ? fail(ErrorCode::kUsage, "interrupted at {}", to_text(now())) : Status();
+}
+
+Status Timeline::run_to(const Mark& mark) {
+  const Mark coarse = mark.without_steps();
+  if (!at_end() && !caught_ && now() < coarse) {
+    const PreemptionTimer::Beating beating(*preemption_timer_);
+    while (!at_end() && !caught_ && now() < coarse) {
+      TRY(advance_to(coarse));
+      TRY(check_interruption());
+    }
+  }
+  while (!at_end() && !caught_ && now() < mark && now().without_steps() == coarse) {
+    TRY(step());
+    TRY(check_interruption());
+  }
+  return {};
+}
+
+Status Timeline::run_to_end() {
+  return run_to({end_event(), 0, 0, 0});
+}
+
+Status Timeline::seek(const Mark& mark) {
+  TRY(go_back_before([&](const Mark& other) { return other > mark; }));
+  return run_to(mark);
+}
+
+// To the last checkpoint that is not after what is sought, or nowhere if it is nearer from here.
+Status Timeline::go_back_before(const std::function<bool(const Mark&)>& is_after) {
+  for (;;) {
+    const auto after = std::ranges::find_if(
+        checkpoints_, [&](const auto& checkpoint) { return is_after(checkpoint->mark); });
+    const auto place = after == checkpoints_.begin() ? after : after - 1;
+    if (!dirty_ && !is_after(now()) && now() >= (*place)->mark) return {};
+    sought_ns_ = executed_ns_;
+    TRY(go_back(*place));
+    TRY_ASSIGN(const bool kept, keeps_promise(**place));
+    if (kept) return {};
+    checkpoints_.erase(place);
+    dirty_ = true;
+  }
+}
+
+// One from a file is looked at when it is put back for the first time.
+Result<bool> Timeline::keeps_promise(Checkpoint& checkpoint) {
+  if (!checkpoint.promised.has_value()) return true;
+  TRY_ASSIGN(const uint64_t found, digest());
+  if (found == std::exchange(checkpoint.promised, std::nullopt)) return true;
+  if (options_.remark)
+    options_.remark(fmt::format("{}{} is ignored: the machine is not as it was when it was stored",
+                                log::kCheckpointPrefix, to_text(checkpoint.mark)));
+  return false;
+}
+
+Status Timeline::seek_sum(uint64_t event, uint64_t sum) {
+  const auto is_after = [&](const Mark& mark) {
+    return mark.event > event ||
+           (mark.event == event && (mark.sum() > sum || (mark.sum() == sum && mark.steps != 0)));
+  };
+  TRY(go_back_before(is_after));
+  TRY(run_to({event, 0, 0, 0}));
+  return this->event() == event ? run_to_sum(sum) : Status();
+}
+
+Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& lookout, const Mark& end) {
+  TRY_ASSIGN(const auto planted, SoftwareBreakpoints::plant(machine(), lookout.addresses));
+  TRY_ASSIGN(const auto watched, WatchedMemory::watch(machine(), lookout.ranges));
+  std::optional<Gva> seen;
+  const auto note_exit = [this](VcpuId vcpu) {
+    const Position position = machine().vcpu(vcpu).position();
+    exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
+  };
+  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
+    machine().vcpu(vcpu).watch({
+        .entry = [&, vcpu] { return watched->enter(vcpu); },
+        .exit = [&, vcpu](vmm::ExitKind exit) -> Result<vmm::Vcpu::Verdict> {
+          note_exit(vcpu);
+          TRY_ASSIGN(const bool own, planted->pass(vcpu, exit));
+          if (own) return vmm::Vcpu::Verdict::kDone;
+          TRY_ASSIGN(seen, planted->find(vcpu, exit));
+          if (seen.has_value()) {
+            TRY_ASSIGN(const auto verdict,
+                       planted->pass_unwanted(vcpu, *seen, [&] { return lookout.wanted(vcpu, *seen); }));
+            if (verdict != vmm::Vcpu::Verdict::kCaught) seen.reset();
+            if (verdict != vmm::Vcpu::Verdict::kHandle) return verdict;
+          }
+          return watched->look_at(vcpu, exit);
+        },
+        .part =
+            [&, vcpu](vmm::ExitKind exit) {
+              note_exit(vcpu);
+              return watched->is_concealed_access(vcpu, exit);
+            },
+        .access = [&, vcpu](Gpa gpa, uint64_t bytes,
+                            bool is_write) { return watched->is_touched(vcpu, gpa, bytes, is_write); },
+    });
+  dirty_ = true;
+  watched_ = watched.get();
+  const Status ran = run_to(end.without_steps());
+  watched_ = nullptr;
+  for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) machine().vcpu(vcpu).watch({});
+  TRY(ran);
+  std::optional<Sighting> none;
+  if (!caught_) return none;
+  return std::optional(Sighting{exited_, seen});
+}
+
+Result<ReplayOutcome> Timeline::finish() {
+  return replay_->finish();
+}
+
+Result<bool> Timeline::checkpoint() {
+  if (dirty_ || (steps_ != 0 && !machine().has_board()) || !machine().can_be_saved()) return false;
+  const Mark mark = now();
+  const auto place =
+      std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });
+  if (place != checkpoints_.end() && (*place)->mark == mark) return true;
+  const uint64_t start = monotonic_ns();
+  auto made = std::make_shared<Checkpoint>();
+  made->mark = mark;
+  made->executed_ns = executed_ns_;
+  const auto equal = std::exchange(equal_, nullptr);
+  TRY_ASSIGN(const auto written, machine().take_written_pages());
+  TRY_ASSIGN(made->memory,
+             MemorySnapshot::take(machine().memory(),
+                                  place == checkpoints_.begin() ? nullptr : &(*(place - 1))->memory,
+                                  {equal == nullptr ? nullptr : &equal->memory, written}));
+  TRY_ASSIGN(made->machine, machine().save());
+  for (uint32_t i = 0; i < machine().vcpus(); ++i)
+    made->journals.push_back(replay_->journal(VcpuId(i)).save());
+  made->order = replay_->order().save();
+  made->left = left_;
+  made->console_bytes = replay_->console().size();
+  if (options_.store_checkpoints && files_.has_value()) {
+    TRY_ASSIGN(const uint64_t now_digest, digest());
+    TRY(files_->store(*made, replay_->console(), now_digest));
+  }
+  equal_ = made;
+  checkpoint_cost_ns_ = monotonic_ns() - start;
+  checkpoints_.insert(place, std::move(made));
+  ++checkpoints_made_;
+  thin_out();
+  return true;
+}
+
+Status Timeline::checkpoint_for_search() {
+  if (!checkpoints_.empty() && since_checkpoint_ns() < std::max(kFarNs, checkpoint_cost_ns_)) return {};
+  TRY(checkpoint());
+  return {};
+}
+
+// Drops the checkpoint that is missed least: whose neighbours are nearest to each other, for how far they are
+// from here.
+void Timeline::thin_out() {
+  if (checkpoints_.size() <= std::max<size_t>(options_.most_checkpoints, 2)) return;
+  size_t least = 0;  // none: the beginning is kept
+  double smallest = 0;
+  for (size_t i = 1; i + 1 < checkpoints_.size(); ++i) {
+    if (checkpoints_[i] == equal_) continue;  // the one that was just made: it would be due again at once
+    // The same way does not take the same time twice, least of all in single steps: a later checkpoint may
+    // seem to be the earlier one.
+    const auto ns = [&](size_t at) { return static_cast<double>(checkpoints_[at]->executed_ns); };
+    const double gap = std::abs(ns(i + 1) - ns(i - 1));
+    const double distance = std::abs(static_cast<double>(executed_ns_) - ns(i));
+    const double loss = gap / (distance + static_cast<double>(kNearestNs));
+    if (least != 0 && loss >= smallest) continue;
+    least = i;
+    smallest = loss;
+  }
+  if (least != 0) checkpoints_.erase(checkpoints_.begin() + static_cast<ptrdiff_t>(least));
+}
+
+Status Timeline::go_back(const std::shared_ptr<Checkpoint>& place) {
+  const Checkpoint& checkpoint = *place;
+  const auto equal = std::exchange(equal_, nullptr);
+  TRY_ASSIGN(const auto written, machine().take_written_pages());
+  TRY(checkpoint.memory.put_back(machine().memory(), {equal == nullptr ? nullptr : &equal->memory, written}));
+  equal_ = place;
+  TRY(machine().restore(checkpoint.machine));
+  for (uint32_t i = 0; i < machine().vcpus(); ++i)
+    TRY(replay_->journal(VcpuId(i)).restore(checkpoint.journals[i]));
+  replay_->order().restore(checkpoint.order);
+  order_.go_to(Ticket(std::min(checkpoint.mark.event, order_.last().raw + 1)));
+  steps_ = checkpoint.mark.steps;
+  base_ = checkpoint.mark.without_steps();
+  dirty_ = caught_ = false;
+  left_ = checkpoint.left;
+  // A later session has not been there.
+  for (size_t i = shown_.size(); i < checkpoint.console.size(); ++i)
+    if (options_.console) options_.console(static_cast<uint8_t>(checkpoint.console[i]));
+  if (checkpoint.console.size() > shown_.size()) shown_ = checkpoint.console;
+  replay_->console() = shown_.substr(0, checkpoint.console_bytes);
+  executed_ns_ = checkpoint.executed_ns;
+  return {};
+}
+
+Result<uint64_t> Timeline::digest() {
+  XXH3_state_t* state = XXH3_createState();
+  XXH3_64bits_reset(state);
+  const auto add = [&](uint64_t value) { XXH3_64bits_update(state, &value, sizeof value); };
+  const Status added = [&]() -> Status {
+    TRY_ASSIGN(const uint64_t memory, machine().memory_digest());
+    add(memory);
+    for (uint32_t i = 0; i < machine().vcpus(); ++i) {
+      vmm::Vcpu& vcpu = machine().vcpu(VcpuId(i));
+      TRY_ASSIGN(const uint64_t registers, vcpu.digest());
+      add(registers);
+      add(vcpu.position().stops);
+      add(vcpu.position().ticks.raw);
+      add(replay_->journal(VcpuId(i)).events());
+      for (const uint8_t right : machine().view(VcpuId(i)).rights()) add(right);
+    }
+    return {};
+  }();
+  add(order_.next().raw);
+  add(replay_->console().size());
+  const uint64_t digest = XXH3_64bits_digest(state);
+  XXH3_freeState(state);
+  TRY(added);
+  return digest;
+}
+
+std::vector<CheckpointInfo> Timeline::checkpoints() const {
+  std::vector<CheckpointInfo> infos;
+  for (const auto& checkpoint : checkpoints_)
+    infos.push_back({checkpoint->mark, checkpoint->memory.own_pages()});
+  return infos;
+}
+
+uint64_t Timeline::checkpoint_bytes() const {
+  std::unordered_set<const MemorySnapshot::Page*> pages;
+  uint64_t bytes = 0;
+  for (const auto& checkpoint : checkpoints_) {
+    checkpoint->memory.add_pages(pages);
+    for (const auto& cpu : checkpoint->machine.cpus)
+      bytes += sizeof cpu + cpu.private_bytes.size() + cpu.rights.size();
+    bytes += checkpoint->order.versions.size() * sizeof(checkpoint->order.versions[0]) +
+             checkpoint->order.exclusive_tickets.size() * sizeof(checkpoint->order.exclusive_tickets[0]);
+  }
+  return bytes + pages.size() * kPageSize;
+}
+
+}  // namespace reprise::replay

@@ -1,0 +1,159 @@
+// A replay as a line of moments, one vCPU at a time, on which one can go forwards and backwards.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "replay/debug/software_breakpoints.h"
+#include "replay/debug/watched_memory.h"
+#include "replay/replay_machine.h"
+#include "replay/replay_run.h"
+#include "replay/timeline/checkpoint_file.h"
+#include "replay/timeline/mark.h"
+#include "replay/timeline/preemption_timer.h"
+#include "replay/total_order.h"
+
+namespace reprise::replay {
+
+struct TimelineOptions {
+  vmm::ViewKind views = vmm::ViewKind::kUserfault;
+  std::optional<std::filesystem::path> disk;     // as ReplayOptions::disk
+  vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
+  const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
+  // Of executing, four times as much for a guest with a PC's devices, and more where making one takes long;
+  // 0: no checkpoints but the first.
+  uint64_t checkpoint_every_ns = 100'000'000;
+  size_t most_checkpoints = 128;  // thinned exponentially: dense near the present, sparse far from it
+  // Checkpoints that are made go to files beside the recording, in the place of those that are there; else
+  // those that are there are used.
+  bool store_checkpoints = false;
+  std::function<void(const std::string&)>
+      remark;  // takes a sentence about a file that cannot be used; may be empty
+};
+
+struct CheckpointInfo {
+  Mark mark;
+  uint64_t own_pages = 0;  // kept for it alone when it was made
+};
+
+// Going back is going forward again from the last checkpoint before. A checkpoint holds all of the machine:
+// RAM (pages shared with the checkpoint before), vCPUs, devices, views, and where each journal is in its log.
+// Threads: confined to the thread that creates it, which runs all vCPUs.
+class Timeline {
+ public:
+  // At the beginning. `kvm` and `recording` outlive it. Errors: as ReplayMachine::create().
+  static Result<std::unique_ptr<Timeline>> open(const vmm::Kvm& kvm, const log::Recording& recording,
+                                                TimelineOptions options);
+
+  [[nodiscard]] Mark now();
+  [[nodiscard]] bool at_end() { return !turn().has_value(); }
+  // Where the last vCPU has left.
+  [[nodiscard]] uint64_t end_event() { return order_.last().raw + 1 + machine().vcpus(); }
+  // Whose turn it is now, and at an event; nobody's at the end.
+  [[nodiscard]] std::optional<VcpuId> turn() const;
+  [[nodiscard]] std::optional<VcpuId> owner_of(uint64_t event) const;
+
+  // Up to the vCPU's next stop, or to `until`, or less far; makes checkpoints on the way. Requires:
+  // !at_end(). Errors: kDivergence, kDamaged, kHost.
+  Status advance(const std::optional<Mark>& until);
+  // One instruction of the vCPU whose turn it is, if it can be stepped over by itself; else on to the next
+  // stop or tick of that vCPU, or until it is another one's turn. True: instructions have been completed.
+  // Requires: !at_end(). Errors: as advance().
+  Result<bool> step();
+  // To the first moment that is not before `mark`, from here on; at most to the end. Errors: as advance();
+  // kUsage when interrupted.
+  Status run_to(const Mark& mark);
+  Status run_to_end();
+  // The same, from wherever it is. Errors: the same.
+  Status seek(const Mark& mark);
+  // At the end: compares it with the recorded one. Errors: kDivergence.
+  Result<ReplayOutcome> finish();
+
+  // To where, in this event, the stops and ticks of its vCPU together are `sum` or more: a measure of how far
+  // it has come. To the next event, if they never are. Errors: the same.
+  Status seek_sum(uint64_t event, uint64_t sum);
+
+  struct Lookout {
+    std::set<Gva> addresses;           // about to be executed
+    std::vector<WatchedRange> ranges;  // about to be accessed
+    // Asked at each of the addresses, with the machine as it is there; what it does not want is passed where
+    // that is possible.
+    std::function<bool(VcpuId, Gva)> wanted;
+  };
+  struct Sighting {
+    // The clock may be one ahead of the last position, in the middle of a safepoint.
+    Mark mark;
+    std::optional<Gva> address;  // nothing: an access, or what may be one
+  };
+  // From here to before `end`: the first time that a vCPU is about to do one of these things. The machine is
+  // changed for it, so it is left where only seek() leads on, with now() undefined: *detect dirtily, arrive
+  // cleanly*. Errors: as run_to().
+  Result<std::optional<Sighting>> look_for(const Lookout& lookout, const Mark& end);
+  // Whether only seek() leads on.
+  [[nodiscard]] bool is_astray() const { return dirty_; }
+  // From here on the machine may be changed; only seek() leads on.
+  void go_astray() { dirty_ = true; }
+  // Asked every now and then while it runs: true interrupts.
+  void set_interruption(std::function<bool()> interrupted) { interrupted_ = std::move(interrupted); }
+
+  // Of all that makes up this moment. Equal moments, equal digests. Errors: kHost.
+  [[nodiscard]] Result<uint64_t> digest();
+  // Makes a checkpoint here, if no vCPU is in the middle of an exit. Errors: kHost.
+  Result<bool> checkpoint();
+  // The same, if it takes long to come here from the last one before. Errors: kHost.
+  Status checkpoint_for_search();
+  [[nodiscard]] std::vector<CheckpointInfo> checkpoints() const;
+  [[nodiscard]] uint64_t checkpoints_made() const { return checkpoints_made_; }
+  // What they all hold: pages of memory, each counted once, and the rest. Cost: looks at all of them.
+  [[nodiscard]] uint64_t checkpoint_bytes() const;
+  [[nodiscard]] vmm::Machine& machine() { return replay_->machine(); }
+  // What the guest has written up to now.
+  [[nodiscard]] const std::string& console() { return replay_->console(); }
+
+ private:
+  Timeline(TotalOrder order, TimelineOptions options)
+      : order_(std::move(order)), options_(std::move(options)) {}
+  Status open_checkpoint_files(const log::Recording& recording, const vmm::Kvm& kvm);
+  [[nodiscard]] uint64_t event() const;
+  Status advance_to(const std::optional<Mark>& until);  // Requires: beats, for spins are stopped by them
+  Status go_on();
+  Status run_to_sum(uint64_t sum);
+  Status advanced(VcpuId vcpu, vmm::Vcpu::Advance how);
+  void note_move(const Mark& before);
+  Status check_interruption();
+  Status go_back_before(const std::function<bool(const Mark&)>& is_after);
+  Status go_back(const std::shared_ptr<Checkpoint>& checkpoint);
+  Result<bool> keeps_promise(Checkpoint& checkpoint);
+  [[nodiscard]] bool checkpoint_is_due();
+  void thin_out();
+  [[nodiscard]] uint64_t since_checkpoint_ns();
+
+  TotalOrder order_;
+  TimelineOptions options_;
+  std::unique_ptr<ReplayMachine> replay_;
+  std::unique_ptr<PreemptionTimer> preemption_timer_;
+  std::vector<bool> left_;                                // vCPUs that execute nothing any more
+  std::vector<std::shared_ptr<Checkpoint>> checkpoints_;  // by mark
+  std::shared_ptr<const Checkpoint>
+      equal_;  // whose memory the machine's was last; since then it notes what is written
+  uint64_t checkpoints_made_ = 0;
+  std::optional<CheckpointFiles> files_;
+  // The moment is this many instructions after `base_`.
+  uint64_t steps_ = 0;
+  Mark base_;
+  Mark exited_;         // the last exit, while look_for() runs
+  bool dirty_ = false;  // by look_for(), or by who changes it
+  bool caught_ = false;
+  WatchedMemory* watched_ = nullptr;  // while look_for() runs
+  std::function<bool()> interrupted_;
+  uint64_t asked_ns_ = 0;            // when it was asked last
+  uint64_t executed_ns_ = 0;         // from the beginning to here
+  uint64_t sought_ns_ = 0;           // to where it was when it went back: what is sought is at most that far
+  uint64_t checkpoint_cost_ns_ = 0;  // of the last one
+  std::string shown_;                // the console up to the furthest moment so far
+};
+
+}  // namespace reprise::replay

@@ -1,0 +1,36 @@
+// A disk for tests: in memory, and it fails when told to.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "vmm/device/disk/disk.h"
+
+namespace reprise::vmm {
+
+// Threads: confined to the test.
+class FakeDisk final : public Disk {
+ public:
+  std::vector<uint8_t> content;
+  bool fails = false;
+
+  explicit FakeDisk(uint64_t sectors) : content(sectors * kSectorBytes) {}
+  [[nodiscard]] uint64_t bytes() const override { return content.size(); }
+  Status read(uint64_t offset, std::span<uint8_t> to) override {
+    if (fails) return fail(ErrorCode::kHost, "the disk cannot be read");
+    std::copy_n(content.begin() + static_cast<ptrdiff_t>(offset), to.size(), to.begin());
+    return {};
+  }
+  Status write(uint64_t offset, std::span<const uint8_t> from) override {
+    if (fails) return fail(ErrorCode::kHost, "the disk cannot be written");
+    std::copy_n(from.begin(), from.size(), content.begin() + static_cast<ptrdiff_t>(offset));
+    return {};
+  }
+  [[nodiscard]] uint64_t digest() const override {
+    return std::hash<std::string_view>()({reinterpret_cast<const char*>(content.data()), content.size()});
+  }
+};
+
+}  // namespace reprise::vmm

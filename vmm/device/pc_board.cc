@@ -1,0 +1,94 @@
+#include "vmm/device/pc_board.h"
+
+#include <xxhash.h>
+
+namespace reprise::vmm {
+
+std::vector<VirtioSlot> slots_of(const VirtioOptions& options) {
+  std::vector<VirtioSlot> slots;
+  if (options.disk != nullptr) slots.push_back(VirtioSlot::kDisk);
+  if (options.console) slots.push_back(VirtioSlot::kConsole);
+  if (options.random) slots.push_back(VirtioSlot::kRandom);
+  return slots;
+}
+
+PcBoard::PcBoard(const PcBoardOptions& options)
+    : memory_(options.memory),
+      disk_content_(options.virtio.disk),
+      uart_(options.console),
+      rtc_(options.start_unix_seconds),
+      io_apic_(options.vcpus) {
+  if (options.virtio.disk != nullptr) disk_.emplace(VirtioSlot::kDisk, memory_, *options.virtio.disk);
+  if (options.virtio.console) console_.emplace(VirtioSlot::kConsole, memory_, options.console);
+  if (options.virtio.random) random_.emplace(VirtioSlot::kRandom, memory_);
+}
+
+void PcBoard::claim(IoMap& io) {
+  io.claim(IoSpace::kPort, kPicMasterPort, kPicPorts, master_);
+  io.claim(IoSpace::kPort, kPitPort, kPitPorts, pit_);
+  io.claim(IoSpace::kPort, kSpeakerPort, 1, pit_.speaker());
+  io.claim(IoSpace::kPort, kKeyboardPort, 1, keyboard_);
+  io.claim(IoSpace::kPort, kCmosPort, kCmosPorts, rtc_);
+  io.claim(IoSpace::kPort, kPicSlavePort, kPicPorts, slave_);
+  io.claim(IoSpace::kPort, kExitPort, kExitPorts, exit_port_);
+  io.claim(IoSpace::kPort, kCom1Port, kUartPorts, uart_);
+  io.claim(IoSpace::kPort, kAcpiPmEventPort, kAcpiPmPorts, power_);
+  io.claim(IoSpace::kPort, kResetPort, 1, reset_);
+  io.claim(IoSpace::kMemory, kIoApicBase, kIoApicBytes, io_apic_);
+  for_each_virtio(*this, [&](auto& virtio) {
+    io.claim(IoSpace::kMemory, virtio_base(virtio.slot), kVirtioBytes, virtio.registers);
+  });
+}
+
+bool PcBoard::is_for_board(const log::ApicMessage& message) {
+  return message.kind == log::ApicMessageKind::kLine || message.kind == log::ApicMessageKind::kConsole;
+}
+
+Result<Effects> PcBoard::accept(const log::ApicMessage& message, ValueSource& values) {
+  if (message.kind != log::ApicMessageKind::kConsole) return Effects{RaiseLine{message.vector}};
+  if (!console_.has_value()) return uart_.receive(message.vector);
+  console_->device.receive(message.vector);
+  return console_->registers.serve(VirtioConsole::kReceiveQueue, values);
+}
+
+Effects PcBoard::route(const Effects& effects) {
+  Effects routed;
+  for (const Effect& effect : effects) {
+    if (const auto* raised = std::get_if<RaiseLine>(&effect)) {
+      for (const Effect& message : io_apic_.raise(raised->line)) routed.push_back(message);
+    } else {
+      routed.push_back(effect);
+    }
+  }
+  return routed;
+}
+
+PcBoard::State PcBoard::save() const {
+  State state;
+  for_each_device(*this, [&](const auto& device) {
+    const auto bytes = device.state_bytes();
+    state.emplace_back(bytes.begin(), bytes.end());
+  });
+  return state;
+}
+
+void PcBoard::restore(const State& state) {
+  auto next = state.begin();
+  for_each_device(*this, [&](auto& device) { device.restore_state(*next++); });
+}
+
+uint64_t PcBoard::digest() const {
+  XXH3_state_t* state = XXH3_createState();
+  XXH3_64bits_reset(state);
+  for_each_device(*this, [&](const auto& device) {
+    const auto bytes = device.state_bytes();
+    XXH3_64bits_update(state, bytes.data(), bytes.size());
+  });
+  const uint64_t written = disk_content_ != nullptr ? disk_content_->digest() : 0;
+  XXH3_64bits_update(state, &written, sizeof written);
+  const uint64_t digest = XXH3_64bits_digest(state);
+  XXH3_freeState(state);
+  return digest;
+}
+
+}  // namespace reprise::vmm

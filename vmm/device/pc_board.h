@@ -1,0 +1,115 @@
+// The devices of a PC that a Linux guest looks for, wired together: whose interrupt goes where.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "vmm/device/acpi_pm.h"
+#include "vmm/device/cmos_rtc.h"
+#include "vmm/device/exit_port.h"
+#include "vmm/device/io_map.h"
+#include "vmm/device/irq/io_apic.h"
+#include "vmm/device/irq/pic8259.h"
+#include "vmm/device/pit8254.h"
+#include "vmm/device/reset_port.h"
+#include "vmm/device/uart16550.h"
+#include "vmm/device/virtio/virtio_blk.h"
+#include "vmm/device/virtio/virtio_console.h"
+#include "vmm/device/virtio/virtio_mmio.h"
+#include "vmm/device/virtio/virtio_rng.h"
+
+namespace reprise::vmm {
+
+// Which virtio devices a board has.
+struct VirtioOptions {
+  bool random = false;
+  bool console = false;  // the keys go to it, and not to the serial port
+  Disk* disk = nullptr;  // none: no disk
+};
+// Their places, in order of number.
+std::vector<VirtioSlot> slots_of(const VirtioOptions& options);
+
+struct PcBoardOptions {
+  uint32_t vcpus = 1;
+  int64_t start_unix_seconds = 0;  // the time of day when the machine starts
+  ConsoleSink console;             // takes what the serial port and the virtio console send
+  DmaMemory memory;
+  VirtioOptions virtio;
+};
+
+// Threads: shared by all vCPUs without a lock: only who has the turn may call, through its I/O map too.
+class PcBoard {
+ public:
+  // A disk outlives the board.
+  explicit PcBoard(const PcBoardOptions& options);
+  PcBoard(const PcBoard&) = delete;
+  PcBoard& operator=(const PcBoard&) = delete;
+
+  // Puts all devices into one vCPU's map.
+  void claim(IoMap& io);
+  // Whether a message is for the board and not for the receiver's local APIC.
+  [[nodiscard]] static bool is_for_board(const log::ApicMessage& message);
+  // A message for a device has arrived. Effects: of the device, to be routed like those of an access. Errors:
+  // those of `values`.
+  Result<Effects> accept(const log::ApicMessage& message, ValueSource& values);
+  // What the effects of a device come to: lines that were raised become messages for local APICs.
+  Effects route(const Effects& effects);
+  // What the devices remember, each one's bytes; but for what is on the disk.
+  using State = std::vector<std::vector<std::byte>>;
+  [[nodiscard]] State save() const;
+  // Requires: a state of a board with the same devices.
+  void restore(const State& state);
+  // Digest of all that, and of what was written to the disk.
+  [[nodiscard]] uint64_t digest() const;
+
+ private:
+  // Calls `visit` with each device that remembers something, in an order that stays the same.
+  template <typename Self, typename Visit>
+  static void for_each_device(Self& self, const Visit& visit) {
+    visit(self.uart_);
+    visit(self.pit_);
+    visit(self.rtc_);
+    visit(self.power_);
+    visit(self.master_);
+    visit(self.slave_);
+    visit(self.io_apic_);
+    for_each_virtio(self, [&](auto& virtio) { visit(virtio.registers); });
+    for_each_virtio(self, [&](auto& virtio) { visit(virtio.device); });
+  }
+  // One virtio device and its registers.
+  template <typename Device>
+  struct Virtio {
+    template <typename... Args>
+    Virtio(VirtioSlot place, const DmaMemory& memory, Args&&... args)
+        : slot(place), device(std::forward<Args>(args)...), registers(device, memory, virtio_line(place)) {}
+    VirtioSlot slot;
+    Device device;
+    VirtioMmio registers;
+  };
+  // Calls `visit` with the Virtio of each device that is there, in order of slots.
+  template <typename Self, typename Visit>
+  static void for_each_virtio(Self& self, const Visit& visit) {
+    if (self.disk_.has_value()) visit(*self.disk_);
+    if (self.console_.has_value()) visit(*self.console_);
+    if (self.random_.has_value()) visit(*self.random_);
+  }
+
+  const DmaMemory memory_;
+  Disk* const disk_content_;
+  Uart16550 uart_;
+  Pit8254 pit_;
+  CmosRtc rtc_;
+  AcpiPm power_;
+  Pic8259 master_;
+  Pic8259 slave_;
+  IoApic io_apic_;
+  ExitPort exit_port_;
+  ResetPort reset_{kResetValue, kResetValue};
+  ResetPort keyboard_{0xff, kKeyboardReset};
+  std::optional<Virtio<VirtioBlk>> disk_;
+  std::optional<Virtio<VirtioConsole>> console_;
+  std::optional<Virtio<VirtioRng>> random_;
+};
+
+}  // namespace reprise::vmm

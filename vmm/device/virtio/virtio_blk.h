@@ -1,0 +1,54 @@
+// A disk as a virtio device.
+#pragma once
+
+#include <cstdint>
+
+#include "vmm/device/disk/disk.h"
+#include "vmm/device/virtio/virtio_device.h"
+
+namespace reprise::vmm {
+
+// Segments of a request and bytes of each, as the driver is told. What is longer fails, so one notification
+// moves at most half a GiB.
+inline constexpr uint32_t kMaxDiskSegments = 62;
+inline constexpr uint32_t kMaxDiskSegmentBytes = 64 << 10;
+inline constexpr uint64_t kMaxDiskRequestBytes = uint64_t{kMaxDiskSegments} * kMaxDiskSegmentBytes;
+
+// The part of struct virtio_blk_config that the offered features are about. Source: VIRTIO 1.2,
+// section 5.2.4.
+struct VirtioBlkConfig {
+  uint64_t capacity = 0;  // sectors
+  uint32_t max_segment_bytes = kMaxDiskSegmentBytes;
+  uint32_t max_segments = kMaxDiskSegments;
+};
+
+// Reads, writes, flush, and the disk's name. The guest sees an error only where its own request asks for one:
+// sectors that the disk does not have, parts of a sector, too much at once. If the host fails, the run ends.
+//
+// Source: VIRTIO 1.2, section 5.2.
+class VirtioBlk final : public VirtioDevice {
+ public:
+  // `disk` outlives this.
+  explicit VirtioBlk(Disk& disk) : disk_(disk) { config_.capacity = disk.bytes() / kSectorBytes; }
+
+  [[nodiscard]] uint32_t id() const override { return 2; }
+  [[nodiscard]] uint32_t features() const override;
+  [[nodiscard]] uint32_t queues() const override { return 1; }
+  [[nodiscard]] std::span<const std::byte> config() const override {
+    return std::as_bytes(std::span(&config_, 1));
+  }
+  // Errors: those of the disk.
+  Status serve(uint32_t index, Virtqueue& queue, ValueSource& values) override;
+  void reset() override {}
+
+ private:
+  enum class Answer : uint8_t { kOk = 0, kError = 1, kUnsupported = 2 };
+  Status serve(const Chain& chain, Virtqueue& queue);
+  Result<Answer> carry_out(uint32_t type, uint64_t sector, const Chain& data);
+  [[nodiscard]] bool is_possible(uint64_t sector, uint64_t bytes) const;
+
+  Disk& disk_;
+  VirtioBlkConfig config_;
+};
+
+}  // namespace reprise::vmm

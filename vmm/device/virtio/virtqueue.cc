@@ -1,0 +1,154 @@
+#include "vmm/device/virtio/virtqueue.h"
+
+#include <algorithm>
+
+namespace reprise::vmm {
+namespace {
+
+// Source: 2.7.5 (descriptor table), 2.7.6 (available ring), 2.7.8 (used ring).
+constexpr uint16_t kNext = 1;
+constexpr uint16_t kDeviceWrites = 2;
+constexpr uint16_t kIndirect = 4;
+constexpr uint16_t kNoInterrupt = 1;
+constexpr uint64_t kDescriptorBytes = 16;
+constexpr uint64_t kIndexOffset = 2;  // in either ring
+constexpr uint64_t kRingOffset = 4;
+constexpr uint64_t kUsedElementBytes = 8;
+
+}  // namespace
+
+uint64_t total_bytes(std::span<const std::span<uint8_t>> buffers) {
+  uint64_t total = 0;
+  for (const auto& buffer : buffers) total += buffer.size();
+  return total;
+}
+
+uint64_t gather(std::span<const std::span<uint8_t>> from, std::span<uint8_t> to) {
+  uint64_t done = 0;
+  for (const auto& buffer : from) {
+    const uint64_t bytes = std::min<uint64_t>(buffer.size(), to.size() - done);
+    std::copy_n(buffer.begin(), bytes, to.begin() + static_cast<ptrdiff_t>(done));
+    done += bytes;
+  }
+  return done;
+}
+
+uint64_t scatter(std::span<const uint8_t> from, std::span<const std::span<uint8_t>> to) {
+  uint64_t done = 0;
+  for (const auto& buffer : to) {
+    const uint64_t bytes = std::min<uint64_t>(buffer.size(), from.size() - done);
+    std::copy_n(from.begin() + static_cast<ptrdiff_t>(done), bytes, buffer.begin());
+    done += bytes;
+  }
+  return done;
+}
+
+std::vector<std::span<uint8_t>> part(std::span<const std::span<uint8_t>> buffers, uint64_t first,
+                                     uint64_t bytes) {
+  std::vector<std::span<uint8_t>> result;
+  for (const auto& buffer : buffers) {
+    const uint64_t skipped = std::min<uint64_t>(first, buffer.size());
+    const uint64_t taken = std::min<uint64_t>(bytes, buffer.size() - skipped);
+    if (taken > 0) result.push_back(buffer.subspan(skipped, taken));
+    first -= skipped;
+    bytes -= taken;
+  }
+  return result;
+}
+
+bool Virtqueue::is_valid(const VirtqueueState& state, uint16_t max_size, const DmaMemory& memory) {
+  if (state.size == 0 || state.size > max_size || (state.size & (state.size - 1)) != 0) return false;
+  if (state.descriptors % kDescriptorBytes != 0 || state.driver_area % 2 != 0 || state.device_area % 4 != 0)
+    return false;
+  return memory.find(Gpa(state.descriptors), kDescriptorBytes * state.size, DmaMemory::Use::kRead)
+             .has_value() &&
+         memory.find(Gpa(state.driver_area), kRingOffset + 2ull * state.size, DmaMemory::Use::kRead)
+             .has_value() &&
+         memory
+             .find(Gpa(state.device_area), kRingOffset + kUsedElementBytes * state.size,
+                   DmaMemory::Use::kRead)
+             .has_value();
+}
+
+Virtqueue::Virtqueue(VirtqueueState& state, const DmaMemory& memory, bool indirect)
+    : state_(state), memory_(memory), indirect_(indirect) {
+  const auto index = memory_.load<uint16_t>(Gpa(state_.driver_area + kIndexOffset));
+  left_ = static_cast<uint16_t>(index.value_or(state_.next_available) - state_.next_available);
+  // More than the ring holds: the index went back, or came from nowhere.
+  if (!index.has_value() || left_ > state_.size) broken_ = true;
+}
+
+std::optional<Chain> Virtqueue::next() {
+  if (broken_ || left_ == 0) return std::nullopt;
+  const uint64_t slot = state_.next_available % state_.size;
+  const auto head = memory_.load<uint16_t>(Gpa(state_.driver_area + kRingOffset + 2 * slot));
+  auto chain = head.has_value() ? follow(*head) : std::nullopt;
+  if (!chain.has_value()) {
+    broken_ = true;
+    return std::nullopt;
+  }
+  ++state_.next_available;
+  --left_;
+  return chain;
+}
+
+std::optional<Chain> Virtqueue::follow(uint16_t head) {
+  Chain chain;
+  chain.head = head;
+  if (!add_table(Gpa(state_.descriptors), state_.size, head, indirect_, chain)) return std::nullopt;
+  return chain;
+}
+
+// Ends after `size` descriptors, so a chain that bites its tail is one that is too long.
+bool Virtqueue::add_table(Gpa table, uint16_t size, uint16_t first, bool indirect_allowed,
+                          Chain& chain) const {
+  uint16_t index = first;
+  for (uint16_t steps = 0; steps < size && index < size; ++steps) {
+    const auto descriptor = memory_.load<Descriptor>(table + kDescriptorBytes * index);
+    if (!descriptor.has_value()) return false;
+    const bool is_last = (descriptor->flags & kNext) == 0;
+    if ((descriptor->flags & kIndirect) != 0)
+      return indirect_allowed && is_last && add_indirect(*descriptor, chain);
+    if (!add(*descriptor, chain)) return false;
+    if (is_last) return true;
+    index = descriptor->next;
+  }
+  return false;
+}
+
+// Source: 2.7.5.3. The table's own descriptors may not be indirect; the device ignores the table's write
+// flag.
+bool Virtqueue::add_indirect(const Descriptor& table, Chain& chain) const {
+  const uint32_t entries = table.length / kDescriptorBytes;
+  if (table.length % kDescriptorBytes != 0 || entries == 0 || entries > kMaxQueueSize) return false;
+  return add_table(Gpa(table.address), static_cast<uint16_t>(entries), 0, false, chain);
+}
+
+bool Virtqueue::add(const Descriptor& descriptor, Chain& chain) const {
+  const bool writes = (descriptor.flags & kDeviceWrites) != 0;
+  const auto buffer = memory_.find(Gpa(descriptor.address), descriptor.length,
+                                   writes ? DmaMemory::Use::kWrite : DmaMemory::Use::kRead);
+  // What is written comes after all that is read. Source: 2.7.4.2.
+  if (!buffer.has_value() || (!writes && !chain.writable.empty())) return false;
+  if (!buffer->empty()) (writes ? chain.writable : chain.readable).push_back(*buffer);
+  return true;
+}
+
+void Virtqueue::finish(const Chain& chain, uint32_t written) {
+  struct Used {
+    uint32_t head;
+    uint32_t written;
+  };
+  const uint64_t slot = state_.next_used % state_.size;
+  ++state_.next_used;
+  broken_ |= !memory_.store(Gpa(state_.device_area + kRingOffset + kUsedElementBytes * slot),
+                            Used{chain.head, written});
+  broken_ |= !memory_.store(Gpa(state_.device_area + kIndexOffset), state_.next_used);
+  finished_some_ = true;
+}
+
+bool Virtqueue::wants_interrupt() const {
+  return finished_some_ && (memory_.load<uint16_t>(Gpa(state_.driver_area)).value_or(0) & kNoInterrupt) == 0;
+}
+
+}  // namespace reprise::vmm

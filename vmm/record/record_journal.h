@@ -1,0 +1,65 @@
+// The journal that takes its answers from the world, and writes them down.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "ept/crew.h"
+#include "log/vcpu_log_writer.h"
+#include "vmm/journal.h"
+#include "vmm/record/world.h"
+
+namespace reprise::vmm {
+
+// Threads: confined to the vCPU's thread.
+class RecordJournal final : public Journal, private ept::OrderLog {
+ public:
+  // `log`: where the answers go; null for a run that nobody records. All references outlive the journal.
+  // `digest_every`: k, every k-th stop's digest is logged.
+  RecordJournal(VcpuId vcpu, World& world, ept::Ownership& ownership,
+                std::span<const std::unique_ptr<ept::Mailbox>> mailboxes, ept::View& view,
+                const ept::PolicyOptions& policy, log::VcpuLogWriter* log, uint64_t digest_every);
+
+  Result<std::optional<AsyncEvent>> next_async() override;
+  Status wait() override;
+  Ticks next_stop() override;
+  void yield() override { yielding_ = true; }
+  [[nodiscard]] bool kicked() const override { return mailbox_.kicked(); }
+  [[nodiscard]] bool may_stop_spin() const override { return mailbox_.kicked(); }
+  Result<std::optional<log::Spin>> next_spin() override { return std::optional<log::Spin>(); }
+  Status stopped_spin(const log::Spin& spin) override;
+  Result<Acquired> acquire(std::span<const PageRight> needed, bool again) override;
+  Status stopped(uint64_t registers) override;
+  Status compared_machine(uint64_t digest) override;
+  Status ended(uint64_t registers) override;
+  void perform(const Effect& effect) override;
+  void stop_machine(const MachineStop& stop) override { world_.request_stop(stop); }
+  Result<uint64_t> value(log::Source source) override;
+
+  [[nodiscard]] const ept::CrewTimes& times() const { return crew_.times(); }
+
+ private:
+  void lost(const log::Loss& loss) override {
+    note_async(loss.ticket.raw);
+    append(loss);
+  }
+  void gained(log::Gain gain) override {
+    note_async(gain.ticket.raw);
+    append(std::move(gain));
+  }
+  template <typename What>
+  void append(What&& what) {
+    if (log_ != nullptr) log_->append(log::Event{at(), std::forward<What>(what)});
+  }
+
+  VcpuId vcpu_;
+  World& world_;
+  ept::Mailbox& mailbox_;
+  ept::CrewMember crew_;
+  log::VcpuLogWriter* log_;
+  uint64_t digest_every_;
+  bool yielding_ = false;
+  std::optional<Position> unsettled_;  // where chaos last had its turn
+};
+
+}  // namespace reprise::vmm
