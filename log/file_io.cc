@@ -22,10 +22,17 @@ Status write_all(int fd, Bytes bytes, const std::filesystem::path& name) {
 }
 
 Result<UniqueFd> create_file(const std::filesystem::path& path) {
-  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR));
   if (!fd.valid())
     return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
   return fd;
+}
+
+Status create_folder(const std::filesystem::path& path) {
+  if (::mkdir(path.c_str(), S_IRWXU) == 0) return {};
+  if (errno == EEXIST)
+    return fail(ErrorCode::kUsage, "{} exists; a recording needs a new folder", path.string());
+  return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create the folder {}", path.string()));
 }
 
 Status write_file_atomically(const std::filesystem::path& path, Bytes bytes) {

@@ -16,8 +16,13 @@ namespace reprise::log {
 // Errors: kOutput with the errno (ENOSPC, EFBIG, EIO, ...); an unknown part of `bytes` may have been written.
 Status write_all(int fd, Bytes bytes, const std::filesystem::path& name);
 
-// Creates `path`, which must not exist, for writing. Errors: kOutput.
+// Creates `path`, which must not exist, for writing. Recordings, checkpoints and saved memory contain all
+// that the guest had in memory: only their owner may read them, whatever the umask (mode 0600). Errors:
+// kOutput.
 Result<UniqueFd> create_file(const std::filesystem::path& path);
+
+// Creates a folder that only its owner may look into (mode 0700). Errors: kUsage if `path` exists; kOutput.
+Status create_folder(const std::filesystem::path& path);
 
 // Readers see the whole of `bytes` under `path` or no such file: written as `path`.tmp, then renamed.
 // Errors: kOutput; the temporary file is removed.

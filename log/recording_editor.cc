@@ -46,11 +46,7 @@ Result<RecordingEditor> RecordingEditor::open(const std::filesystem::path& folde
 }
 
 Status RecordingEditor::save(const std::filesystem::path& folder) const {
-  std::error_code error;
-  if (!std::filesystem::create_directory(folder, error)) {
-    if (error) return fail_errno(ErrorCode::kOutput, error.value(), "cannot create " + folder.string());
-    return fail(ErrorCode::kUsage, "{} exists", folder.string());
-  }
+  TRY(create_folder(folder));
   TRY(write_file_atomically(folder / kImageFile, image));
   if (manifest.has_initrd()) TRY(write_file_atomically(folder / kInitrdFile, initrd));
   pb::Index index;

@@ -1,7 +1,5 @@
 #include "log/recording_writer.h"
 
-#include <sys/stat.h>
-
 #include <cerrno>
 #include <utility>
 
@@ -35,11 +33,7 @@ Result<std::unique_ptr<RecordingWriter>> RecordingWriter::create(const std::file
                                                                  Options options) {
   if (manifest.vcpus() == 0 || manifest.vcpus() > kMaxVcpus)
     return fail(ErrorCode::kUsage, "{} vCPUs cannot be recorded, 1 to {} can", manifest.vcpus(), kMaxVcpus);
-  if (::mkdir(folder.c_str(), 0777) != 0) {
-    if (errno == EEXIST)
-      return fail(ErrorCode::kUsage, "{} exists; a recording needs a new folder", folder.string());
-    return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create the folder {}", folder.string()));
-  }
+  TRY(create_folder(folder));
   std::unique_ptr<RecordingWriter> writer(new RecordingWriter(folder, std::move(options)));
   if (Status filled = fill(*writer, manifest, image); !filled) {
     std::error_code ignored;  // the first error is the one to tell

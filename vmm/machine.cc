@@ -1,6 +1,5 @@
 #include "vmm/machine.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/mutex.h"
+#include "log/file_io.h"
 #include "vmm/clock/program_clock.h"
 #include "vmm/clock/safepoint_clock.h"
 #include "vmm/clock/signal_clock.h"
@@ -333,9 +333,7 @@ bool WholeMemory::read(Gpa gpa, std::span<uint8_t> out) const {
 }
 
 Status Machine::save_memory(const std::filesystem::path& path) const {
-  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-  if (!fd.valid())
-    return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
+  TRY_ASSIGN(const UniqueFd fd, log::create_file(path));
   int error = ::ftruncate(fd.get(), static_cast<off_t>(memory_->bytes())) == 0 ? 0 : errno;
   TRY(memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
     if (error == 0 &&
