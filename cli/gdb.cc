@@ -85,8 +85,10 @@ Result<pid_t> start_gdb(const GdbArguments& arguments, const std::vector<std::st
                         const std::string& socket) {
   std::vector<std::string> words = {"gdb"};
   words.insert(words.end(), symbols.begin(), symbols.end());
-  // A monitor command may search for long.
-  words.insert(words.end(), {"-iex", "set remotetimeout 86400", "-ex", "target remote " + socket});
+  // A monitor command may search for long. `run` is the stub's; never a program of this host: the guest's
+  // image is one as well.
+  words.insert(words.end(), {"-iex", "set remotetimeout 86400", "-iex", "set auto-connect-native-target off",
+                             "-ex", "target extended-remote " + socket});
   words.insert(words.end(), arguments.words.begin(), arguments.words.end());
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);

@@ -17,14 +17,15 @@ Result<ExitCode> serve_gdb(const GdbSessionArguments& arguments, replay::gdb::Li
   replay::TimelineOptions options;
   options.views = views_or_best(arguments.views);
   options.console = display.console();
-  options.remark = [](const std::string& sentence) { fmt::print(stderr, "reprise: {}\n", sentence); };
+  const auto remark = [](const std::string& sentence) { fmt::print(stderr, "reprise: {}\n", sentence); };
+  options.remark = remark;
   if (arguments.disk.has_value()) options.disk = *arguments.disk;
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
   TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
   listening();
   for (;;) {
     TRY_ASSIGN(auto client, listener.accept());
-    const auto end = replay::gdb::serve_client(std::move(client), *target);
+    const auto end = replay::gdb::serve_client(std::move(client), *target, remark);
     if (end && *end == replay::gdb::SessionEnd::kDetached) break;
     if (ended && ended()) return kOk;
   }

@@ -24,7 +24,7 @@ Result<ExitCode> replay_for_gdb(const ReplayArguments& arguments) {
     return fail(ErrorCode::kUsage, "--gdb does not go with --save-memory");
   TRY_ASSIGN(const auto listener, replay::gdb::Listener::create(*arguments.gdb));
   const auto tell = [&] {
-    fmt::print(stderr, "reprise: GDB can attach: target remote {}\n", listener->address());
+    fmt::print(stderr, "reprise: GDB can attach: target extended-remote {}\n", listener->address());
   };
   return serve_gdb({arguments.folder, arguments.views, arguments.json, arguments.disk}, *listener, tell, {});
 }

@@ -456,6 +456,13 @@ Result<std::vector<StopSearch::Completion>> StopSearch::last_completions(VcpuId 
   return later;
 }
 
+// Where this vCPU has its first turn.
+Mark StopSearch::first_of(VcpuId vcpu) const {
+  uint64_t event = begin_.event;
+  while (event < timeline_.end_event() && timeline_.owner_of(event) != vcpu) ++event;
+  return event == begin_.event ? begin_ : Mark{event, 0, 0, 0};
+}
+
 // Where it comes to: at once after the instruction before, so that as many steps forward lead back.
 Result<gdb::StopEvent> StopSearch::step_backward(VcpuId vcpu, gdb::RunListener& listener) {
   const Mark target = timeline_.now();
@@ -464,7 +471,8 @@ Result<gdb::StopEvent> StopSearch::step_backward(VcpuId vcpu, gdb::RunListener& 
     TRY(timeline_.seek(begin_));
     return stop_here(StopReason::kBegin);
   }
-  const Mark mark = done.size() == 1 ? done[0].before : done[done.size() - 2].after;
+  // Before its first instruction: one place, whatever of it was missing and fetched before it was completed.
+  const Mark mark = done.size() == 1 ? first_of(vcpu) : done[done.size() - 2].after;
   ignored_ = vcpu;
   const auto hit = last_before(mark, target, listener);
   ignored_.reset();

@@ -111,6 +111,7 @@ class StopSearch {
   // The first mark from which on the vCPU of this event has come so far.
   Result<Mark> seek_sum(uint64_t event, uint64_t sum);
 
+  [[nodiscard]] Mark first_of(VcpuId vcpu) const;
   // The last two or fewer before `end`, or at it.
   Result<std::vector<Completion>> completions(const Mark& end);
   Result<std::vector<Completion>> last_completions(VcpuId vcpu, const Mark& end);

@@ -11,7 +11,10 @@
 namespace reprise::replay {
 Result<std::unique_ptr<TimelineTarget>> TimelineTarget::create(Timeline& timeline,
                                                                const log::Recording& recording) {
-  return std::unique_ptr<TimelineTarget>(new TimelineTarget(timeline, recording));
+  std::unique_ptr<TimelineTarget> target(new TimelineTarget(timeline, recording));
+  for (const CheckpointInfo& checkpoint : timeline.checkpoints())
+    if (checkpoint.from_file) target->keep(checkpoint.mark);
+  return target;
 }
 
 // --- the machine at this moment ---
@@ -159,7 +162,11 @@ Status TimelineTarget::write_physical(Gpa address, std::span<const uint8_t> byte
 Result<gdb::Checkpoint> TimelineTarget::make_checkpoint() {
   TRY(check_recorded());
   TRY(timeline_.checkpoint());
-  checkpoints_.push_back({static_cast<uint32_t>(checkpoints_.size() + 1), now()});
+  return keep(now());
+}
+
+gdb::Checkpoint TimelineTarget::keep(const Mark& mark) {
+  checkpoints_.push_back({static_cast<uint32_t>(checkpoints_.size() + 1), mark});
   return checkpoints_.back();
 }
 
@@ -226,7 +233,8 @@ Result<std::string> TimelineTarget::who_wrote(Gpa address, gdb::Interruption& in
 
 Result<std::string> TimelineTarget::log(uint32_t count) {
   std::map<uint64_t, std::string> lines;
-  const uint64_t at = now().event;
+  // Behind the last ticket there is nothing to show: then the last ones.
+  const uint64_t at = std::min(now().event, timeline_.end_event() - vcpu_count());
   for (VcpuId vcpu; vcpu.raw < vcpu_count(); ++vcpu) {
     TRY_ASSIGN(auto reader, recording_.open_log(vcpu));
     for (;;) {

@@ -55,6 +55,8 @@ class TimelineTarget final : public gdb::DebugTarget {
  private:
   TimelineTarget(Timeline& timeline, const log::Recording& recording)
       : timeline_(timeline), recording_(recording), begin_(timeline.now()), search_(timeline) {}
+  // Gives this moment the next number.
+  gdb::Checkpoint keep(const Mark& mark);
   // Runs `run`, asking meanwhile whether to come to an end.
   template <typename Run>
   Result<gdb::StopEvent> interruptibly(gdb::Interruption& interruption, Run run);

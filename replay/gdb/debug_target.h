@@ -165,6 +165,7 @@ class DebugTarget {
 
   // Keeps the machine's state at now(), and gives it the next number from 1 on.
   virtual Result<Checkpoint> make_checkpoint() = 0;
+  // Those, and before them those that were found beside the recording.
   [[nodiscard]] virtual std::vector<Checkpoint> checkpoints() const = 0;
   // Who may read or write the page now.
   virtual Result<std::string> owners(PageNumber page) = 0;

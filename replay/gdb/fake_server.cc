@@ -21,7 +21,10 @@ int main(int argc, char** argv) {
   while (true) {
     auto client = (*listener)->accept();
     if (!client) return 1;
-    const auto end = serve_client(std::move(*client), target);
+    const auto end = serve_client(std::move(*client), target, [](const std::string& sentence) {
+      std::printf("%s\n", sentence.c_str());
+      std::fflush(stdout);
+    });
     std::printf("%s, %zu breakpoints, at %s\n",
                 !end                            ? end.error().message.c_str()
                 : *end == SessionEnd::kDetached ? "detached"

@@ -18,7 +18,7 @@ constexpr size_t kBytesPerLine = 16;
 constexpr std::string_view kStale =
     "GDB still shows what it read before. To see the new place: maintenance flush register-cache, "
     "maintenance flush dcache,\n"
-    "or go there with 'run MARK' (target extended-remote).\n";
+    "or go there with 'starti MARK' (target extended-remote).\n";
 
 // Decimal, or hexadecimal with 0x.
 Result<uint64_t> parse_number(std::string_view text) {
@@ -47,7 +47,7 @@ const std::vector<Monitor::Command>& Monitor::commands() {
       {"when", "", 0, 0, "the mark of this moment, and the first and the last one", &Monitor::when},
       {"seek", "MARK", 1, 1, "go to a mark; also 'begin', 'end', 'cN' for checkpoint N", &Monitor::seek},
       {"checkpoint", "", 0, 0, "keep this moment, to be back at once", &Monitor::checkpoint},
-      {"checkpoints", "", 0, 0, "those that were kept", &Monitor::checkpoints},
+      {"checkpoints", "", 0, 0, "those that were kept, here or beside the recording", &Monitor::checkpoints},
       {"restart", "N", 1, 1, "go to checkpoint N", &Monitor::restart},
       {"vcpus", "", 0, 0, "what each vCPU does", &Monitor::vcpus},
       {"owners", "ADDRESS", 1, 1, "who may read or write the page now", &Monitor::owners},

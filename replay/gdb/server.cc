@@ -18,17 +18,18 @@ bool has_avx(const DebugTarget& target) {
 
 }  // namespace
 
-Server::Server(DebugTarget& target, Connection& connection)
+Server::Server(DebugTarget& target, Connection& connection, Remark remark)
     : target_(target),
       connection_(connection),
+      remark_(std::move(remark)),
       registers_(has_avx(target)),
       breakpoints_(target, registers_),
       monitor_(target, *this) {}
 
-Result<SessionEnd> serve_client(UniqueFd client, DebugTarget& target) {
+Result<SessionEnd> serve_client(UniqueFd client, DebugTarget& target, Remark remark) {
   SocketStream stream(std::move(client));
   Connection connection(stream);
-  return Server(target, connection).serve();
+  return Server(target, connection, std::move(remark)).serve();
 }
 
 Result<SessionEnd> Server::serve() {
@@ -203,7 +204,11 @@ Server::Answer Server::write_memory(PacketText text, bool binary) {
   const auto bytes = binary ? std::vector<uint8_t>(data, data + text.rest().size()) : from_hex(text.rest());
   if (!bytes || bytes->size() != *length) return error_text("memory of another length than was said");
   // GDB asks with zero bytes whether it may send binary data at all.
-  return bytes->empty() ? "OK" : done(write(*address, *bytes));
+  if (bytes->empty()) return "OK";
+  const Status written = write(*address, *bytes);
+  // Source: GDB 13, remote.c, remote_write_bytes_aux(): of an error it takes no text, unlike of registers.
+  if (!written && remark_) remark_(written.error().message);
+  return done(written);
 }
 
 Status Server::write(uint64_t address, std::span<const uint8_t> bytes) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,11 +25,15 @@ enum class SessionEnd : uint8_t {
   kDisconnected,  // GDB is gone
 };
 
+// Takes a sentence for whoever debugs that GDB would not show. May be empty. Threads: called on the
+// session's.
+using Remark = std::function<void(const std::string&)>;
+
 // One session with one GDB. Threads: confined to one.
 class Server final : private RunListener {
  public:
-  // Both outlive this.
-  Server(DebugTarget& target, Connection& connection);
+  // Both outlive this. `remark` is given why a write to memory is refused: GDB words that error itself.
+  Server(DebugTarget& target, Connection& connection, Remark remark = {});
 
   // Answers until the session ends. Then the target has no breakpoints, is in no diversion, and stands where
   // GDB left it. Errors: the connection's; also then the next GDB can be served.
@@ -98,6 +103,7 @@ class Server final : private RunListener {
 
   DebugTarget& target_;
   Connection& connection_;
+  Remark remark_;
   RegisterMap registers_;
   BreakpointTable breakpoints_;
   Monitor monitor_;
@@ -114,6 +120,6 @@ class Server final : private RunListener {
 };
 
 // Serves the GDB at the other end of `client`, a connected stream socket. Errors: as Server::serve().
-Result<SessionEnd> serve_client(UniqueFd client, DebugTarget& target);
+Result<SessionEnd> serve_client(UniqueFd client, DebugTarget& target, Remark remark = {});
 
 }  // namespace reprise::replay::gdb

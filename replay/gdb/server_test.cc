@@ -20,7 +20,9 @@ class ServerTest : public Test {
     stream.early = early_;
     for (const std::string& packet : packets) stream.arriving.push_back(frame(packet));
     Connection connection(stream);
-    const auto end = Server(target_, connection).serve();
+    const auto end = Server(target_, connection, [this](const std::string& sentence) {
+                       remarks_.push_back(sentence);
+                     }).serve();
     EXPECT_TRUE(end) << end.error().message;
     end_ = end.value_or(SessionEnd::kDisconnected);
     std::vector<PacketReader::Item> items;
@@ -51,6 +53,7 @@ class ServerTest : public Test {
 
   FakeDebugTarget target_;
   std::deque<std::string> early_;
+  std::vector<std::string> remarks_;
   SessionEnd end_ = SessionEnd::kDisconnected;
 };
 
@@ -185,6 +188,16 @@ TEST_F(ServerTest, WritesAreRefusedWithASentence) {
   for (const char* packet : {"P0=0100000000000000", "M401000,1:07", "X401000,1:a"})
     EXPECT_TRUE(last({packet}).starts_with("E.a recording cannot be changed")) << packet;
   EXPECT_EQ(last({"X0,0:"}), "OK");
+}
+
+TEST_F(ServerTest, SentenceOfARefusedWriteToMemoryIsRemarked) {
+  last({"P0=0100000000000000"});
+  EXPECT_TRUE(remarks_.empty());  // GDB shows it
+  last({"X0,0:", "M401000,1:07"});
+  ASSERT_EQ(remarks_.size(), 1u);
+  EXPECT_TRUE(remarks_[0].starts_with("a recording cannot be changed")) << remarks_[0];
+  last({"qRcmd," + to_hex("diversion begin"), "M401000,1:07"});
+  EXPECT_EQ(remarks_.size(), 1u);
 }
 
 TEST_F(ServerTest, DiversionTakesWrites) {

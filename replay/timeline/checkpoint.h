@@ -23,6 +23,7 @@ struct Checkpoint {
   std::vector<bool> left;
   size_t console_bytes = 0;
 
+  bool from_file = false;
   // Of one that was read from a file, until it has been looked at: the digest that the machine must have, and
   // what the guest had written.
   std::optional<uint64_t> promised;

@@ -51,7 +51,10 @@ Status Timeline::open_checkpoint_files(const log::Recording& recording, const vm
   files_.emplace(std::move(files));
   if (options_.store_checkpoints) return files_->clear();
   for (auto& checkpoint : files_->load(options_.remark))
-    if (checkpoint->mark > checkpoints_.back()->mark) checkpoints_.push_back(std::move(checkpoint));
+    if (checkpoint->mark > checkpoints_.back()->mark) {
+      checkpoint->from_file = true;
+      checkpoints_.push_back(std::move(checkpoint));
+    }
   return {};
 }
 
@@ -440,7 +443,7 @@ Result<uint64_t> Timeline::digest() {
 std::vector<CheckpointInfo> Timeline::checkpoints() const {
   std::vector<CheckpointInfo> infos;
   for (const auto& checkpoint : checkpoints_)
-    infos.push_back({checkpoint->mark, checkpoint->memory.own_pages()});
+    infos.push_back({checkpoint->mark, checkpoint->memory.own_pages(), checkpoint->from_file});
   return infos;
 }
 

@@ -37,6 +37,7 @@ struct TimelineOptions {
 struct CheckpointInfo {
   Mark mark;
   uint64_t own_pages = 0;  // kept for it alone when it was made
+  bool from_file = false;  // found beside the recording
 };
 
 // Going back is going forward again from the last checkpoint before. A checkpoint holds all of the machine:

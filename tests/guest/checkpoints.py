@@ -50,9 +50,14 @@ def used(bench):
     folder = bench.folder / "recording"
     record(bench, folder, "lost_update", f"n={count_for(bench, 'lost_update', 1_000_000, 2)}", vcpus=2)
     far, *expected = go_near_the_end(bench, folder)
-    make(bench, folder, far / 20)
+    files = make(bench, folder, far / 20)
     near, *found = go_near_the_end(bench, folder)
     expect(found == expected, f"with checkpoints: {found}, without: {expected}")
+    with Stub(bench, folder) as stub, Packets(stub) as client:
+        listed = client.monitor("checkpoints").splitlines()
+        expect(len(listed) == len(files), f"{len(files)} files, and 'monitor checkpoints' says {listed}")
+        number, mark = listed[-1].split()
+        expect(f"now at {mark}\n" in client.monitor(f"restart {number}"), f"checkpoint {number} is not where {mark} is")
     expect(near < far / 4, f"it took {near:.2f} s with checkpoints, {far:.2f} s without")
     return f"{far:.2f} s without checkpoints, {near:.2f} s with them"
 

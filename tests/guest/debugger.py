@@ -145,6 +145,27 @@ def own_fault(bench):
     expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
 
 
+NO_MORE = "No more reverse-execution history"
+
+
+def runs_and_marks(bench):
+    """`run` and `starti` are the recording's, from its beginning or from a mark, after `kill` as well; one place has one mark; a refused write says why."""
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", "n=20000", vcpus=2, chaos=7)
+    commands = {
+        ATTEMPT: "^$", "monitor when": "^1;", "stepi": "", "stepi ": "", "reverse-stepi": "", "reverse-stepi ": "", "monitor when ": "^1;", "reverse-stepi  ": NO_MORE,
+        "break workload": "Breakpoint 1", "continue": "hit Breakpoint 1", "monitor when  ": r"^[\d.]+;",
+        "starti": "stopped", "monitor when   ": "^1;", "run begin": "hit Breakpoint 1", "monitor when    ": "", "starti 60": "stopped", "monitor when     ": r"^6[01]\b",
+        "kill": "killed", "monitor when      ": "was killed", "run 1": "hit Breakpoint 1", "monitor when       ": "",
+        "attempt set var *(int *) $sp = 4": "(?s)a recording cannot be changed; 'monitor diversion begin'.*Cannot access memory",
+        "attempt set var $rax = 4": "a recording cannot be changed", "monitor seek end": "now at", "monitor log 4": r"(?s)^vCPU \d.*ticket.*\n.*ticket",
+    }
+    said, done = converse(bench, folder, list(commands.items()))
+    answers = dict(zip(commands, said))
+    expect(answers["monitor when  "] == answers["monitor when    "] == answers["monitor when       "], f"one breakpoint, several marks: {answers}", done)
+    expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
+
+
 # GDB ends a script at the first error.
 ATTEMPT = """python
 class Attempt(gdb.Command):
@@ -253,7 +274,7 @@ def damaged(bench):
 
 
 def tests(_options):
-    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/diversion", diversion), Test("debugger/own-fault", own_fault), Test("debugger/condition", condition),
+    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/diversion", diversion), Test("debugger/own-fault", own_fault), Test("debugger/condition", condition), Test("debugger/runs-and-marks", runs_and_marks),
             Test("debugger/no-recording", damaged), *(ends_in_diversion(workload, (2, 4, 1, 2)[i % 4]) for i, workload in enumerate(WORKLOADS)),
             *(wandered(workload, (2, 1, 2, 4)[i % 4], i % 2 == 0) for i, workload in enumerate(WORKLOADS)),
             wandered("ring", 2, False, serial=True), stepped("lost_update", "n=50", 1), stepped("timer", "n=2000 period=20000", 2),
