@@ -13,7 +13,7 @@
 #include "ept/page_mapper.h"
 #include "ept/view.h"
 #include "vmm/device/dma_memory.h"
-#include "vmm/written_pages.h"
+#include "vmm/guest/written_pages.h"
 #include "x86/page_walk.h"
 
 namespace reprise::vmm {

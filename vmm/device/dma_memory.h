@@ -8,7 +8,7 @@
 
 #include "base/units.h"
 #include "vmm/device/device_accesses.h"
-#include "vmm/written_pages.h"
+#include "vmm/guest/written_pages.h"
 
 namespace reprise::vmm {
 

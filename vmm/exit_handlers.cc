@@ -1,0 +1,157 @@
+#include "vmm/exit_handlers.h"
+
+#include <algorithm>
+
+#include "vmm/kvm/cpu_state.h"
+#include "x86/linear_memory.h"
+
+namespace reprise::vmm {
+
+Result<Flow> ExitHandlers::handle(ExitKind exit, bool anew) {
+  if (is_trap(exit)) {
+    // Not counted as a stop: where it happens was our choice. The clock says where that is.
+    ++context_.statistics().traps;
+    return Flow::kGo;
+  }
+  if (is_completed_by_kvm(exit) && !anew) context_.count_stop();
+  switch (exit) {
+    case ExitKind::kPortIo:
+      return handle_port();
+    case ExitKind::kMmio:
+      return handle_mmio();
+    case ExitKind::kHalt:
+      TRY(handle_halt());
+      return Flow::kGo;
+    case ExitKind::kFault:
+      return faults_.resolve_fault(false);
+    // Hosts that emulate kernel code cannot emulate all of it without the page: locked instructions, for one.
+    case ExitKind::kInternalError:
+      return faults_.resolve_fault(true);
+    case ExitKind::kShutdown:
+      TRY(context_.guest_error("triple fault"));
+      return Flow::kGo;
+    case ExitKind::kInterruptWindow:
+      TRY(handle_window());
+      return Flow::kGo;
+    case ExitKind::kMsrRead:
+    case ExitKind::kMsrWrite:
+      TRY(handle_msr(exit == ExitKind::kMsrWrite));
+      return Flow::kGo;
+    case ExitKind::kTaskPriority:
+      context_.parts().apic.set_cr8(static_cast<uint8_t>(context_.kvm().shared().cr8));
+      return Flow::kGo;
+    case ExitKind::kInterrupted:
+      return Flow::kGo;
+    case ExitKind::kDebug:
+    case ExitKind::kOther:
+      break;
+  }
+  TRY(context_.guest_error(fmt::format("an exit that this machine does not know (KVM exit reason {})",
+                                       context_.kvm().shared().exit_reason)));
+  return Flow::kGo;
+}
+
+bool ExitHandlers::raises(ExitKind exit) const {
+  return (exit == ExitKind::kMsrRead || exit == ExitKind::kMsrWrite) &&
+         context_.kvm().shared().msr.error != 0;
+}
+
+Result<Flow> ExitHandlers::handle_port() {
+  ++context_.statistics().port_io;
+  const auto& io = context_.kvm().shared().io;
+  const bool is_write = io.direction == KVM_EXIT_IO_OUT;
+  const unsigned size = io.size;
+  const uint16_t port = io.port;
+  const auto data = context_.kvm().port_data();
+  if (context_.parts().patches != nullptr && PatchedPorts::are_asked(port)) {
+    TRY(patched_.answer(port, data));
+    return Flow::kGo;
+  }
+  for (size_t offset = 0; offset + size <= data.size(); offset += size)
+    TRY_GO(access_device(IoSpace::kPort, port, size, is_write, data.data() + offset));
+  return Flow::kGo;
+}
+
+bool ExitHandlers::is_trap(ExitKind exit) const {
+  if (exit != ExitKind::kMmio) return false;
+  const auto& trap = context_.parts().trap;
+  const auto& mmio = context_.kvm().shared().mmio;
+  return trap.has_value() && mmio.is_write != 0 && page_of(Gpa(mmio.phys_addr)) == page_of(*trap);
+}
+
+Result<Flow> ExitHandlers::handle_mmio() {
+  kvm_run& run = context_.kvm().shared();
+  // No page of a PC's is ever missing, and its devices are in a hole of its RAM.
+  const bool in_ram = run.mmio.phys_addr < address_of(PageNumber(context_.memory().view().ram_pages())).raw;
+  if (context_.parts().board == nullptr && in_ram) return faults_.answer_ram_access(run);
+  ++context_.statistics().mmio;
+  return access_device(IoSpace::kMemory, run.mmio.phys_addr, run.mmio.len, run.mmio.is_write != 0,
+                       run.mmio.data);
+}
+
+Result<Flow> ExitHandlers::access_device(IoSpace space, uint64_t address, unsigned bytes, bool is_write,
+                                         uint8_t* data) {
+  const VcpuParts& parts = context_.parts();
+  const auto target = parts.io.find(space, address, bytes);
+  if (target.has_value() && target->shared.has_value() && !parts.takes_turns)
+    TRY_GO(context_.acquire(parts.first_token + (kFirstDeviceToken + target->shared->raw), Right::kWrite));
+  uint64_t value = 0;
+  if (is_write) {
+    std::copy_n(data, std::min(bytes, 8u), reinterpret_cast<uint8_t*>(&value));
+    TRY_ASSIGN(const Effects effects, parts.io.write(space, address, bytes, value, context_.journal()));
+    context_.perform(effects);
+    return Flow::kGo;
+  }
+  TRY_ASSIGN(value, parts.io.read(space, address, bytes, context_.journal()));
+  std::copy_n(reinterpret_cast<const uint8_t*>(&value), std::min(bytes, 8u), data);
+  return Flow::kGo;
+}
+
+Status ExitHandlers::handle_halt() {
+  context_.count_stop();
+  ++context_.statistics().halts;
+  context_.set_halted(true);
+  return context_.end_stop();
+}
+
+// The first instruction boundary at which the guest takes interrupts, counted from the stop at which that was
+// asked for: a place that replay comes to by itself. But an emulated SVM forgets, on its way through an exit
+// of the host's own, that the instruction after sti is still in sti's shadow, and opens the window before it;
+// real processors never do. So that instruction is carried out first.
+Status ExitHandlers::handle_window() {
+  if (context_.parts().clock.kicked_stop() == KickedStop::kAnywhere) {
+    context_.stand(AtPosition{});
+    context_.set_interrupts_enabled(true);
+    return {};
+  }
+  TRY(step_over_shadow());
+  context_.count_stop();
+  ++context_.statistics().windows;
+  return context_.end_stop();
+}
+
+Status ExitHandlers::step_over_shadow() {
+  constexpr uint8_t kSti = 0xfb;
+  KvmVcpu& kvm = context_.kvm();
+  TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
+  TRY_ASSIGN(const kvm_regs regs, kvm.registers());
+  uint8_t before = 0;
+  if (x86::LinearMemory(paging_of(sregs), context_.memory()).read(Gva(regs.rip - 1), {&before, 1}) == 0 ||
+      before != kSti)
+    return {};
+  kvm.shared().request_interrupt_window = 0;
+  return kvm.step();
+}
+
+// Registers that KVM does not know fault, as on a processor that lacks them; time is the journal's.
+Status ExitHandlers::handle_msr(bool is_write) {
+  constexpr uint32_t kTimeStampCounter = 0x10;
+  ++context_.statistics().msrs;
+  auto& msr = context_.kvm().shared().msr;
+  msr.error = msr.index == kTimeStampCounter ? 0 : 1;
+  if (msr.error != 0 || is_write) return {};
+  TRY_ASSIGN(msr.data, context_.journal().value(log::Source::kTime));
+  return {};
+}
+
+}  // namespace reprise::vmm

@@ -1,0 +1,44 @@
+// What each kind of exit from the guest asks for.
+#pragma once
+
+#include "vmm/fault_resolver.h"
+#include "vmm/guest/linux/patched_ports.h"
+#include "vmm/vcpu/vcpu_context.h"
+
+namespace reprise::vmm {
+
+// Whether KVM finishes the instruction with the handler's answer, and the stop is complete only then. The
+// other handlers complete it themselves.
+[[nodiscard]] constexpr bool is_completed_by_kvm(ExitKind exit) {
+  return exit == ExitKind::kPortIo || exit == ExitKind::kMmio || exit == ExitKind::kMsrRead ||
+         exit == ExitKind::kMsrWrite || exit == ExitKind::kTaskPriority;
+}
+
+// Threads: confined to the vCPU's thread.
+class ExitHandlers {
+ public:
+  ExitHandlers(VcpuContext& context, FaultResolver& faults)
+      : context_(context), faults_(faults), patched_(context) {}
+
+  // Deals with an exit that is not kInterrupted. `anew`: the same exit was begun before, and is counted.
+  // kLater, kLeave: nothing has been done. kCaught: it was dealt with. Errors: kHost; those of the journal.
+  Result<Flow> handle(ExitKind exit, bool anew);
+  // Whether the instruction of this exit ends with an exception, which KVM delivers.
+  [[nodiscard]] bool raises(ExitKind exit) const;
+
+ private:
+  Result<Flow> handle_port();
+  Result<Flow> handle_mmio();
+  Status handle_halt();
+  Status handle_window();
+  Status step_over_shadow();
+  Status handle_msr(bool is_write);
+  Result<Flow> access_device(IoSpace space, uint64_t address, unsigned bytes, bool is_write, uint8_t* data);
+  [[nodiscard]] bool is_trap(ExitKind exit) const;
+
+  VcpuContext& context_;
+  FaultResolver& faults_;
+  PatchedPorts patched_;
+};
+
+}  // namespace reprise::vmm

@@ -1,0 +1,115 @@
+#include "vmm/fault_resolver.h"
+
+#include <algorithm>
+
+#include "base/time.h"
+#include "vmm/kvm/cpu_state.h"
+#include "vmm/register_digest.h"
+
+namespace reprise::vmm {
+namespace {
+
+// The host may take a mapping away as often as it likes, but not without end at one instruction.
+constexpr unsigned kHostRetries = 100;
+
+}  // namespace
+
+Result<x86::AccessSet> FaultResolver::touched_pages(const kvm_regs& regs, const kvm_sregs& sregs) const {
+  const x86::CpuState state = cpu_state(regs, sregs);
+  const ViewMemory& memory = context_.memory();
+  const x86::AccessOptions& access = context_.parts().access;
+  TRY_ASSIGN(const kvm_vcpu_events events, context_.kvm().events());
+  // An event on its way into the guest: the fault was in its delivery, not in the instruction at rip.
+  if (events.exception.injected != 0 || events.exception.pending != 0)
+    return x86::delivery_access(state, memory, access, events.exception.nr);
+  if (events.interrupt.injected != 0) return x86::delivery_access(state, memory, access, events.interrupt.nr);
+  return x86::decode_access(state, memory, access);
+}
+
+std::vector<PageRight> FaultResolver::missing(const x86::AccessSet& set) const {
+  std::vector<PageRight> needed;
+  const ept::View& view = context_.memory().view();
+  for (const auto& access : set.pages())
+    if (access.page.raw < view.ram_pages() && !view.allows(access.page, access.right))
+      needed.push_back({access.page, access.right});
+  return needed;
+}
+
+Result<Flow> FaultResolver::resolve_fault(bool emulator_gave_up) {
+  VcpuStatistics& statistics = context_.statistics();
+  TRY_ASSIGN(const kvm_regs regs, context_.kvm().registers());
+  TRY_ASSIGN(const kvm_sregs sregs, context_.kvm().special_registers());
+  const uint64_t start = monotonic_ns();
+  auto set = touched_pages(regs, sregs);
+  statistics.decode_ns += monotonic_ns() - start;
+  if (!set) {
+    if (set.error().code != ErrorCode::kGuest) return tl::unexpected(set.error());
+    TRY(context_.guest_error(set.error().message));
+    return Flow::kGo;
+  }
+  auto needed = missing(*set);
+  if (needed.empty()) return nothing_missing(*set, regs, emulator_gave_up);
+  host_retries_ = 0;
+  ++statistics.faults;
+  context_.count_stop();
+  const uint64_t here = digest_registers(regs, 0);
+  const bool again = faulting() == here;
+  TRY(context_.end_stop());
+  faulting_ = Faulting{here, context_.completed_stops()};
+  return take_missing(std::move(needed), again);
+}
+
+// The view grants everything: the host took a mapping away. No event.
+Result<Flow> FaultResolver::nothing_missing(const x86::AccessSet& set, const kvm_regs& regs,
+                                            bool emulator_gave_up) {
+  if (emulator_gave_up || ++host_retries_ > kHostRetries) {
+    TRY(context_.guest_error(fmt::format(
+        "rip {:#x}: KVM cannot execute the instruction, and no page that it needs is missing", regs.rip)));
+    return Flow::kGo;
+  }
+  ++context_.statistics().host_faults;
+  ept::View& view = context_.memory().view();
+  for (const auto& access : set.pages())
+    if (access.page.raw < view.ram_pages()) TRY(view.refresh(access.page));
+  context_.stand(AtFault{});
+  return Flow::kGo;
+}
+
+Result<Flow> FaultResolver::take_missing(std::vector<PageRight> needed, bool again) {
+  TRY_ASSIGN(const Flow flow, context_.acquire(needed, again));
+  // Progress: straight back into the guest; the pages can be lost only after the instruction has retired.
+  context_.stand(flow == Flow::kLater ? AtFault{std::move(needed)} : AtFault{});
+  return flow;
+}
+
+Result<Flow> FaultResolver::answer_ram_access(kvm_run& run) {
+  ++context_.statistics().faults;
+  ViewMemory& memory = context_.memory();
+  const Gpa gpa(run.mmio.phys_addr);
+  const bool is_write = run.mmio.is_write != 0;
+  // As often as an instruction that is entered again would fault: chaos grants reading before writing.
+  const PageRight need{page_of(gpa), is_write ? Right::kWrite : Right::kRead};
+  for (bool again = false; !memory.view().allows(need.page, need.right); again = true)
+    TRY_GO(context_.acquire({&need, 1}, again));
+  const std::span<uint8_t> data(run.mmio.data, std::min<size_t>(run.mmio.len, sizeof run.mmio.data));
+  bool caught = false;
+  if (const auto& watched = context_.watch().access) {
+    TRY_ASSIGN(caught, watched(gpa, data.size(), is_write));
+  }
+  if (!(is_write ? memory.write(gpa, data) : memory.read(gpa, data)))
+    TRY(context_.guest_error(fmt::format("an access across pages at guest-physical address {:#x}", gpa.raw)));
+  return caught ? Flow::kCaught : Flow::kGo;
+}
+
+std::optional<uint64_t> FaultResolver::faulting() const {
+  if (!faulting_.has_value() || faulting_->completed_stops != context_.completed_stops()) return std::nullopt;
+  return faulting_->registers;
+}
+
+void FaultResolver::restore(std::optional<uint64_t> faulting) {
+  faulting_.reset();
+  if (faulting.has_value()) faulting_ = Faulting{*faulting, context_.completed_stops()};
+  host_retries_ = 0;
+}
+
+}  // namespace reprise::vmm

@@ -1,0 +1,49 @@
+// Gets a vCPU the pages that its view lacks: at a fault (KVM_RUN gave -EFAULT, or KVM's emulator gave up), or
+// where a host that emulates kernel code shows the access as memory-mapped I/O.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "vmm/vcpu/vcpu_context.h"
+
+namespace reprise::vmm {
+
+// Threads: confined to the vCPU's thread.
+class FaultResolver {
+ public:
+  explicit FaultResolver(VcpuContext& context) : context_(context) {}
+
+  // The instruction at rip, or the delivery of an event, has touched a page that the view does not grant; the
+  // vCPU is AtFault afterwards. Errors: kHost; those of the journal.
+  Result<Flow> resolve_fault(bool emulator_gave_up);
+  // What the vCPU still needs at the fault where it stands.
+  Result<Flow> take_missing(std::vector<PageRight> needed, bool again);
+  // Answers an access to RAM that came as memory-mapped I/O, after the page is the vCPU's, as the instruction
+  // would have made it. kCaught: answered all the same.
+  Result<Flow> answer_ram_access(kvm_run& run);
+
+  // What the instruction at rip, or the delivery of what is on its way into the guest, touches. Errors: as
+  // x86::decode_access(); kHost.
+  [[nodiscard]] Result<x86::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs) const;
+  // What of it the view does not grant.
+  [[nodiscard]] std::vector<PageRight> missing(const x86::AccessSet& set) const;
+
+  // Digest of the registers at the last fault, if nothing has retired since.
+  [[nodiscard]] std::optional<uint64_t> faulting() const;
+  void restore(std::optional<uint64_t> faulting);
+
+ private:
+  Result<Flow> nothing_missing(const x86::AccessSet& set, const kvm_regs& regs, bool emulator_gave_up);
+
+  struct Faulting {
+    uint64_t registers;
+    uint64_t completed_stops;  // as of VcpuContext; another number: something has retired since
+  };
+  VcpuContext& context_;
+  std::optional<Faulting> faulting_;
+  unsigned host_retries_ = 0;
+};
+
+}  // namespace reprise::vmm

@@ -1,0 +1,38 @@
+// What happens to a vCPU at a position that it did not ask for: messages to its local APIC and to devices,
+// and interrupts that go into the guest.
+#pragma once
+
+#include <optional>
+
+#include "vmm/vcpu/vcpu_context.h"
+
+namespace reprise::vmm {
+
+// Threads: confined to the vCPU's thread.
+class Injector {
+ public:
+  explicit Injector(VcpuContext& context) : context_(context) {}
+
+  // Takes all that is due at this position. Errors: kHost; those of the journal.
+  Result<Flow> take_async();
+  // Whether the vCPU executes nothing until something happens to it. Wakes it if an interrupt can be taken.
+  [[nodiscard]] bool must_wait();
+  // Whether an interrupt waits to be taken.
+  [[nodiscard]] bool has_pending() const;
+  // Gives KVM the interrupt that the guest can take here, if there is one. Errors: kHost.
+  Status inject();
+  // The state after INIT or STARTUP. Errors: kHost.
+  Status startup(uint8_t vector);
+
+  // A message for a device that waits for the turn.
+  [[nodiscard]] const std::optional<log::ApicMessage>& for_board() const { return for_board_; }
+  void restore(const std::optional<log::ApicMessage>& for_board) { for_board_ = for_board; }
+
+ private:
+  Result<Flow> tell_board();
+
+  VcpuContext& context_;
+  std::optional<log::ApicMessage> for_board_;
+};
+
+}  // namespace reprise::vmm

@@ -1,0 +1,53 @@
+// What a vCPU is made of.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "vmm/clock/clock.h"
+#include "vmm/device/io_map.h"
+#include "vmm/device/irq/local_apic.h"
+#include "vmm/device/pc_board.h"
+#include "vmm/guest/linux/kernel_patch.h"
+#include "vmm/guest_memory.h"
+#include "vmm/journal.h"
+#include "vmm/kvm/kvm.h"
+#include "x86/access.h"
+
+namespace reprise::vmm {
+
+// All of it outlives the vCPU and is used by its thread alone.
+struct VcpuParts {
+  VcpuId id;
+  KvmVcpu& kvm;
+  ViewMemory& memory;
+  Clock& clock;
+  Journal& journal;
+  LocalApic& apic;
+  const IoMap& io;
+  std::optional<Gpa> trap{};  // the page that a safepoint touches to stop
+  PageNumber first_token{};   // tokens follow RAM: the turn, then the shared devices
+  bool takes_turns = false;   // serial mode: executes only while it owns the turn
+  x86::AccessOptions access{};
+  bool compare_mxcsr = true;  // as MachineOptions says
+  // The devices of a PC, with their interrupts; none: lines that devices raise lead nowhere. Needs
+  // takes_turns: who has the turn has all devices.
+  PcBoard* board = nullptr;
+  // What was patched in the guest, if it is a Linux kernel (vmm/guest/linux/kernel_patch.h).
+  const KernelPatches* patches = nullptr;
+  // Where page tables must lie, if the host does not show this vCPU what others write into them.
+  std::optional<PrivateRange> own_tables{};
+  // At every k-th stop, k being `digest_every`, the whole machine is compared by what this returns; 0: never.
+  // Needs takes_turns: who has the turn is the only one that changes memory and devices.
+  uint64_t digest_every = 0;
+  std::function<Result<uint64_t>()> digest{};
+};
+
+// Token numbers, counted from VcpuParts::first_token.
+inline constexpr uint64_t kTurnToken = 0;
+inline constexpr uint64_t kFirstDeviceToken = 1;
+
+}  // namespace reprise::vmm
