@@ -10,6 +10,7 @@ namespace reprise::guest::kernel {
 namespace {
 
 constexpr uint64_t kUndefinedOpcode = 6;
+constexpr uint64_t kExceptions = 32;  // vectors below are the processor's own
 
 bool is_system_call(const ThreadFrame& frame) {
   const auto* code = reinterpret_cast<const uint8_t*>(frame.rip);
@@ -32,7 +33,8 @@ extern "C" void kernel_entry(ThreadFrame* frame) {
     serve_shootdown();
   } else if (is_probe_fault(*frame)) {
     fail_probe(*frame);
-  } else if (frame->vector != kSpuriousVector) {
+  } else if (frame->vector != kSpuriousVector &&
+             !(frame->vector < kExceptions && continue_after_fault(*frame))) {
     report_fault(*frame);
   }
 }

@@ -66,6 +66,11 @@ static_assert(sizeof(TaskState) == 104);
 
 struct Shootdown;
 
+// Where a thread continues after an exception; rip is 0 where that is a crash.
+struct Recovery {
+  uint64_t rip, rsp;
+};
+
 // What one CPU's kernel needs. It lies at the base of the kernel stack, and the stack is aligned to
 // its size, so that a kernel function finds it by masking its stack pointer: no swapgs, no MSR.
 struct alignas(CPU_SLOT_SIZE) CpuSlot {
@@ -74,8 +79,10 @@ struct alignas(CPU_SLOT_SIZE) CpuSlot {
   uint32_t runnable;                    // bit i: thread i exists and has not finished
   Shootdown* shootdown;                 // null until this CPU joins one
   ThreadFrame thread[THREADS_PER_CPU];  // registers of the threads that do not run
+  Recovery recovery[THREADS_PER_CPU];
   TaskState task;
-  alignas(16) uint8_t stack[CPU_SLOT_SIZE - 24 - THREADS_PER_CPU * sizeof(ThreadFrame) - sizeof(TaskState)];
+  alignas(16) uint8_t stack[CPU_SLOT_SIZE - 24 - THREADS_PER_CPU * (sizeof(ThreadFrame) + sizeof(Recovery)) -
+                            sizeof(TaskState)];
 };
 static_assert(sizeof(CpuSlot) == CPU_SLOT_SIZE);
 

@@ -24,6 +24,8 @@ enum class SystemCall : uint64_t {
   kJoinShootdown = 11,      // (Shootdown*): this CPU's window translates as the shootdown says from now on
   kChangeTranslation = 12,  // (): carry out the shootdown's request on this CPU
   kShootDown = 13,  // (cpus): interrupt CPUs 0 .. cpus - 1 but this one, which makes them carry it out
+  kCatchFaults =
+      14,  // (rip, rsp): an exception of this thread continues there, once, with rax = 1 + vector; 0: a crash
 };
 
 // Exit statuses of the kernel's own. 127 is the largest that isa-debug-exit can tell.

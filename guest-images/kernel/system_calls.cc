@@ -55,6 +55,8 @@ void system_call(ThreadFrame& frame) {
       return change_translation();
     case SystemCall::kShootDown:
       return shoot_down(static_cast<uint32_t>(first));
+    case SystemCall::kCatchFaults:
+      return catch_faults(first, second);
   }
   exit_machine(kExitBadSystemCall);
 }

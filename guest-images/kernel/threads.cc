@@ -46,6 +46,22 @@ bool spawn_thread(uint32_t thread, uint64_t entry) {
   return true;
 }
 
+void catch_faults(uint64_t rip, uint64_t rsp) {
+  CpuSlot& slot = this_slot();
+  slot.recovery[slot.current_thread] = {rip, rsp};
+}
+
+bool continue_after_fault(ThreadFrame& frame) {
+  CpuSlot& slot = this_slot();
+  Recovery& recovery = slot.recovery[slot.current_thread];
+  if (!frame.from_user() || recovery.rip == 0) return false;
+  frame.rip = recovery.rip;
+  frame.rsp = recovery.rsp;
+  frame.rax = frame.vector + 1;
+  recovery = {};
+  return true;
+}
+
 void preempt_thread(ThreadFrame& frame) {
   const uint32_t runnable = this_slot().runnable;
   if ((runnable & (runnable - 1)) == 0) return;  // nobody to give the CPU to

@@ -23,6 +23,13 @@ void finish_thread(ThreadFrame& frame);
 // False if the number is out of range or taken.
 bool spawn_thread(uint32_t thread, uint64_t entry);
 
+// From now on an exception of the running thread is no crash: it continues at `rip` with `rsp`
+// (runtime/guarded_call.S).
+void catch_faults(uint64_t rip, uint64_t rsp);
+
+// False if the running thread does not catch faults. Requires: the frame is an exception's.
+bool continue_after_fault(ThreadFrame& frame);
+
 // Timer interrupt at CPL 3: sends the thread to preempt_trampoline (runtime/preempt.S), which saves
 // the SSE registers, that the kernel never touches, and yields.
 void preempt_thread(ThreadFrame& frame);
