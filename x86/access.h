@@ -18,36 +18,10 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "x86/cpu_state.h"
 #include "x86/page_walk.h"
 
 namespace reprise::x86 {
-
-struct Segment {
-  uint16_t selector = 0;
-  uint64_t base = 0;
-  uint32_t limit = 0;
-  bool long_mode = false;   // CS only: attribute L
-  bool default_32 = false;  // CS, SS: attribute D/B
-};
-
-struct DescriptorTable {
-  uint64_t base = 0;
-  uint16_t limit = 0;
-};
-
-// Numbers of the general registers, in the order of x86 encodings (not that of struct kvm_regs).
-enum RegisterIndex : uint8_t { kRax, kRcx, kRdx, kRbx, kRsp, kRbp, kRsi, kRdi, kR8, kR15 = 15 };
-
-// What decoding needs to know of a vCPU that is stopped at an instruction.
-struct CpuState {
-  std::array<uint64_t, 16> registers{};  // by RegisterIndex
-  uint64_t rip = 0;
-  uint64_t rflags = 2;
-  Segment cs, ss, ds, es, fs, gs, tr, ldt;
-  uint64_t cr0 = 0, cr3 = 0, cr4 = 0, efer = 0;
-  DescriptorTable gdt, idt;
-  uint8_t cpl = 0;
-};
 
 // A range that the instruction itself accesses: an operand, or the stack. Not its code, page tables and
 // descriptor tables, nor what the delivery of an exception pushes. Of a repeated string instruction: its

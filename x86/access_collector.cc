@@ -34,26 +34,15 @@ bool AccessSet::add(PageRight access) {
 
 AccessCollector::AccessCollector(const CpuState& state, const PhysicalReader& reader,
                                  const AccessOptions& options)
-    : state_(state),
-      reader_(reader),
-      options_(options),
-      paging_{state.cr0, state.cr3, state.cr4, state.efer, (state.rflags >> 18 & 1) != 0},
-      protected_((state.cr0 & kCr0ProtectionEnable) != 0),
-      in_64bit_((state.efer & kEferLongModeActive) != 0 && state.cs.long_mode),
-      user_(state.cpl == 3) {}
+    : state_(state), reader_(reader), options_(options), paging_(state.paging()), user_(state.cpl == 3) {}
 
 bool AccessCollector::canonical(uint64_t linear) const {
   const int unused = (state_.cr4 & kCr4FiveLevels) != 0 ? 64 - 57 : 64 - 48;
   return static_cast<uint64_t>(static_cast<int64_t>(linear << unused) >> unused) == linear;
 }
 
-uint64_t AccessCollector::linear(const Segment& segment, uint64_t offset) const {
-  if (!in_64bit_) return (segment.base + offset) & 0xffff'ffff;
-  return &segment == &state_.fs || &segment == &state_.gs ? segment.base + offset : offset;
-}
-
 uint64_t AccessCollector::stack_mask() const {
-  if (in_64bit_) return ~0ull;
+  if (state_.in_64bit()) return ~0ull;
   return state_.ss.default_32 ? 0xffff'ffff : 0xffff;
 }
 
@@ -64,7 +53,7 @@ void AccessCollector::raise(uint8_t vector, Gva address) {
 }
 
 TouchOutcome AccessCollector::touch_page(uint64_t linear, Touch how, Gpa& gpa) {
-  if (long_mode_active()) {
+  if (state_.long_mode_active()) {
     if (!canonical(linear)) {
       if (!how.optional) raise(how.bad_address_vector);
       return TouchOutcome::kFault;
@@ -138,15 +127,16 @@ TouchOutcome AccessCollector::touch_stack(uint64_t offset, uint64_t bytes, Right
   offset &= mask;
   // Each push wraps by itself, so a run that passes the top goes on at the bottom.
   const uint64_t below_top = mask - offset;  // one less than the bytes up to the top
-  if (bytes == 0 || bytes - 1 <= below_top) return touch(linear(state_.ss, offset), bytes, how);
-  const TouchOutcome first = touch(linear(state_.ss, offset), below_top + 1, how);
-  return std::max(first, touch(linear(state_.ss, 0), bytes - below_top - 1, how));
+  if (bytes == 0 || bytes - 1 <= below_top)
+    return touch(linear_address(state_, state_.ss, offset), bytes, how);
+  const TouchOutcome first = touch(linear_address(state_, state_.ss, offset), below_top + 1, how);
+  return std::max(first, touch(linear_address(state_, state_.ss, 0), bytes - below_top - 1, how));
 }
 
 TouchOutcome AccessCollector::read_stack(uint64_t offset, std::span<uint8_t> out) {
   Touch how = data_touch(Right::kRead);
   how.bad_address_vector = kVectorStackFault;
-  return read(linear(state_.ss, offset & stack_mask()), out, how);
+  return read(linear_address(state_, state_.ss, offset & stack_mask()), out, how);
 }
 
 Result<AccessSet> AccessCollector::finish() {

@@ -1,14 +1,14 @@
 // What the parts of access decoding share: linear memory as the instruction sees it, and the set being built.
-// Internal to ept/access*.cc.
+// Internal to x86/access*.cc.
 #pragma once
-
-#include <Zydis/Zydis.h>
 
 #include <cstdint>
 #include <span>
 
 #include "base/result.h"
 #include "x86/access.h"
+#include "x86/instruction.h"
+#include "x86/operand_address.h"
 
 namespace reprise::x86 {
 
@@ -45,8 +45,6 @@ class AccessCollector {
   TouchOutcome touch(uint64_t linear, uint64_t bytes, Touch how);
   // As touch(), and copies what is there.
   TouchOutcome read(uint64_t linear, std::span<uint8_t> out, Touch how);
-  // The linear address of segment:offset. Source: Intel SDM vol. 3, 3.4.4 (64-bit mode has only FS and GS).
-  [[nodiscard]] uint64_t linear(const Segment& segment, uint64_t offset) const;
   // Stack bytes at SS:offset, where the offset wraps at the stack's width.
   TouchOutcome touch_stack(uint64_t offset, uint64_t bytes, Right right);
   TouchOutcome read_stack(uint64_t offset, std::span<uint8_t> out);
@@ -61,14 +59,6 @@ class AccessCollector {
   }
   [[nodiscard]] Touch data_touch(Right right) const { return {.right = right, .user = user_}; }
 
-  // --- the mode ---
-  [[nodiscard]] bool long_mode_active() const { return (state_.efer & kEferLongModeActive) != 0; }
-  [[nodiscard]] bool in_64bit() const { return in_64bit_; }
-  [[nodiscard]] bool virtual_8086() const {
-    return !in_64bit_ && protected_ && (state_.rflags >> 17 & 1) != 0;
-  }
-  // Selectors name descriptors, not paragraphs.
-  [[nodiscard]] bool uses_descriptors() const { return protected_ && !virtual_8086(); }
   [[nodiscard]] uint64_t stack_mask() const;
   [[nodiscard]] uint64_t stack_pointer() const { return state_.registers[kRsp] & stack_mask(); }
 
@@ -88,8 +78,6 @@ class AccessCollector {
   const PhysicalReader& reader_;
   const AccessOptions& options_;
   PagingState paging_;
-  bool protected_;
-  bool in_64bit_;
   bool user_;
   bool delivering_ = false;
   bool may_page_fault_ = false;  // an optional access met an unmapped page
@@ -97,29 +85,10 @@ class AccessCollector {
   AccessSet set_;
 };
 
-// A decoded instruction and where it stands.
-struct Decoded {
-  ZydisDecodedInstruction instruction;
-  ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-  [[nodiscard]] std::span<const ZydisDecodedOperand> all() const {
-    return {operands, instruction.operand_count};
-  }
-};
-
-// access_operands.cc: everything but descriptors. Adds what the operands of `decoded` touch.
-Status touch_operands(AccessCollector& collector, const Decoded& decoded);
-// The offset (not yet linear) that a memory operand names; stack-pointer bases count from `stack_bias` bytes
-// up.
-uint64_t effective_offset(const AccessCollector& collector, const Decoded& decoded,
-                          const ZydisDecodedOperandMem& memory, uint64_t stack_bias = 0);
-const Segment& segment_of(const CpuState& state, ZydisRegister reg);
-uint64_t register_value(const CpuState& state, ZydisRegister reg);
-
-// RETF and IRET in all sizes.
-bool is_far_return(const ZydisDecodedInstruction& instruction);
-
+// access_operands.cc: everything but descriptors. Adds what the operands of `instruction` touch.
+Status touch_operands(AccessCollector& collector, const Instruction& instruction);
 // access_segments.cc: far transfers, IRET, segment and table-register loads, the I/O permission bitmap.
-Status touch_segments(AccessCollector& collector, const Decoded& decoded);
+Status touch_segments(AccessCollector& collector, const Instruction& instruction);
 
 // What becomes of a descriptor.
 enum class DescriptorUse : uint8_t {

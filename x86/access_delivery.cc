@@ -77,15 +77,15 @@ void push_frame_32(AccessCollector& collector, uint8_t level, uint64_t item, uin
 Status AccessCollector::deliver(uint8_t vector, bool software) {
   // Faults of delivery itself end it here: what #DF would touch is decoded when it comes to that.
   delivering_ = true;
-  if (!protected_) {
+  if ((state_.cr0 & kCr0ProtectionEnable) == 0) {
     deliver_real(*this, vector);
     return {};
   }
-  if (virtual_8086())
+  if (state_.virtual_8086())
     return fail(ErrorCode::kGuest,
                 "cannot decode delivery of vector {} out of virtual-8086 mode at rip {:#x}", vector,
                 state_.rip);
-  const uint64_t gate_bytes = long_mode_active() ? 16 : 8;
+  const uint64_t gate_bytes = state_.long_mode_active() ? 16 : 8;
   const uint64_t gate_offset = vector * gate_bytes;
   if (gate_offset + gate_bytes - 1 > state_.idt.limit) return {};
   uint8_t raw[16] = {};
@@ -106,7 +106,7 @@ Status AccessCollector::deliver(uint8_t vector, bool software) {
   const auto code_level = static_cast<uint8_t>(code >> 45 & 3);
   const uint8_t level = conforming || code_level > state_.cpl ? state_.cpl : code_level;
   const bool error_code = !software && pushes_error_code(vector);
-  if (long_mode_active()) {
+  if (state_.long_mode_active()) {
     push_frame_64(*this, gate, level, error_code ? 48 : 40);
   } else {
     push_frame_32(*this, level, (gate.type & 8) != 0 ? 4 : 2, error_code ? 4 : 3);

@@ -65,7 +65,7 @@ inline Change all(std::vector<Change> changes) {
     for (const Change& change : changes) change(m);
   };
 }
-inline constexpr uint64_t kDirectionFlag = 1 << 10, kOverflowFlag = 1 << 11;
+inline constexpr uint64_t kOverflowFlag = 1 << 11;
 
 // --- the machine ---
 

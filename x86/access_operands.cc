@@ -1,14 +1,11 @@
 // Data operands: explicit and implicit memory, stack, strings, and the instructions whose operand is not what
 // their encoding suggests.
 #include <algorithm>
-#include <bit>
 
 #include "x86/access_collector.h"
 
 namespace reprise::x86 {
 namespace {
-
-using Memory = ZydisDecodedOperandMem;
 
 uint64_t width_mask(unsigned bits) {
   return bits >= 64 ? ~0ull : (1ull << bits) - 1;
@@ -20,8 +17,8 @@ bool is_stack_pointer(ZydisRegister reg) {
 
 // Operands that name memory without touching it, or without being able to fault.
 // Source: Intel SDM vol. 2, PREFETCHh, PREFETCHW, CLDEMOTE, NOP, INVLPG.
-bool touches_nothing(const ZydisDecodedInstruction& instruction) {
-  switch (instruction.meta.category) {
+bool touches_nothing(const Instruction& instruction) {
+  switch (instruction.decoded.meta.category) {
     case ZYDIS_CATEGORY_NOP:
     case ZYDIS_CATEGORY_WIDENOP:
     case ZYDIS_CATEGORY_PREFETCH:
@@ -31,13 +28,13 @@ bool touches_nothing(const ZydisDecodedInstruction& instruction) {
     default:
       break;
   }
-  return instruction.mnemonic == ZYDIS_MNEMONIC_INVLPG;
+  return instruction.mnemonic() == ZYDIS_MNEMONIC_INVLPG;
 }
 
 // Lanes that a mask may switch off do not fault. The masks are not in CpuState, so all lanes are listed. MPX
 // is a NOP where it is not enabled.
-bool may_touch_less(const ZydisDecodedInstruction& instruction) {
-  switch (instruction.mnemonic) {
+bool may_touch_less(const Instruction& instruction) {
+  switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_MASKMOVQ:
     case ZYDIS_MNEMONIC_MASKMOVDQU:
     case ZYDIS_MNEMONIC_VMASKMOVDQU:
@@ -49,20 +46,24 @@ bool may_touch_less(const ZydisDecodedInstruction& instruction) {
       return true;
     case ZYDIS_MNEMONIC_MOVSXD:
       // Into a 16-bit register Intel reads two bytes (seen on hardware), Zydis says four.
-      return instruction.operand_width == 16;
+      return instruction.decoded.operand_width == 16;
     default:
       break;
   }
-  return instruction.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX &&
-         instruction.avx.mask.reg != ZYDIS_REGISTER_NONE && instruction.avx.mask.reg != ZYDIS_REGISTER_K0;
+  return instruction.decoded.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX &&
+         instruction.decoded.avx.mask.reg != ZYDIS_REGISTER_NONE &&
+         instruction.decoded.avx.mask.reg != ZYDIS_REGISTER_K0;
 }
 
 Right right_of(const ZydisDecodedOperand& operand) {
   return (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0 ? Right::kWrite : Right::kRead;
 }
 
-uint64_t linear_of(const AccessCollector& collector, const Memory& memory, uint64_t offset) {
-  return collector.linear(segment_of(collector.state(), memory.segment), offset);
+uint64_t start_of(const AccessCollector& collector, const Instruction& instruction,
+                  const ZydisDecodedOperand& operand) {
+  const CpuState& state = collector.state();
+  return linear_address(state, segment_of(state, operand.mem.segment),
+                        effective_offset(state, instruction, operand));
 }
 
 Touch touch_of(const AccessCollector& collector, const ZydisDecodedOperand& operand) {
@@ -74,17 +75,15 @@ Touch touch_of(const AccessCollector& collector, const ZydisDecodedOperand& oper
 
 // --- strings ---
 
-constexpr uint64_t kAnyRepeat = ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
-
 // The first element, and as much of what follows as the options allow. Source: Intel SDM vol. 2, REP.
-void touch_string(AccessCollector& collector, const Decoded& decoded, const ZydisDecodedOperand& operand) {
-  const ZydisDecodedInstruction& instruction = decoded.instruction;
-  const bool repeated = (instruction.attributes & kAnyRepeat) != 0;
+void touch_string(AccessCollector& collector, const Instruction& instruction,
+                  const ZydisDecodedOperand& operand) {
+  const bool repeated = instruction.is_repeated();
   const uint64_t count =
-      repeated ? collector.state().registers[kRcx] & width_mask(instruction.address_width) : 1;
+      repeated ? collector.state().registers[kRcx] & width_mask(instruction.decoded.address_width) : 1;
   if (count == 0) return;
   const uint64_t element = operand.size / 8u;
-  const uint64_t start = linear_of(collector, operand.mem, effective_offset(collector, decoded, operand.mem));
+  const uint64_t start = start_of(collector, instruction, operand);
   const Touch how = touch_of(collector, operand);
   const bool down = (collector.state().rflags >> 10 & 1) != 0;
   collector.touch(start, element, how);
@@ -105,10 +104,10 @@ void touch_string(AccessCollector& collector, const Decoded& decoded, const Zydi
 
 // ENTER pushes the frame pointer, copies the outer frames' pointers, and probes the new top of the stack.
 // Source: Intel SDM vol. 2, ENTER.
-void touch_enter(AccessCollector& collector, const Decoded& decoded) {
-  const uint64_t item = decoded.instruction.operand_width / 8u;
-  const uint64_t locals = decoded.operands[0].imm.value.u & 0xffff;
-  const uint64_t level = decoded.operands[1].imm.value.u % 32;
+void touch_enter(AccessCollector& collector, const Instruction& instruction) {
+  const uint64_t item = instruction.decoded.operand_width / 8u;
+  const uint64_t locals = instruction.operand(0).imm.value.u & 0xffff;
+  const uint64_t level = instruction.operand(1).imm.value.u % 32;
   const uint64_t pushes = level == 0 ? 1 : level + 1;
   const uint64_t top = collector.stack_pointer() - pushes * item;
   collector.touch_stack(top, pushes * item, Right::kWrite);
@@ -137,23 +136,6 @@ void touch_stack_operand(AccessCollector& collector, const ZydisDecodedOperand& 
 }
 
 // --- operands that mean something else ---
-
-// BT and its family reach beyond their operand when the bit number is in a register.
-// Source: Intel SDM vol. 2, 3.1.1.9 (figure 3-2) and BT.
-uint64_t bit_displacement(const CpuState& state, const Decoded& decoded) {
-  const ZydisDecodedOperand& bit = decoded.operands[1];
-  if (bit.type != ZYDIS_OPERAND_TYPE_REGISTER) return 0;
-  const unsigned width = decoded.operands[0].size;
-  if (width != 16 && width != 32 && width != 64) return 0;
-  const int unused = 64 - static_cast<int>(width);
-  const auto number = static_cast<int64_t>(register_value(state, bit.reg.value) << unused) >> unused;
-  return static_cast<uint64_t>(number >> std::countr_zero(width)) * (width / 8);
-}
-
-bool is_bit_test(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_BT || mnemonic == ZYDIS_MNEMONIC_BTS || mnemonic == ZYDIS_MNEMONIC_BTR ||
-         mnemonic == ZYDIS_MNEMONIC_BTC;
-}
 
 // Legacy area and header. Source: Intel SDM vol. 1, 13.4.
 constexpr uint64_t kXsaveLegacyBytes = 576;
@@ -193,21 +175,21 @@ void touch_xsave(AccessCollector& collector, const ZydisDecodedOperand& operand,
 constexpr uint64_t kCacheLineBytes = 64;
 
 // Instructions that take their address from a register without a memory operand.
-void touch_register_addressed(AccessCollector& collector, const Decoded& decoded) {
+void touch_register_addressed(AccessCollector& collector, const Instruction& instruction) {
   const CpuState& state = collector.state();
-  const uint64_t mask = width_mask(decoded.instruction.address_width);
-  switch (decoded.instruction.mnemonic) {
+  const uint64_t mask = width_mask(instruction.decoded.address_width);
+  switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_MONITOR:
     case ZYDIS_MNEMONIC_MONITORX:
     case ZYDIS_MNEMONIC_UMONITOR: {
-      const uint64_t offset = decoded.instruction.mnemonic == ZYDIS_MNEMONIC_UMONITOR
-                                  ? register_value(state, decoded.operands[0].reg.value)
+      const uint64_t offset = instruction.mnemonic() == ZYDIS_MNEMONIC_UMONITOR
+                                  ? register_value(state, instruction.operand(0).reg.value)
                                   : state.registers[kRax];
-      collector.touch(collector.linear(state.ds, offset & mask), 1, collector.data_touch(Right::kRead));
+      collector.touch(linear_address(state, state.ds, offset & mask), 1, collector.data_touch(Right::kRead));
       break;
     }
     case ZYDIS_MNEMONIC_CLZERO:
-      collector.touch(collector.linear(state.ds, state.registers[kRax] & mask) & ~(kCacheLineBytes - 1),
+      collector.touch(linear_address(state, state.ds, state.registers[kRax] & mask) & ~(kCacheLineBytes - 1),
                       kCacheLineBytes, collector.data_touch(Right::kWrite));
       break;
     default:
@@ -215,23 +197,12 @@ void touch_register_addressed(AccessCollector& collector, const Decoded& decoded
   }
 }
 
-void touch_memory_operand(AccessCollector& collector, const Decoded& decoded,
+void touch_memory_operand(AccessCollector& collector, const Instruction& instruction,
                           const ZydisDecodedOperand& operand) {
-  const CpuState& state = collector.state();
-  const ZydisDecodedInstruction& instruction = decoded.instruction;
-  const Memory& memory = operand.mem;
-  // POP computes the address of its destination after moving the stack pointer. Source: Intel SDM vol. 2,
-  // POP.
-  const bool pop = instruction.mnemonic == ZYDIS_MNEMONIC_POP;
-  uint64_t offset = effective_offset(collector, decoded, memory, pop ? operand.size / 8u : 0);
-  const uint64_t address_mask = width_mask(instruction.address_width);
-  if (is_bit_test(instruction.mnemonic)) offset = (offset + bit_displacement(state, decoded)) & address_mask;
-  if (instruction.mnemonic == ZYDIS_MNEMONIC_XLAT)
-    offset = (offset + (state.registers[kRax] & 0xff)) & address_mask;
-  const uint64_t start = linear_of(collector, memory, offset);
-  if (is_xsave(instruction.mnemonic)) return touch_xsave(collector, operand, start);
+  const uint64_t start = start_of(collector, instruction, operand);
+  if (is_xsave(instruction.mnemonic())) return touch_xsave(collector, operand, start);
   uint64_t bytes = operand.size / 8u;
-  switch (instruction.mnemonic) {
+  switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_CLFLUSH:
     case ZYDIS_MNEMONIC_CLFLUSHOPT:
     case ZYDIS_MNEMONIC_CLWB:
@@ -245,17 +216,9 @@ void touch_memory_operand(AccessCollector& collector, const Decoded& decoded,
   collector.touch(start, bytes, how);
 }
 
-// Zydis before 5 reads [disp32] in SIB form as [r13d] under REX.B and a 32-bit address size. Remove when the
-// oldest Zydis that we build with has its fix 593. Source: Zydis issue 592; Intel SDM vol. 2, table 2-3,
-// note 1.
-bool is_misread_r13d(const ZydisDecodedInstruction& instruction, const Memory& memory) {
-  return memory.base == ZYDIS_REGISTER_R13D && !memory.disp.has_displacement &&
-         instruction.raw.modrm.mod == 0 && instruction.raw.modrm.rm == 4 && instruction.raw.sib.base == 5;
-}
-
-tl::unexpected<Error> unsupported(const AccessCollector& collector, const Decoded& decoded) {
+tl::unexpected<Error> unsupported(const AccessCollector& collector, const Instruction& instruction) {
   return fail(ErrorCode::kGuest, "cannot decode the operands of {} at rip {:#x}",
-              ZydisMnemonicGetString(decoded.instruction.mnemonic), collector.state().rip);
+              ZydisMnemonicGetString(instruction.mnemonic()), collector.state().rip);
 }
 
 bool is_tile_move(ZydisMnemonic mnemonic) {
@@ -264,8 +227,8 @@ bool is_tile_move(ZydisMnemonic mnemonic) {
 }
 
 // The exception that some instructions are for.
-std::optional<uint8_t> exception_of(const ZydisDecodedInstruction& instruction) {
-  switch (instruction.mnemonic) {
+std::optional<uint8_t> exception_of(const Instruction& instruction) {
+  switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_UD0:
     case ZYDIS_MNEMONIC_UD1:
     case ZYDIS_MNEMONIC_UD2:
@@ -277,79 +240,34 @@ std::optional<uint8_t> exception_of(const ZydisDecodedInstruction& instruction) 
 
 }  // namespace
 
-uint64_t register_value(const CpuState& state, ZydisRegister reg) {
-  if (reg >= ZYDIS_REGISTER_RAX && reg <= ZYDIS_REGISTER_R15)
-    return state.registers[reg - ZYDIS_REGISTER_RAX];
-  if (reg >= ZYDIS_REGISTER_EAX && reg <= ZYDIS_REGISTER_R15D)
-    return state.registers[reg - ZYDIS_REGISTER_EAX] & 0xffff'ffff;
-  if (reg >= ZYDIS_REGISTER_AX && reg <= ZYDIS_REGISTER_R15W)
-    return state.registers[reg - ZYDIS_REGISTER_AX] & 0xffff;
-  return 0;  // no register: contributes nothing to an address
-}
-
-const Segment& segment_of(const CpuState& state, ZydisRegister reg) {
-  switch (reg) {
-    case ZYDIS_REGISTER_CS:
-      return state.cs;
-    case ZYDIS_REGISTER_SS:
-      return state.ss;
-    case ZYDIS_REGISTER_ES:
-      return state.es;
-    case ZYDIS_REGISTER_FS:
-      return state.fs;
-    case ZYDIS_REGISTER_GS:
-      return state.gs;
-    default:
-      return state.ds;
-  }
-}
-
-// Source: Intel SDM vol. 1, 3.7.5.
-uint64_t effective_offset(const AccessCollector& collector, const Decoded& decoded, const Memory& memory,
-                          uint64_t stack_bias) {
-  const CpuState& state = collector.state();
-  uint64_t offset = memory.disp.has_displacement ? static_cast<uint64_t>(memory.disp.value) : 0;
-  if (is_misread_r13d(decoded.instruction, memory)) {
-    offset = static_cast<uint64_t>(decoded.instruction.raw.disp.value);
-  } else if (memory.base == ZYDIS_REGISTER_RIP || memory.base == ZYDIS_REGISTER_EIP) {
-    offset += state.rip + decoded.instruction.length;
-  } else {
-    offset += register_value(state, memory.base);
-    if (is_stack_pointer(memory.base)) offset += stack_bias;
-  }
-  offset += register_value(state, memory.index) * memory.scale;
-  return offset & width_mask(decoded.instruction.address_width);
-}
-
-Status touch_operands(AccessCollector& collector, const Decoded& decoded) {
-  const ZydisDecodedInstruction& instruction = decoded.instruction;
+Status touch_operands(AccessCollector& collector, const Instruction& instruction) {
   if (const auto vector = exception_of(instruction)) {
     collector.raise(*vector);
     return {};
   }
   if (touches_nothing(instruction)) return {};
-  if (is_tile_move(instruction.mnemonic)) return unsupported(collector, decoded);
-  if (instruction.mnemonic == ZYDIS_MNEMONIC_ENTER) {
-    touch_enter(collector, decoded);
+  if (is_tile_move(instruction.mnemonic())) return unsupported(collector, instruction);
+  if (instruction.mnemonic() == ZYDIS_MNEMONIC_ENTER) {
+    touch_enter(collector, instruction);
     return {};
   }
   // Far returns pop as many items as the frame says: access_segments.cc.
-  const bool far_return = is_far_return(instruction);
-  const bool string = instruction.meta.category == ZYDIS_CATEGORY_STRINGOP ||
-                      instruction.meta.category == ZYDIS_CATEGORY_IOSTRINGOP;
-  for (const ZydisDecodedOperand& operand : decoded.all()) {
+  const bool far_return = instruction.is_far_return();
+  const bool string = instruction.decoded.meta.category == ZYDIS_CATEGORY_STRINGOP ||
+                      instruction.decoded.meta.category == ZYDIS_CATEGORY_IOSTRINGOP;
+  for (const ZydisDecodedOperand& operand : instruction.operands()) {
     if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY) continue;
-    if (operand.mem.type == ZYDIS_MEMOP_TYPE_VSIB) return unsupported(collector, decoded);
+    if (operand.mem.type == ZYDIS_MEMOP_TYPE_VSIB) return unsupported(collector, instruction);
     if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM) continue;  // an address only (LEA, MPX)
     if (string) {
-      touch_string(collector, decoded, operand);
+      touch_string(collector, instruction, operand);
     } else if (is_stack_operand(operand)) {
       if (!far_return) touch_stack_operand(collector, operand);
     } else {
-      touch_memory_operand(collector, decoded, operand);
+      touch_memory_operand(collector, instruction, operand);
     }
   }
-  touch_register_addressed(collector, decoded);
+  touch_register_addressed(collector, instruction);
   return {};
 }
 

@@ -19,11 +19,6 @@ T load(const uint8_t* from) {
   return value;
 }
 
-bool is_iret(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_IRET || mnemonic == ZYDIS_MNEMONIC_IRETD ||
-         mnemonic == ZYDIS_MNEMONIC_IRETQ;
-}
-
 tl::unexpected<Error> unsupported(const AccessCollector& collector, const char* what) {
   return fail(ErrorCode::kGuest, "cannot decode {} at rip {:#x}", what, collector.state().rip);
 }
@@ -32,23 +27,23 @@ tl::unexpected<Error> unsupported(const AccessCollector& collector, const char* 
 
 // Items of `item` bytes: rip, cs, [rflags], and for a change of level rsp, ss after `released` bytes.
 // Source: Intel SDM vol. 2, RET and IRET/IRETD/IRETQ.
-Status touch_far_return(AccessCollector& collector, const Decoded& decoded) {
-  const ZydisDecodedInstruction& instruction = decoded.instruction;
+Status touch_far_return(AccessCollector& collector, const Instruction& instruction) {
   const CpuState& state = collector.state();
-  const bool iret = is_iret(instruction.mnemonic);
-  const uint64_t item = instruction.operand_width / 8u;
+  const bool iret = instruction.is_iret();
+  const uint64_t item = instruction.decoded.operand_width / 8u;
   const uint64_t top = collector.stack_pointer();
   const uint64_t items = iret ? 3 : 2;
-  if (iret && collector.uses_descriptors() && (state.rflags >> 14 & 1) != 0 && !collector.long_mode_active())
+  if (iret && collector.state().uses_descriptors() && (state.rflags >> 14 & 1) != 0 &&
+      !collector.state().long_mode_active())
     return unsupported(collector, "a task switch by IRET");
   collector.touch_stack(top, items * item, Right::kRead);
-  if (!collector.uses_descriptors()) return {};
+  if (!collector.state().uses_descriptors()) return {};
   uint8_t raw[2];
   if (collector.read_stack(top + item, raw) != TouchOutcome::kDone) return {};
   const auto code = load<uint16_t>(raw);
   const bool outward = (code & 3) > state.cpl;
   uint64_t low = 0;
-  if (iret && !collector.in_64bit() && state.cpl == 0) {
+  if (iret && !collector.state().in_64bit() && state.cpl == 0) {
     uint8_t flags[4] = {};
     if (item == 4 && collector.read_stack(top + 2 * item, flags) != TouchOutcome::kDone) return {};
     if ((load<uint32_t>(flags) >> 17 & 1) != 0) {  // to virtual-8086 mode: nine items
@@ -58,9 +53,9 @@ Status touch_far_return(AccessCollector& collector, const Decoded& decoded) {
   }
   touch_descriptor(collector, code, DescriptorUse::kLoad, low);
   // IRET in 64-bit mode pops the stack pointer whether or not the level changes.
-  if (!outward && !(iret && collector.in_64bit())) return {};
-  const bool releases = !iret && instruction.operand_count_visible > 0;
-  const uint64_t released = releases ? decoded.operands[0].imm.value.u & 0xffff : 0;
+  if (!outward && !(iret && collector.state().in_64bit())) return {};
+  const bool releases = !iret && instruction.decoded.operand_count_visible > 0;
+  const uint64_t released = releases ? instruction.operand(0).imm.value.u & 0xffff : 0;
   const uint64_t outer = top + items * item + released;
   collector.touch_stack(outer, 2 * item, Right::kRead);
   if (collector.read_stack(outer + item, raw) != TouchOutcome::kDone) return {};
@@ -83,7 +78,7 @@ Status touch_far_target(AccessCollector& collector, uint16_t selector, bool call
     const bool conforming = (target >> 42 & 1) != 0;
     if (call && !conforming && (target >> 45 & 3) < collector.state().cpl)
       return unsupported(collector, "a call gate to an inner level");
-    const uint64_t frame = collector.long_mode_active() ? 16 : 8;
+    const uint64_t frame = collector.state().long_mode_active() ? 16 : 8;
     if (call) collector.touch_stack(collector.stack_pointer() - frame, frame, Right::kWrite);
     return {};
   }
@@ -92,8 +87,8 @@ Status touch_far_target(AccessCollector& collector, uint16_t selector, bool call
 }
 
 // The selector of a far pointer or of a segment register load; false when it cannot be known yet.
-bool read_selector(AccessCollector& collector, const Decoded& decoded, const ZydisDecodedOperand& operand,
-                   uint64_t at, uint16_t& selector) {
+bool read_selector(AccessCollector& collector, const Instruction& instruction,
+                   const ZydisDecodedOperand& operand, uint64_t at, uint16_t& selector) {
   if (operand.type == ZYDIS_OPERAND_TYPE_POINTER) {
     selector = operand.ptr.segment;
     return true;
@@ -103,22 +98,22 @@ bool read_selector(AccessCollector& collector, const Decoded& decoded, const Zyd
     return true;
   }
   if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY) return false;
-  const uint64_t offset = effective_offset(collector, decoded, operand.mem) + at;
+  const uint64_t offset = effective_offset(collector.state(), instruction, operand) + at;
   uint8_t raw[2];
   const Segment& segment = segment_of(collector.state(), operand.mem.segment);
-  if (collector.read(collector.linear(segment, offset), raw, collector.data_touch(Right::kRead)) !=
-      TouchOutcome::kDone)
+  if (collector.read(linear_address(collector.state(), segment, offset), raw,
+                     collector.data_touch(Right::kRead)) != TouchOutcome::kDone)
     return false;
   selector = load<uint16_t>(raw);
   return true;
 }
 
-Status touch_far_transfer(AccessCollector& collector, const Decoded& decoded) {
+Status touch_far_transfer(AccessCollector& collector, const Instruction& instruction) {
   uint16_t selector = 0;
-  if (!read_selector(collector, decoded, decoded.operands[0], decoded.instruction.operand_width / 8u,
+  if (!read_selector(collector, instruction, instruction.operand(0), instruction.decoded.operand_width / 8u,
                      selector))
     return {};
-  return touch_far_target(collector, selector, decoded.instruction.meta.category == ZYDIS_CATEGORY_CALL);
+  return touch_far_target(collector, selector, instruction.decoded.meta.category == ZYDIS_CATEGORY_CALL);
 }
 
 // --- segment and table registers ---
@@ -129,27 +124,27 @@ bool is_segment_register(const ZydisDecodedOperand& operand) {
 }
 
 // MOV to, POP of, and LDS/LES/LFS/LGS/LSS into a segment register.
-void touch_segment_load(AccessCollector& collector, const Decoded& decoded) {
-  const ZydisDecodedInstruction& instruction = decoded.instruction;
+void touch_segment_load(AccessCollector& collector, const Instruction& instruction) {
   uint16_t selector = 0;
   uint64_t low = 0;
-  if (instruction.mnemonic == ZYDIS_MNEMONIC_POP) {
+  if (instruction.mnemonic() == ZYDIS_MNEMONIC_POP) {
     uint8_t raw[2];
     if (collector.read_stack(collector.stack_pointer(), raw) != TouchOutcome::kDone) return;
     selector = load<uint16_t>(raw);
   } else {
-    const uint64_t at =
-        instruction.meta.category == ZYDIS_CATEGORY_SEGOP ? instruction.operand_width / 8u : 0;
-    if (!read_selector(collector, decoded, decoded.operands[1], at, selector)) return;
+    const uint64_t at = instruction.decoded.meta.category == ZYDIS_CATEGORY_SEGOP
+                            ? instruction.decoded.operand_width / 8u
+                            : 0;
+    if (!read_selector(collector, instruction, instruction.operand(1), at, selector)) return;
   }
   touch_descriptor(collector, selector, DescriptorUse::kLoad, low);
 }
 
-bool loads_segment(const Decoded& decoded) {
-  switch (decoded.instruction.mnemonic) {
+bool loads_segment(const Instruction& instruction) {
+  switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_MOV:
     case ZYDIS_MNEMONIC_POP:
-      return is_segment_register(decoded.operands[0]);
+      return is_segment_register(instruction.operand(0));
     case ZYDIS_MNEMONIC_LDS:
     case ZYDIS_MNEMONIC_LES:
     case ZYDIS_MNEMONIC_LFS:
@@ -161,11 +156,11 @@ bool loads_segment(const Decoded& decoded) {
   }
 }
 
-void touch_selector_operand(AccessCollector& collector, const Decoded& decoded,
+void touch_selector_operand(AccessCollector& collector, const Instruction& instruction,
                             const ZydisDecodedOperand& operand, DescriptorUse use) {
   uint16_t selector = 0;
   uint64_t low = 0;
-  if (read_selector(collector, decoded, operand, 0, selector))
+  if (read_selector(collector, instruction, operand, 0, selector))
     touch_descriptor(collector, selector, use, low);
 }
 
@@ -174,18 +169,18 @@ void touch_selector_operand(AccessCollector& collector, const Decoded& decoded,
 constexpr uint64_t kMapBaseOffset = 0x66;  // in the TSS, 16 bits. Source: Intel SDM vol. 3, figure 7-2
 
 // Source: Intel SDM vol. 1, 19.5.2: two bytes of the bitmap are always read.
-void touch_io_bitmap(AccessCollector& collector, const Decoded& decoded) {
+void touch_io_bitmap(AccessCollector& collector, const Instruction& instruction) {
   const CpuState& state = collector.state();
   const bool checked = (state.cr0 & kCr0ProtectionEnable) != 0 &&
-                       (collector.virtual_8086() || state.cpl > (state.rflags >> 12 & 3));
+                       (collector.state().virtual_8086() || state.cpl > (state.rflags >> 12 & 3));
   if (!checked) return;
   uint8_t raw[2];
   if (kMapBaseOffset + 1 > state.tr.limit) return collector.raise(kVectorGeneralProtection);
   if (collector.read(state.tr.base + kMapBaseOffset, raw, collector.system_touch()) != TouchOutcome::kDone)
     return;
   uint64_t port = state.registers[kRdx] & 0xffff;
-  unsigned bytes = decoded.instruction.operand_width / 8u;
-  for (const ZydisDecodedOperand& operand : decoded.all())
+  unsigned bytes = instruction.decoded.operand_width / 8u;
+  for (const ZydisDecodedOperand& operand : instruction.operands())
     if (operand.type == ZYDIS_OPERAND_TYPE_IMMEDIATE) port = operand.imm.value.u & 0xff;
   const uint64_t at = load<uint16_t>(raw) + port / 8;
   if (at + 1 > state.tr.limit) return collector.raise(kVectorGeneralProtection);
@@ -197,10 +192,10 @@ void touch_io_bitmap(AccessCollector& collector, const Decoded& decoded) {
 // --- software interrupts ---
 
 // INT n, INT3, INTO and INT1 go through the IDT. Source: Intel SDM vol. 2, INT n.
-Status touch_interrupt(AccessCollector& collector, const Decoded& decoded) {
-  switch (decoded.instruction.mnemonic) {
+Status touch_interrupt(AccessCollector& collector, const Instruction& instruction) {
+  switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_INT:
-      return collector.deliver(static_cast<uint8_t>(decoded.operands[0].imm.value.u), true);
+      return collector.deliver(static_cast<uint8_t>(instruction.operand(0).imm.value.u), true);
     case ZYDIS_MNEMONIC_INT3:
       return collector.deliver(3, true);
     case ZYDIS_MNEMONIC_INT1:
@@ -214,11 +209,6 @@ Status touch_interrupt(AccessCollector& collector, const Decoded& decoded) {
 }
 
 }  // namespace
-
-bool is_far_return(const ZydisDecodedInstruction& instruction) {
-  return is_iret(instruction.mnemonic) || (instruction.mnemonic == ZYDIS_MNEMONIC_RET &&
-                                           instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR);
-}
 
 bool touch_descriptor(AccessCollector& collector, uint16_t selector, DescriptorUse use, uint64_t& low) {
   const CpuState& state = collector.state();
@@ -234,7 +224,8 @@ bool touch_descriptor(AccessCollector& collector, uint16_t selector, DescriptorU
   if (collector.read(address, raw, collector.system_touch()) != TouchOutcome::kDone) return false;
   low = load<uint64_t>(raw);
   const bool segment = (low & kDescriptorIsSegment) != 0;
-  if (!segment && collector.long_mode_active()) collector.touch(address + 8, 8, collector.system_touch());
+  if (!segment && collector.state().long_mode_active())
+    collector.touch(address + 8, 8, collector.system_touch());
   const bool sets_accessed = use == DescriptorUse::kLoad && segment && (low & kDescriptorPresent) != 0 &&
                              (low & kDescriptorAccessed) == 0;
   if (sets_accessed || use == DescriptorUse::kTask)
@@ -242,33 +233,34 @@ bool touch_descriptor(AccessCollector& collector, uint16_t selector, DescriptorU
   return true;
 }
 
-Status touch_segments(AccessCollector& collector, const Decoded& decoded) {
-  const ZydisDecodedInstruction& instruction = decoded.instruction;
-  if (instruction.meta.category == ZYDIS_CATEGORY_INTERRUPT) return touch_interrupt(collector, decoded);
-  if (instruction.meta.category == ZYDIS_CATEGORY_IO ||
-      instruction.meta.category == ZYDIS_CATEGORY_IOSTRINGOP) {
-    touch_io_bitmap(collector, decoded);
+Status touch_segments(AccessCollector& collector, const Instruction& instruction) {
+  if (instruction.decoded.meta.category == ZYDIS_CATEGORY_INTERRUPT)
+    return touch_interrupt(collector, instruction);
+  if (instruction.decoded.meta.category == ZYDIS_CATEGORY_IO ||
+      instruction.decoded.meta.category == ZYDIS_CATEGORY_IOSTRINGOP) {
+    touch_io_bitmap(collector, instruction);
     return {};
   }
-  if (is_far_return(instruction)) return touch_far_return(collector, decoded);
-  if (!collector.uses_descriptors()) return {};
-  if (instruction.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) return touch_far_transfer(collector, decoded);
-  if (loads_segment(decoded)) {
-    touch_segment_load(collector, decoded);
+  if (instruction.is_far_return()) return touch_far_return(collector, instruction);
+  if (!collector.state().uses_descriptors()) return {};
+  if (instruction.decoded.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+    return touch_far_transfer(collector, instruction);
+  if (loads_segment(instruction)) {
+    touch_segment_load(collector, instruction);
     return {};
   }
-  switch (instruction.mnemonic) {
+  switch (instruction.mnemonic()) {
     case ZYDIS_MNEMONIC_LTR:
-      touch_selector_operand(collector, decoded, decoded.operands[0], DescriptorUse::kTask);
+      touch_selector_operand(collector, instruction, instruction.operand(0), DescriptorUse::kTask);
       break;
     case ZYDIS_MNEMONIC_LLDT:
     case ZYDIS_MNEMONIC_VERR:
     case ZYDIS_MNEMONIC_VERW:
-      touch_selector_operand(collector, decoded, decoded.operands[0], DescriptorUse::kInspect);
+      touch_selector_operand(collector, instruction, instruction.operand(0), DescriptorUse::kInspect);
       break;
     case ZYDIS_MNEMONIC_LAR:
     case ZYDIS_MNEMONIC_LSL:
-      touch_selector_operand(collector, decoded, decoded.operands[1], DescriptorUse::kInspect);
+      touch_selector_operand(collector, instruction, instruction.operand(1), DescriptorUse::kInspect);
       break;
     default:
       break;

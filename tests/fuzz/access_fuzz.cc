@@ -15,7 +15,7 @@
 namespace {
 
 using namespace reprise;
-using namespace reprise::ept;
+using namespace reprise::x86;
 
 constexpr uint64_t kRamBytes = 16 * kPageSize;
 

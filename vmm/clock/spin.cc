@@ -1,13 +1,11 @@
 #include "vmm/clock/spin.h"
 
-#include <Zydis/Zydis.h>
-
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "vmm/kvm/cpu_state.h"
 #include "vmm/register_digest.h"
+#include "x86/instruction.h"
 #include "x86/linear_memory.h"
 #include "x86/operand_address.h"
 #include "x86/rflags.h"
@@ -17,82 +15,40 @@ namespace {
 
 constexpr uint32_t kLongestTurn = 64;  // instructions
 
-constexpr size_t kLongestInstruction = 15;  // bytes
-constexpr x86::LinearAccess kFetch{.fetch = true, .user = true};
 constexpr x86::LinearAccess kRead{.user = true};
 
-bool is_plain(const ZydisDecodedInstruction& instruction) {
-  switch (instruction.meta.category) {
-    case ZYDIS_CATEGORY_BINARY:
-      return instruction.mnemonic != ZYDIS_MNEMONIC_DIV &&
-             instruction.mnemonic != ZYDIS_MNEMONIC_IDIV;  // they can fault
-    case ZYDIS_CATEGORY_BITBYTE:
-    case ZYDIS_CATEGORY_CMOV:
-    case ZYDIS_CATEGORY_COND_BR:
-    case ZYDIS_CATEGORY_DATAXFER:
-    case ZYDIS_CATEGORY_LOGICAL:
-    case ZYDIS_CATEGORY_NOP:
-    case ZYDIS_CATEGORY_ROTATE:
-    case ZYDIS_CATEGORY_SETCC:
-    case ZYDIS_CATEGORY_SHIFT:
-    case ZYDIS_CATEGORY_UNCOND_BR:
-    case ZYDIS_CATEGORY_WIDENOP:
-      return true;
-    default:
-      return instruction.mnemonic == ZYDIS_MNEMONIC_PAUSE || instruction.mnemonic == ZYDIS_MNEMONIC_LEA;
-  }
+// Whether the operand is in general registers, or read from memory that is mapped.
+bool is_harmless(const x86::LinearMemory& memory, const x86::CpuState& state,
+                 const x86::Instruction& instruction, const ZydisDecodedOperand& operand) {
+  if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) return x86::is_general_register(operand);
+  if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY || operand.mem.type == ZYDIS_MEMOP_TYPE_AGEN) return true;
+  if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM || (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0)
+    return false;
+  const auto address = x86::operand_address(state, instruction, operand);
+  if (!address.has_value()) return false;
+  const Gva last(address->raw + std::max(1, operand.size / 8) - 1);
+  return memory.translate(*address, kRead).has_value() && memory.translate(last, kRead).has_value();
 }
 
 // Whether the instruction at rip reads at most, and only general registers and mapped memory.
-bool is_harmless(const ZydisDecoder& decoder, const x86::LinearMemory& memory, const kvm_sregs& sregs,
-                 const kvm_regs& regs) {
-  std::array<uint8_t, kLongestInstruction> code{};
-  const size_t bytes = memory.read(Gva(regs.rip), code, kFetch);
-  ZydisDecodedInstruction instruction;
-  std::array<ZydisDecodedOperand, ZYDIS_MAX_OPERAND_COUNT> operands;
-  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, code.data(), bytes, &instruction, operands.data())))
-    return false;
-  if (!is_plain(instruction)) return false;
-  const x86::OperandAddresses addresses(cpu_state(regs, sregs));
-  for (size_t i = 0; i < instruction.operand_count; ++i) {
-    const ZydisDecodedOperand& operand = operands[i];
-    if (operand.type == ZYDIS_OPERAND_TYPE_REGISTER) {
-      switch (ZydisRegisterGetClass(operand.reg.value)) {
-        case ZYDIS_REGCLASS_GPR8:
-        case ZYDIS_REGCLASS_GPR16:
-        case ZYDIS_REGCLASS_GPR32:
-        case ZYDIS_REGCLASS_GPR64:
-        case ZYDIS_REGCLASS_FLAGS:
-        case ZYDIS_REGCLASS_IP:
-          break;
-        default:
-          return false;
-      }
-    }
-    if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY || operand.mem.type == ZYDIS_MEMOP_TYPE_AGEN) continue;
-    if (operand.mem.type != ZYDIS_MEMOP_TYPE_MEM || (operand.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0)
-      return false;
-    const auto address = addresses.of(instruction, operand);
-    if (!address.has_value()) return false;
-    const uint64_t last = *address + std::max(1, operand.size / 8) - 1;
-    if (!memory.translate(Gva(*address), kRead).has_value() ||
-        !memory.translate(Gva(last), kRead).has_value())
-      return false;
-  }
-  return true;
+bool is_harmless(const x86::LinearMemory& memory, const x86::CpuState& state) {
+  x86::Instruction instruction;
+  if (!x86::fetch(state, memory, instruction)) return false;
+  if (!instruction.only_computes() && instruction.mnemonic() != ZYDIS_MNEMONIC_PAUSE) return false;
+  return std::ranges::all_of(instruction.operands(), [&](const auto& operand) {
+    return is_harmless(memory, state, instruction, operand);
+  });
 }
 
 // Steps over instructions that are harmless.
 class Stepper {
  public:
   Stepper(KvmVcpu& vcpu, const x86::PhysicalReader& memory, const kvm_sregs& sregs)
-      : vcpu_(vcpu), sregs_(sregs), memory_(paging_of(sregs), memory) {
-    ZydisDecoderInit(&decoder_, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-  }
+      : vcpu_(vcpu), sregs_(sregs), memory_(paging_of(sregs), memory) {}
 
   // The registers after the next instruction; none if it must not be stepped over.
   Result<std::optional<kvm_regs>> step(const kvm_regs& regs) {
-    if (!is_harmless(decoder_, memory_, sregs_, regs)) return std::optional<kvm_regs>();
+    if (!is_harmless(memory_, cpu_state(regs, sregs_))) return std::optional<kvm_regs>();
     TRY(vcpu_.step());
     TRY_ASSIGN(const kvm_regs after, vcpu_.registers());
     return std::optional(after);
@@ -102,7 +58,6 @@ class Stepper {
   KvmVcpu& vcpu_;
   const kvm_sregs sregs_;
   x86::LinearMemory memory_;
-  ZydisDecoder decoder_{};
 };
 
 uint64_t digest_of(kvm_regs regs) {

@@ -46,12 +46,6 @@ bool has_nested_paging() {
   return paging().starts_with("nested");
 }
 
-bool traces_user_mode() {
-  static const bool traces =
-      std::filesystem::exists("/sys/module/kvm_intel") || std::filesystem::exists("/sys/module/kvm_amd");
-  return traces;
-}
-
 std::optional<std::string> HostProfile::obstacle() const {
   if (user_faults != FaultReport::kExact)
     return "user code that touches a page it may not use does not stop exactly there";

@@ -81,11 +81,6 @@ HostProfile describe_host(const Kvm& kvm, ViewKind views);
 // What the module behind /dev/kvm says of itself.
 bool has_nested_paging();
 
-// Whether the processor's virtualisation runs the guest: then KVM sees all that user mode does, and can
-// single-step it, whatever translates its addresses. Software KVM runs it without its own knowledge. Asked,
-// as above: steps by the other way destroy the state where this one works. Threads: any.
-bool traces_user_mode();
-
 // The mechanism that views get where the user does not choose. Cost: under 1 ms, 60 ms the first time, in the
 // lab.
 ViewKind best_views();

@@ -1,5 +1,7 @@
 #include "vmm/kvm/cpu_state.h"
 
+#include "vmm/host/processor.h"
+
 namespace reprise::vmm {
 namespace {
 
@@ -44,6 +46,7 @@ x86::CpuState cpu_state(const kvm_regs& regs, const kvm_sregs& sregs) {
   state.gdt = {sregs.gdt.base, sregs.gdt.limit};
   state.idt = {sregs.idt.base, sregs.idt.limit};
   state.cpl = sregs.ss.dpl;
+  state.vendor = processor_vendor(state.cpl);
   return state;
 }
 

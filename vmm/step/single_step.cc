@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "vmm/host/host_profile.h"
+#include "vmm/host/processor.h"
 #include "x86/rflags.h"
 
 namespace reprise::vmm {

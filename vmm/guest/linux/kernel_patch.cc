@@ -1,7 +1,5 @@
 #include "vmm/guest/linux/kernel_patch.h"
 
-#include <Zydis/Zydis.h>
-
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -9,6 +7,7 @@
 
 #include "vmm/guest/elf_file.h"
 #include "vmm/guest/linux/kallsyms.h"
+#include "x86/instruction.h"
 
 namespace reprise::vmm {
 namespace {
@@ -85,19 +84,10 @@ void replace(uint8_t* at, std::initializer_list<uint8_t> bytes) {
 // Source of the bound: Intel SDM vol. 2, 2.3.11.
 class Boundaries {
  public:
-  explicit Boundaries(Bytes code) : code_(code) {
-    ZydisDecoderInit(&decoder_, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-    ZydisDecoderEnableMode(&decoder_, ZYDIS_DECODER_MODE_MINIMAL, ZYAN_TRUE);
-  }
+  explicit Boundaries(Bytes code) : code_(code) {}
 
   // Bytes that are no instruction count as one each.
-  [[nodiscard]] size_t length_at(size_t at) const {
-    ZydisDecodedInstruction instruction;
-    ZydisDecoderContext context;
-    const bool decoded = ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder_, &context, code_.data() + at,
-                                                                    code_.size() - at, &instruction));
-    return decoded ? instruction.length : 1;
-  }
+  [[nodiscard]] size_t length_at(size_t at) const { return lengths_.at(code_.subspan(at)).value_or(1); }
 
   [[nodiscard]] bool is_boundary(size_t place) {
     for (size_t distance = 64; !endless_ && distance <= kFarthest; distance *= 2) {
@@ -109,16 +99,16 @@ class Boundaries {
   }
 
  private:
-  static constexpr size_t kLongest = 15;
   static constexpr size_t kFarthest = 4096;  // bytes; code that is meant to confuse would have everything
                                              // before it decoded again for each place
   enum : uint8_t { kUnknown, kComes, kPasses };
 
-  // What all walks from [first, first + kLongest) say; from the first byte of the code, one walk is enough.
+  // What all walks from [first, first + x86::kLongestInstruction) say; from the first byte of the code, one
+  // walk is enough.
   [[nodiscard]] std::optional<bool> walk(size_t first, size_t place) const {
     std::vector<uint8_t> known(place - first + 1, kUnknown);
     known[place - first] = kComes;
-    const size_t starts = first == 0 ? 1 : std::min(kLongest, place - first);
+    const size_t starts = first == 0 ? 1 : std::min(x86::kLongestInstruction, place - first);
     for (size_t start = 0; start < starts; ++start) {
       std::vector<size_t> path;
       size_t at = start;
@@ -143,7 +133,7 @@ class Boundaries {
   }
 
   Bytes code_;
-  ZydisDecoder decoder_;
+  x86::InstructionLengths lengths_;
   bool endless_ = false;  // walks that did not meet
   std::vector<bool> from_start_;
 };
