@@ -87,8 +87,10 @@ class Ticket {
   std::atomic<uint32_t> shown_{0};
 };
 
-// Many readers or one writer. A counter of the readers, and one bit for the writer, who may have to wait for
-// ever while readers come and go. break=1: a reader looks for a writer before it is counted, and not again.
+// Many readers or one writer: a counter of the readers and a bit for the writer, who may have to wait for
+// ever while readers come and go.
+//
+// break=1: a writer waits for other writers, and forgets the readers.
 template <uint64_t kBroken>
 class ReaderWriter {
  public:
@@ -97,8 +99,8 @@ class ReaderWriter {
       take_to_read();
     } else {
       uint32_t free = 0;
-      while (!state_.compare_exchange_weak(free, kWriter, std::memory_order_acquire)) {
-        free = 0;
+      while (!state_.compare_exchange_weak(free, free | kWriter, std::memory_order_acquire)) {
+        free = kBroken == 1 ? free & ~kWriter : 0;
         cpu_relax();
       }
     }
@@ -119,7 +121,7 @@ class ReaderWriter {
     for (;;) {
       while ((state_.load(std::memory_order_relaxed) & kWriter) != 0) cpu_relax();
       const uint32_t before = state_.fetch_add(kReader, std::memory_order_acquire);
-      if (kBroken == 1 || (before & kWriter) == 0) return;
+      if ((before & kWriter) == 0) return;
       state_.fetch_sub(kReader, std::memory_order_relaxed);
     }
   }

@@ -16,7 +16,8 @@
 // Source: Hart, McKenney, Demke Brown, Walpole, "Performance of memory reclamation for lockless
 // synchronization", JPDC 2007, section on QSBR; McKenney, Slingwine, "Read-copy update", PDCS 1998.
 //
-// break=1: a quiescent state inside an operation: "long traversals shall not delay the others".
+// break=1: a quiescent state at each node, inside the operation: "long traversals shall not delay the
+// others".
 #pragma once
 
 #include "reclamation/scheme.h"
@@ -30,7 +31,6 @@ class Qsbr : public DirectLinks {
     NodeList limbo[3];  // retired in epoch e: limbo[e % 3]
     uint64_t epoch = 0;
     uint64_t operations_since = 0;
-    uint64_t visits = 0;
   };
 
   Qsbr(const Settings& settings, SharedWords& words)
@@ -59,7 +59,7 @@ class Qsbr : public DirectLinks {
 
   Word protect(Worker& worker, unsigned, const Link& link) {
     if constexpr (kBroken == 1) {
-      if (++worker.visits % 4 == 0) quiescent_state(worker);
+      quiescent_state(worker);
     }
     return link.load(std::memory_order_acquire);
   }

@@ -17,7 +17,8 @@ struct Scheme {
 };
 
 constexpr Scheme kSchemes[] = {
-    {"qsbr", run_qsbr, 1},     {"leak", run_leak, 0}, {"spin", run_spin, 1},
+    {"qsbr", run_qsbr, 1},     {"ebr", run_ebr, 2}, {"nebr", run_nebr, 1}, {"hp", run_hp, 2},
+    {"lfrc", run_lfrc, 2},     {"rcu", run_rcu, 1}, {"leak", run_leak, 0}, {"spin", run_spin, 1},
     {"ticket", run_ticket, 1}, {"rw", run_rw, 1},
 };
 

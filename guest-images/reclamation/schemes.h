@@ -8,6 +8,6 @@ namespace reprise::guest::reclamation {
 enum class Structure { kList, kHash, kQueue, kStack };
 
 using Run = uint32_t(const Settings& settings, const char* scheme, Structure structure);
-Run run_qsbr, run_leak, run_spin, run_ticket, run_rw;
+Run run_qsbr, run_ebr, run_nebr, run_hp, run_lfrc, run_rcu, run_leak, run_spin, run_ticket, run_rw;
 
 }  // namespace reprise::guest::reclamation

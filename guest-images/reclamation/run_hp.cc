@@ -1,0 +1,17 @@
+#include "reclamation/hazard_pointers.h"
+#include "reclamation/run.h"
+
+namespace reprise::guest::reclamation {
+
+uint32_t run_hp(const Settings& settings, const char* name, Structure structure) {
+  switch (settings.broken) {
+    case 1:
+      return run_structure<HazardPointers<1>>(settings, name, structure);
+    case 2:
+      return run_structure<HazardPointers<2>>(settings, name, structure);
+    default:
+      return run_structure<HazardPointers<0>>(settings, name, structure);
+  }
+}
+
+}  // namespace reprise::guest::reclamation
