@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include "cli/machine_options.h"
+#include "cli/recording_answers.h"
 #include "cli/run_display.h"
-#include "replay/debug/timeline_target.h"
 #include "replay/gdb/server.h"
+#include "replay/gdb/timeline_target.h"
 
 namespace reprise::cli {
 
@@ -21,11 +22,12 @@ Result<ExitCode> serve_gdb(const GdbSessionArguments& arguments, replay::gdb::Li
   options.remark = remark;
   if (arguments.disk.has_value()) options.disk = *arguments.disk;
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
-  TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
+  TRY_ASSIGN(const auto target, replay::gdb::TimelineTarget::create(*timeline, recording));
+  TRY_ASSIGN(const auto answers, AnalysisAnswers::create(recording, *timeline));
   listening();
   for (;;) {
     TRY_ASSIGN(auto client, listener.accept());
-    const auto end = replay::gdb::serve_client(std::move(client), *target, remark);
+    const auto end = replay::gdb::serve_client(std::move(client), *target, *answers, remark);
     if (end && *end == replay::gdb::SessionEnd::kDetached) break;
     if (ended && ended()) return kOk;
   }

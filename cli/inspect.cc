@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "analysis/transfers.h"
 #include "cli/verbs.h"
 #include "log/event_text.h"
 #include "log/recording_reader.h"
@@ -51,15 +52,33 @@ void print_info(const log::Recording& recording, const log::Summary& summary) {
     fmt::print("{:<18}{:>12}\n", fmt::format("{:#x}", address_of(page.page).raw), page.transitions);
 }
 
+void print_transfers(const analysis::Transfers& transfers) {
+  if (transfers.pairs.empty()) return;
+  fmt::print("\n{:<18}{:>12}\n", "from, to", "transfers");
+  for (const auto& pair : transfers.pairs)
+    fmt::print("{:<18}{:>12}\n", fmt::format("vCPU {}, vCPU {}", pair.from.raw, pair.to.raw), pair.count);
+}
+
+nlohmann::json json_of(const analysis::Transfers& transfers) {
+  nlohmann::json pairs = nlohmann::json::array();
+  for (const auto& pair : transfers.pairs)
+    pairs.push_back({{"from", pair.from.raw}, {"to", pair.to.raw}, {"count", pair.count}});
+  return pairs;
+}
+
 Result<ExitCode> info(const InspectArguments& arguments) {
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
   TRY_ASSIGN(const auto summary, log::summarize(recording));
+  TRY_ASSIGN(auto transitions, analysis::TransitionLog::open(recording));
+  TRY_ASSIGN(const auto transfers, analysis::transfers(transitions, Ticket(1), Ticket(UINT64_MAX)));
   if (!arguments.json) {
     print_info(recording, summary);
+    print_transfers(transfers);
     return kOk;
   }
   nlohmann::json json = {{"manifest", log::to_json(recording.manifest())},
                          {"summary", log::to_json(summary)}};
+  json["transfers"] = json_of(transfers);
   if (recording.final().has_value()) json["final"] = log::to_json(*recording.final());
   fmt::print("{}\n", json.dump(2));
   return kOk;

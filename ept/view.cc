@@ -78,15 +78,15 @@ Status View::refresh(PageNumber page) {
 }
 
 Right View::most(PageNumber page) const {
-  const auto concealed = concealed_.find(page);
-  return concealed == concealed_.end() ? Right::kWrite : concealed->second;
+  const auto restricted = restricted_.find(page);
+  return restricted == restricted_.end() ? Right::kWrite : restricted->second;
 }
 
 Status View::map(PageNumber first, uint64_t count, Right from, Right to) {
   if (is_token(first)) return {};
   if (to == Right::kWrite)
     std::fill_n(was_writable_.begin() + static_cast<ptrdiff_t>(first.raw), count, true);
-  if (concealed_.empty()) return mapper_->set(first, count, from, to);
+  if (restricted_.empty()) return mapper_->set(first, count, from, to);
   for (uint64_t i = 0; i < count; ++i) {
     const Right bound = most(first + i);
     if (std::min(from, bound) != std::min(to, bound))
@@ -95,19 +95,19 @@ Status View::map(PageNumber first, uint64_t count, Right from, Right to) {
   return {};
 }
 
-Status View::conceal(PageNumber page, Right most) {
+Status View::restrict(PageNumber page, Right most) {
   REPRISE_CHECK(!is_token(page) && !is_exempt(page));
   TRY(reveal(page));
   if (right(page) > most) TRY(mapper_->set(page, 1, right(page), most));
-  concealed_[page] = most;
+  restricted_[page] = most;
   return {};
 }
 
 Status View::reveal(PageNumber page) {
-  const auto concealed = concealed_.find(page);
-  if (concealed == concealed_.end()) return {};
-  const Right bound = concealed->second;
-  concealed_.erase(concealed);
+  const auto restricted = restricted_.find(page);
+  if (restricted == restricted_.end()) return {};
+  const Right bound = restricted->second;
+  restricted_.erase(restricted);
   if (right(page) > bound) TRY(mapper_->set(page, 1, bound, right(page)));
   return {};
 }

@@ -41,7 +41,7 @@ class View {
   Status restore(std::span<const uint8_t> rights);
   // Maps a page with `most` at most, whatever its right is and becomes, until it is revealed: a debugger
   // watches it. Requires: RAM, and not exempt. Errors: kHost.
-  Status conceal(PageNumber page, Right most);
+  Status restrict(PageNumber page, Right most);
   Status reveal(PageNumber page);
   // Calls `visit` with all RAM pages that this view could write to at some time since the last call, and not
   // with exempt ones.
@@ -61,7 +61,7 @@ class View {
   std::unique_ptr<PageMapper> mapper_;
   std::vector<uint8_t> rights_;
   std::vector<bool> was_writable_;  // RAM pages, since take_writable()
-  std::map<PageNumber, Right> concealed_;
+  std::map<PageNumber, Right> restricted_;
 };
 
 }  // namespace reprise::ept

@@ -145,10 +145,10 @@ TEST_F(ViewTest, WhatWasWritableIsRememberedAfterItIsLost) {
   EXPECT_THAT(taken(), ElementsAre(5));
 }
 
-TEST_F(ViewTest, AConcealedPageKeepsItsRight) {
+TEST_F(ViewTest, ARestrictedPageKeepsItsRight) {
   ASSERT_TRUE(grant({2}, Right::kWrite));
   calls_.clear();
-  ASSERT_TRUE(view_.conceal(PageNumber(2), Right::kRead));
+  ASSERT_TRUE(view_.restrict(PageNumber(2), Right::kRead));
   EXPECT_THAT(calls_, ElementsAre(Call{2, 1, Right::kWrite, Right::kRead}));
   EXPECT_TRUE(view_.allows(PageNumber(2), Right::kWrite));
   calls_.clear();
@@ -156,8 +156,8 @@ TEST_F(ViewTest, AConcealedPageKeepsItsRight) {
   EXPECT_THAT(calls_, ElementsAre(Call{2, 1, Right::kRead, Right::kWrite}));
 }
 
-TEST_F(ViewTest, WhatIsGrantedToAConcealedPageIsMappedWhenItIsRevealed) {
-  ASSERT_TRUE(view_.conceal(PageNumber(2), Right::kNone));
+TEST_F(ViewTest, WhatIsGrantedToARestrictedPageIsMappedWhenItIsRevealed) {
+  ASSERT_TRUE(view_.restrict(PageNumber(2), Right::kNone));
   ASSERT_TRUE(grant({1, 2, 3}, Right::kWrite));
   EXPECT_THAT(calls_,
               ElementsAre(Call{1, 1, Right::kNone, Right::kWrite}, Call{3, 1, Right::kNone, Right::kWrite}));

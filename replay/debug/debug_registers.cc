@@ -13,8 +13,8 @@ constexpr uint8_t kAvxInUse = 1 << 2;
 
 }  // namespace
 
-Result<gdb::Registers> read_registers(vmm::KvmVcpu& vcpu) {
-  gdb::Registers registers;
+Result<Registers> read_registers(vmm::KvmVcpu& vcpu) {
+  Registers registers;
   TRY_ASSIGN(registers.general, vcpu.registers());
   TRY_ASSIGN(registers.special, vcpu.special_registers());
   if (const auto base = vcpu.msr(kKernelGsBase)) registers.kernel_gs_base = *base;
@@ -26,7 +26,7 @@ Result<gdb::Registers> read_registers(vmm::KvmVcpu& vcpu) {
   return registers;
 }
 
-Status write_registers(vmm::KvmVcpu& vcpu, const gdb::Registers& registers) {
+Status write_registers(vmm::KvmVcpu& vcpu, const Registers& registers) {
   TRY_ASSIGN(auto state, vcpu.save({&kKernelGsBase, 1}));
   state.regs = registers.general;
   state.sregs = registers.special;

@@ -2,14 +2,14 @@
 #pragma once
 
 #include "base/result.h"
-#include "replay/gdb/debug_target.h"
+#include "replay/debug/registers.h"
 #include "vmm/kvm/kvm.h"
 
 namespace reprise::replay {
 
 // Errors: kHost.
-Result<gdb::Registers> read_registers(vmm::KvmVcpu& vcpu);
+Result<Registers> read_registers(vmm::KvmVcpu& vcpu);
 // Requires: KVM is in the middle of no exit. Errors: kHost, also for values that a processor does not take.
-Status write_registers(vmm::KvmVcpu& vcpu, const gdb::Registers& registers);
+Status write_registers(vmm::KvmVcpu& vcpu, const Registers& registers);
 
 }  // namespace reprise::replay

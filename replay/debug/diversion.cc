@@ -10,9 +10,6 @@
 
 namespace reprise::replay {
 
-using gdb::StopEvent;
-using gdb::StopReason;
-
 namespace {
 
 constexpr uint64_t kSliceNs = 5'000'000;
@@ -62,7 +59,7 @@ Result<uint64_t> Diversion::last_time() const {
 
 // --- changes ---
 
-Status Diversion::set_registers(VcpuId vcpu, const gdb::Registers& registers) {
+Status Diversion::set_registers(VcpuId vcpu, const Registers& registers) {
   TRY(machine().vcpu(vcpu).drop_what_is_under_way());
   return write_registers(machine().kvm(vcpu), registers);
 }
@@ -151,7 +148,7 @@ Result<VcpuId> Diversion::turn_after(VcpuId vcpu) {
   return fail(ErrorCode::kGuest, "{}", vmm::kNothingCanWake);
 }
 
-Result<VcpuId> Diversion::run(VcpuId turn, gdb::Interruption& interruption) {
+Result<VcpuId> Diversion::run(VcpuId turn, Interruption& interruption) {
   TRY_ASSIGN(const auto planted, SoftwareBreakpoints::plant(machine(), stops_.addresses()));
   bool found = false;
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
@@ -179,7 +176,7 @@ Result<VcpuId> Diversion::run(VcpuId turn, gdb::Interruption& interruption) {
   return stopped;
 }
 
-Result<StopEvent> Diversion::resume(VcpuId turn, gdb::RunListener& listener) {
+Result<StopEvent> Diversion::resume(VcpuId turn, RunListener& listener) {
   const PreemptionTimer::Beating beating(preemption_timer_);
   slice_ns_ = monotonic_ns();
   TRY(check_on());
@@ -200,7 +197,7 @@ Result<StopEvent> Diversion::resume(VcpuId turn, gdb::RunListener& listener) {
   }
 }
 
-Result<StopEvent> Diversion::step(VcpuId vcpu, gdb::RunListener& listener) {
+Result<StopEvent> Diversion::step(VcpuId vcpu, RunListener& listener) {
   const PreemptionTimer::Beating beating(preemption_timer_);
   for (;;) {
     TRY(check_on());

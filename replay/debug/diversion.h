@@ -11,8 +11,9 @@
 
 #include "log/recording_reader.h"
 #include "replay/debug/diverted_journal.h"
+#include "replay/debug/registers.h"
+#include "replay/debug/stop.h"
 #include "replay/debug/stop_search.h"
-#include "replay/gdb/debug_target.h"
 #include "replay/timeline/preemption_timer.h"
 #include "replay/timeline/timeline.h"
 
@@ -31,13 +32,13 @@ class Diversion {
   Status end() { return timeline_.seek(origin_); }
 
   // As DebugTarget's.
-  Status set_registers(VcpuId vcpu, const gdb::Registers& registers);
+  Status set_registers(VcpuId vcpu, const Registers& registers);
   Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes);
   Status write_physical(Gpa address, std::span<const uint8_t> bytes);
   // Natively, or one instruction at a time if memory is watched. Errors: kGuest if the machine does not go
   // on: all halt, for one; kHost.
-  Result<gdb::StopEvent> resume(VcpuId vcpu, gdb::RunListener& listener);
-  Result<gdb::StopEvent> step(VcpuId vcpu, gdb::RunListener& listener);
+  Result<StopEvent> resume(VcpuId vcpu, RunListener& listener);
+  Result<StopEvent> step(VcpuId vcpu, RunListener& listener);
   [[nodiscard]] std::string take_console();
 
  private:
@@ -53,7 +54,7 @@ class Diversion {
   Result<bool> step_once(VcpuId vcpu);
   // Natively, from this vCPU on, to the next address with a breakpoint; which vCPU is there, or has the turn
   // when it is interrupted.
-  Result<VcpuId> run(VcpuId vcpu, gdb::Interruption& interruption);
+  Result<VcpuId> run(VcpuId vcpu, Interruption& interruption);
   // Errors: kGuest if the machine has stopped.
   [[nodiscard]] Status check_on() const;
   // After this vCPU has executed: whose turn it is. Errors: kGuest if the machine does not go on.

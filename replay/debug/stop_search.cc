@@ -19,10 +19,6 @@ constexpr uint64_t kStretch = 10'000;
 // Hits that are not wanted, each gone to by itself; then it is quicker to walk.
 constexpr int kMostRefused = 8;
 
-using gdb::Breakpoint;
-using gdb::BreakpointKind;
-using gdb::StopReason;
-
 // The nearest mark before `mark` that may be another position of the same vCPU.
 Mark one_tick_before(const Mark& mark) {
   return {mark.event, mark.stops, mark.ticks == 0 ? 0 : mark.ticks - 1, 0};
@@ -95,21 +91,21 @@ void StopSearch::remove(const Breakpoint& breakpoint) {
   }
 }
 
-Result<StopSearch::Stop> StopSearch::last_access(const WatchedRange& range, gdb::Interruption& interruption) {
-  class AllWanted final : public gdb::RunListener {
+Result<StopSearch::Stop> StopSearch::last_access(const WatchedRange& range, Interruption& interruption) {
+  class AllWanted final : public RunListener {
    public:
-    explicit AllWanted(gdb::Interruption& interruption) : interruption_(interruption) {}
+    explicit AllWanted(Interruption& interruption) : interruption_(interruption) {}
     bool interrupted() override { return interruption_.interrupted(); }
-    bool wants(const gdb::StopEvent& /*stop*/) override { return true; }
+    bool wants(const StopEvent& /*stop*/) override { return true; }
 
    private:
-    gdb::Interruption& interruption_;
+    Interruption& interruption_;
   };
   AllWanted listener(interruption);
   StopSearch search(timeline_, begin_);
   search.ranges_ = {range};
   search.watchpoints_.resize(1);
-  TRY_ASSIGN(const gdb::StopEvent stop, search.run_backward(listener));
+  TRY_ASSIGN(const StopEvent stop, search.run_backward(listener));
   return stop.reason == StopReason::kWatchpoint ? Stop(stop) : Stop();
 }
 
@@ -119,7 +115,7 @@ std::set<Gva> StopSearch::addresses() const {
   return addresses;
 }
 
-Timeline::Lookout StopSearch::lookout(gdb::RunListener& listener) const {
+Timeline::StopConditions StopSearch::conditions(RunListener& listener) const {
   return {.addresses = addresses(), .ranges = ranges_, .wanted = [this, &listener](VcpuId vcpu, Gva address) {
             const Stop stop = breakpoint_at(vcpu, address);
             return stop.has_value() && listener.wants(*stop);
@@ -131,12 +127,12 @@ StopSearch::Stop StopSearch::breakpoint_at(VcpuId vcpu, Gva address) const {
   for (const auto kind : {BreakpointKind::kSoftware, BreakpointKind::kHardware}) {
     const auto found = places_.find({.kind = kind, .address = address});
     if (found != places_.end())
-      return gdb::StopEvent{.reason = StopReason::kBreakpoint, .vcpu = vcpu, .hit = *found, .accessed = {}};
+      return StopEvent{.reason = StopReason::kBreakpoint, .vcpu = vcpu, .hit = *found, .accessed = {}};
   }
   return std::nullopt;
 }
 
-gdb::StopEvent StopSearch::stop_here(StopReason reason) const {
+StopEvent StopSearch::stop_here(StopReason reason) const {
   return {.reason = reason, .vcpu = timeline_.turn().value_or(VcpuId(0)), .hit = {}, .accessed = {}};
 }
 
@@ -178,7 +174,7 @@ Result<StopSearch::WatchedStep> StopSearch::watch_step(VcpuId vcpu,
   return done;
 }
 
-gdb::StopEvent StopSearch::watchpoint_at(VcpuId vcpu, const TouchedRange& touched, bool by_device) const {
+StopEvent StopSearch::watchpoint_at(VcpuId vcpu, const TouchedRange& touched, bool by_device) const {
   const Breakpoint& hit = watchpoints_[touched.index];
   uint64_t offset = touched.offset;
   for (size_t i = touched.index; i > 0 && watchpoints_[i - 1] == hit; --i) offset += ranges_[i - 1].bytes;
@@ -202,9 +198,9 @@ Status StopSearch::walk(Walk& walk) {
 
 // --- forward ---
 
-Result<StopSearch::Stop> StopSearch::arrive(const Timeline::Sighting& sighting, const Mark& end, Walk& walk,
-                                            gdb::RunListener& listener) {
-  const Mark late{sighting.mark.event, sighting.mark.stops, sighting.mark.ticks + 1, 0};
+Result<StopSearch::Stop> StopSearch::arrive(const Timeline::CandidateHit& candidate, const Mark& end,
+                                            Walk& walk, RunListener& listener) {
+  const Mark late{candidate.mark.event, candidate.mark.stops, candidate.mark.ticks + 1, 0};
   bool met = false;
   while (!timeline_.at_end() && timeline_.now() < late && timeline_.now() < end) {
     const VcpuId vcpu = *timeline_.turn();
@@ -218,36 +214,36 @@ Result<StopSearch::Stop> StopSearch::arrive(const Timeline::Sighting& sighting, 
     if (walk.accessed.has_value()) return walk.accessed;
   }
   // Where single steps do not lead: the first place behind it.
-  if (!met && sighting.address.has_value() && timeline_.now() < end)
+  if (!met && candidate.address.has_value() && timeline_.now() < end)
     return stop_here(StopReason::kBreakpoint);
   return Stop();
 }
 
-Result<StopSearch::Stop> StopSearch::first(const Mark& end, gdb::RunListener& listener) {
+Result<StopSearch::Stop> StopSearch::first(const Mark& end, RunListener& listener) {
   Walk walk;
   while (is_looking() && timeline_.now() < end) {
     const Mark begin = timeline_.now();
     TRY(timeline_.checkpoint_for_search());
-    TRY_ASSIGN(const auto sighting, timeline_.look_for(lookout(listener), end));
-    if (!sighting.has_value()) {
+    TRY_ASSIGN(const auto candidate, timeline_.find_candidate(conditions(listener), end));
+    if (!candidate.has_value()) {
       TRY(timeline_.seek(std::max(begin, end)));
       return Stop();
     }
     // In the middle of a safepoint the clock is ahead of the position: one tick earlier is early enough.
-    TRY(timeline_.seek(std::max(begin, one_tick_before(sighting->mark))));
-    TRY_ASSIGN(const Stop stop, arrive(*sighting, end, walk, listener));
+    TRY(timeline_.seek(std::max(begin, one_tick_before(candidate->mark))));
+    TRY_ASSIGN(const Stop stop, arrive(*candidate, end, walk, listener));
     if (stop.has_value()) return stop;
   }
   TRY(timeline_.seek(std::max(timeline_.now(), end)));
   return Stop();
 }
 
-Result<gdb::StopEvent> StopSearch::run_forward(const Mark& end, gdb::RunListener& listener) {
+Result<StopEvent> StopSearch::run_forward(const Mark& end, RunListener& listener) {
   TRY_ASSIGN(const Stop stop, first(end, listener));
   return stop.has_value() ? *stop : stop_here(StopReason::kEnd);
 }
 
-Result<gdb::StopEvent> StopSearch::step_forward(VcpuId vcpu, gdb::RunListener& listener) {
+Result<StopEvent> StopSearch::step_forward(VcpuId vcpu, RunListener& listener) {
   Walk walk;
   while (!timeline_.at_end()) {
     if (timeline_.turn() != vcpu) {
@@ -260,7 +256,7 @@ Result<gdb::StopEvent> StopSearch::step_forward(VcpuId vcpu, gdb::RunListener& l
     TRY(this->walk(walk));
     if (walk.accessed.has_value()) return *walk.accessed;
     if (!walk.completed) continue;
-    gdb::StopEvent stop = stop_here(StopReason::kStep);
+    StopEvent stop = stop_here(StopReason::kStep);
     stop.vcpu = vcpu;
     return stop;
   }
@@ -301,7 +297,7 @@ uint64_t StopSearch::sum_of(VcpuId vcpu) const {
 }
 
 Result<std::optional<StopSearch::Hit>> StopSearch::last_known(const Mark& begin, Mark& end,
-                                                              gdb::RunListener& listener) {
+                                                              RunListener& listener) {
   std::optional<Hit> none;
   if (!ranges_.empty() || !gap_.covers(end)) return none;
   const auto vcpu = timeline_.owner_of(end.event);
@@ -318,7 +314,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_known(const Mark& begin,
 }
 
 Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin, const Mark& end,
-                                                               gdb::RunListener& listener) {
+                                                               RunListener& listener) {
   TRY(timeline_.seek(begin));
   Walk walk;
   // What a vCPU is in the middle of has begun in an earlier window.
@@ -343,23 +339,23 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
 }
 
 // Only positions can be looked up to: what is seen may be behind `end`.
-Result<std::optional<Timeline::Sighting>> StopSearch::look_up_to(const Mark& end,
-                                                                 gdb::RunListener& listener) {
-  return timeline_.look_for(lookout(listener),
-                            end.steps == 0 ? end : Mark{end.event, end.stops, end.ticks + 1, 0});
+Result<std::optional<Timeline::CandidateHit>> StopSearch::find_candidate_before(const Mark& end,
+                                                                                RunListener& listener) {
+  return timeline_.find_candidate(conditions(listener),
+                                  end.steps == 0 ? end : Mark{end.event, end.stops, end.ticks + 1, 0});
 }
 
-Result<bool> StopSearch::is_left(const Mark& end, gdb::RunListener& listener) {
+Result<bool> StopSearch::is_left(const Mark& end, RunListener& listener) {
   const Mark here = timeline_.now();
   TRY_ASSIGN(const bool can_come_back, timeline_.checkpoint());
   if (!can_come_back) return true;
-  TRY_ASSIGN(const auto sighting, look_up_to(end, listener));
+  TRY_ASSIGN(const auto candidate, find_candidate_before(end, listener));
   TRY(timeline_.seek(here));
-  return sighting.has_value();
+  return candidate.has_value();
 }
 
 Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, const Mark& whole,
-                                                           gdb::RunListener& listener) {
+                                                           RunListener& listener) {
   Mark end = whole;
   TRY_ASSIGN(const auto known, last_known(begin, end, listener));
   if (known.has_value() || end <= begin) return known;
@@ -367,8 +363,8 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, co
   if (!mid.has_value() && end.steps != 0 && end.steps < kFewSteps) return last_walked(begin, end, listener);
   TRY(timeline_.seek(begin));
   TRY(timeline_.checkpoint_for_search());
-  TRY_ASSIGN(const auto sighting, look_up_to(end, listener));
-  if (!sighting.has_value()) return std::optional<Hit>();
+  TRY_ASSIGN(const auto candidate, find_candidate_before(end, listener));
+  if (!candidate.has_value()) return std::optional<Hit>();
   if (!mid.has_value()) return last_walked(begin, end, listener);
   TRY_ASSIGN(const auto upper, last_in(*mid, end, listener));
   if (upper.has_value()) return upper;
@@ -377,7 +373,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, co
 
 // Windows that grow: in this event, then over whole events.
 Result<std::optional<StopSearch::Hit>> StopSearch::last_before(const Mark& floor, const Mark& end,
-                                                               gdb::RunListener& listener) {
+                                                               RunListener& listener) {
   std::optional<Hit> none;
   if (!is_looking()) return none;
   if (floor.without_steps() == end.without_steps()) return last_walked(floor, end, listener);
@@ -408,7 +404,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_before(const Mark& floor
   return look(floor);
 }
 
-Result<gdb::StopEvent> StopSearch::run_backward(gdb::RunListener& listener) {
+Result<StopEvent> StopSearch::run_backward(RunListener& listener) {
   TRY_ASSIGN(const auto hit, last_before(begin_, timeline_.now(), listener));
   TRY(timeline_.seek(hit.has_value() ? hit->mark : begin_));
   return hit.has_value() ? hit->stop : stop_here(StopReason::kBegin);
@@ -464,7 +460,7 @@ Mark StopSearch::first_of(VcpuId vcpu) const {
 }
 
 // Where it comes to: at once after the instruction before, so that as many steps forward lead back.
-Result<gdb::StopEvent> StopSearch::step_backward(VcpuId vcpu, gdb::RunListener& listener) {
+Result<StopEvent> StopSearch::step_backward(VcpuId vcpu, RunListener& listener) {
   const Mark target = timeline_.now();
   TRY_ASSIGN(const auto done, last_completions(vcpu, target));
   if (done.empty()) {
@@ -482,7 +478,7 @@ Result<gdb::StopEvent> StopSearch::step_backward(VcpuId vcpu, gdb::RunListener& 
     return (*hit)->stop;
   }
   TRY(timeline_.seek(mark));
-  gdb::StopEvent stop = stop_here(StopReason::kStep);
+  StopEvent stop = stop_here(StopReason::kStep);
   stop.vcpu = vcpu;
   return stop;
 }

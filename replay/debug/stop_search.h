@@ -1,6 +1,6 @@
 // Where a debugger stops: breakpoints, watchpoints and single instructions, in both directions of a timeline.
 //
-// They are looked for dirtily and arrived at cleanly: bytes are planted and pages are concealed, the machine
+// They are looked for dirtily and arrived at cleanly: bytes are planted and pages are restricted, the machine
 // runs natively until it comes to one, and that says when it was; then it goes back and runs to shortly
 // before that moment as it was recorded, and the last few dozens of instructions one by one. So nothing that
 // was done to find a place can be seen at it. Going backward searches windows that grow, and halves the last
@@ -15,8 +15,8 @@
 #include <set>
 #include <vector>
 
+#include "replay/debug/stop.h"
 #include "replay/debug/walked_gap.h"
-#include "replay/gdb/debug_target.h"
 #include "replay/timeline/timeline.h"
 
 namespace reprise::replay {
@@ -24,7 +24,7 @@ namespace reprise::replay {
 // Threads: confined to the timeline's thread.
 class StopSearch {
  public:
-  using Stop = std::optional<gdb::StopEvent>;
+  using Stop = std::optional<StopEvent>;
 
   // It outlives this.
   explicit StopSearch(Timeline& timeline) : StopSearch(timeline, timeline.now()) {}
@@ -32,20 +32,20 @@ class StopSearch {
   // As DebugTarget's. What a watchpoint looks at is guest-physical: what its address means, when it is
   // inserted, to the vCPU whose turn it is, else to another one, else what it meant the last time.
   // Errors: kUsage if that is nothing that can be watched.
-  Status insert(const gdb::Breakpoint& breakpoint);
-  void remove(const gdb::Breakpoint& breakpoint);
+  Status insert(const Breakpoint& breakpoint);
+  void remove(const Breakpoint& breakpoint);
 
   // As DebugTarget::resume() and step(). Errors: theirs; the machine may be astray then.
-  Result<gdb::StopEvent> run_forward(const Mark& end, gdb::RunListener& listener);
-  Result<gdb::StopEvent> run_backward(gdb::RunListener& listener);
-  Result<gdb::StopEvent> step_forward(VcpuId vcpu, gdb::RunListener& listener);
-  Result<gdb::StopEvent> step_backward(VcpuId vcpu, gdb::RunListener& listener);
+  Result<StopEvent> run_forward(const Mark& end, RunListener& listener);
+  Result<StopEvent> run_backward(RunListener& listener);
+  Result<StopEvent> step_forward(VcpuId vcpu, RunListener& listener);
+  Result<StopEvent> step_backward(VcpuId vcpu, RunListener& listener);
 
   // To before the last access to `range`; nothing, and at the beginning: there is none.
-  Result<Stop> last_access(const WatchedRange& range, gdb::Interruption& interruption);
+  Result<Stop> last_access(const WatchedRange& range, Interruption& interruption);
 
   // About the vCPU whose turn it is.
-  [[nodiscard]] gdb::StopEvent stop_here(gdb::StopReason reason) const;
+  [[nodiscard]] StopEvent stop_here(StopReason reason) const;
 
   // For who moves the machine by other means (replay/debug/diversion.h):
   // What stops a vCPU that is about to execute this address.
@@ -66,7 +66,7 @@ class StopSearch {
   // A place to stop at, and where the machine is then.
   struct Hit {
     Mark mark;
-    gdb::StopEvent stop;
+    StopEvent stop;
   };
   // One instruction that has been completed.
   struct Completion {
@@ -82,30 +82,30 @@ class StopSearch {
   };
 
   Status walk(Walk& walk);
-  [[nodiscard]] gdb::StopEvent watchpoint_at(VcpuId vcpu, const TouchedRange& touched, bool by_device) const;
+  [[nodiscard]] StopEvent watchpoint_at(VcpuId vcpu, const TouchedRange& touched, bool by_device) const;
   [[nodiscard]] bool is_looking() const { return !places_.empty() || !ranges_.empty(); }
   // It outlives what is returned.
-  [[nodiscard]] Timeline::Lookout lookout(gdb::RunListener& listener) const;
+  [[nodiscard]] Timeline::StopConditions conditions(RunListener& listener) const;
   Result<Gva> rip(VcpuId vcpu) const;
   // Of the vCPU whose turn it is, in a walk: that is noted.
   Result<Gva> next_rip(VcpuId vcpu);
   [[nodiscard]] uint64_t sum_of(VcpuId vcpu) const;
 
   // To the first wanted stop before `end`, from here on; nothing: to `end`, or where it is.
-  Result<Stop> first(const Mark& end, gdb::RunListener& listener);
-  Result<Stop> arrive(const Timeline::Sighting& sighting, const Mark& end, Walk& walk,
-                      gdb::RunListener& listener);
+  Result<Stop> first(const Mark& end, RunListener& listener);
+  Result<Stop> arrive(const Timeline::CandidateHit& candidate, const Mark& end, Walk& walk,
+                      RunListener& listener);
   // The last wanted stop in [begin, end) and not before `begin`; the machine is anywhere afterwards.
-  Result<std::optional<Hit>> last_before(const Mark& floor, const Mark& end, gdb::RunListener& listener);
-  Result<std::optional<Hit>> last_in(const Mark& begin, const Mark& end, gdb::RunListener& listener);
-  Result<std::optional<Hit>> last_walked(const Mark& begin, const Mark& end, gdb::RunListener& listener);
+  Result<std::optional<Hit>> last_before(const Mark& floor, const Mark& end, RunListener& listener);
+  Result<std::optional<Hit>> last_in(const Mark& begin, const Mark& end, RunListener& listener);
+  Result<std::optional<Hit>> last_walked(const Mark& begin, const Mark& end, RunListener& listener);
   // The same in the part of it that was walked through before, which is left out of it then: `end` is where
   // it begins.
-  Result<std::optional<Hit>> last_known(const Mark& begin, Mark& end, gdb::RunListener& listener);
+  Result<std::optional<Hit>> last_known(const Mark& begin, Mark& end, RunListener& listener);
   // From here on to `end`, or a little further.
-  Result<std::optional<Timeline::Sighting>> look_up_to(const Mark& end, gdb::RunListener& listener);
+  Result<std::optional<Timeline::CandidateHit>> find_candidate_before(const Mark& end, RunListener& listener);
   // The same; comes back. True: there may be something.
-  Result<bool> is_left(const Mark& end, gdb::RunListener& listener);
+  Result<bool> is_left(const Mark& end, RunListener& listener);
   // A mark about half-way; nothing: one can as well walk.
   Result<std::optional<Mark>> between(const Mark& begin, const Mark& end);
   // The first mark from which on the vCPU of this event has come so far.
@@ -118,9 +118,9 @@ class StopSearch {
 
   Timeline& timeline_;
   const Mark begin_;
-  std::set<gdb::Breakpoint> places_;
-  std::vector<gdb::Breakpoint> watchpoints_;  // of ranges_, by index: a range on several pages is several
-  std::map<gdb::Breakpoint, std::vector<WatchedRange>> meant_;
+  std::set<Breakpoint> places_;
+  std::vector<Breakpoint> watchpoints_;  // of ranges_, by index: a range on several pages is several
+  std::map<Breakpoint, std::vector<WatchedRange>> meant_;
   std::vector<WatchedRange> ranges_;
   WalkedGap gap_;
   std::optional<VcpuId> ignored_;  // its breakpoints are not looked at

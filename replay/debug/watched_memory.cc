@@ -89,7 +89,7 @@ Result<std::unique_ptr<WatchedMemory>> WatchedMemory::watch(vmm::Machine& machin
                                                             std::vector<WatchedRange> ranges) {
   TRY(check(machine, ranges));
   std::unique_ptr<WatchedMemory> watched(new WatchedMemory(machine, std::move(ranges)));
-  for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) TRY(watched->conceal(vcpu));
+  for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) TRY(watched->restrict(vcpu));
   machine.memory().device_accesses().list(!watched->ranges_.empty());
   return watched;
 }
@@ -99,8 +99,8 @@ WatchedMemory::~WatchedMemory() {
   for (VcpuId vcpu; vcpu.raw < machine_.vcpus(); ++vcpu) (void)reveal(vcpu);
 }
 
-Status WatchedMemory::conceal(VcpuId vcpu) {
-  for (const auto& [page, left] : left_) TRY(machine_.view(vcpu).conceal(page, left));
+Status WatchedMemory::restrict(VcpuId vcpu) {
+  for (const auto& [page, left] : left_) TRY(machine_.view(vcpu).restrict(page, left));
   return {};
 }
 
@@ -109,7 +109,7 @@ Status WatchedMemory::reveal(VcpuId vcpu) {
   return {};
 }
 
-bool WatchedMemory::is_concealed(PageNumber page, Right needed) const {
+bool WatchedMemory::is_restricted(PageNumber page, Right needed) const {
   const auto left = left_.find(page);
   return left != left_.end() && left->second < needed;
 }
@@ -129,7 +129,7 @@ bool WatchedMemory::is_touched_by_devices() {
 Status WatchedMemory::enter(VcpuId vcpu) {
   if (!revealed_[vcpu.raw]) return {};
   revealed_[vcpu.raw] = false;
-  return conceal(vcpu);
+  return restrict(vcpu);
 }
 
 bool WatchedMemory::touches(Gpa gpa, uint64_t bytes, bool is_write) const {
@@ -154,13 +154,13 @@ Result<vmm::Vcpu::Verdict> WatchedMemory::look_at_instruction(VcpuId vcpu) {
   const ept::View& view = machine_.view(vcpu);
   TRY_ASSIGN(const auto next, decode_next(machine_, vcpu));
   if (!next.has_value()) return vmm::Vcpu::Verdict::kHandle;
-  bool concealed = false;
+  bool restricted = false;
   for (const auto& access : next->set.pages()) {
     if (access.page.raw >= view.ram_pages()) continue;
     if (!view.allows(access.page, access.right)) return vmm::Vcpu::Verdict::kHandle;
-    concealed |= is_concealed(access.page, access.right);
+    restricted |= is_restricted(access.page, access.right);
   }
-  if (!concealed) return vmm::Vcpu::Verdict::kHandle;
+  if (!restricted) return vmm::Vcpu::Verdict::kHandle;
   TRY_ASSIGN(const auto touched, find_touched(machine_, vcpu, next->touches, ranges_));
   if (touched.has_value() || !next->is_instruction) return vmm::Vcpu::Verdict::kCaught;
   return step_across(vcpu);
@@ -169,16 +169,16 @@ Result<vmm::Vcpu::Verdict> WatchedMemory::look_at_instruction(VcpuId vcpu) {
 Result<vmm::Vcpu::Verdict> WatchedMemory::step_across(VcpuId vcpu) {
   TRY(reveal(vcpu));
   TRY_ASSIGN(const bool stepped, trace_next(machine_, vcpu));
-  TRY(conceal(vcpu));
+  TRY(restrict(vcpu));
   return stepped ? vmm::Vcpu::Verdict::kDone : vmm::Vcpu::Verdict::kCaught;
 }
 
-bool WatchedMemory::is_concealed_access(VcpuId vcpu, vmm::ExitKind exit) {
+bool WatchedMemory::is_restricted_access(VcpuId vcpu, vmm::ExitKind exit) {
   if (exit != vmm::ExitKind::kMmio) return false;
   const auto& mmio = machine_.kvm(vcpu).shared().mmio;
   const PageNumber page = page_of(Gpa(mmio.phys_addr));
   const Right right = mmio.is_write != 0 ? Right::kWrite : Right::kRead;
-  return is_concealed(page, right) && machine_.view(vcpu).allows(page, right);
+  return is_restricted(page, right) && machine_.view(vcpu).allows(page, right);
 }
 
 // Where KVM emulates kernel code, it says what is accessed, and wants to be answered.
@@ -191,7 +191,7 @@ Result<vmm::Vcpu::Verdict> WatchedMemory::look_at_mmio(VcpuId vcpu) {
     const Gpa gpa(mmio.phys_addr);
     const bool writes = mmio.is_write != 0;
     uint8_t* const byte = memory.writable(gpa, mmio.len);
-    const bool ours = byte != nullptr && is_concealed_access(vcpu, vmm::ExitKind::kMmio);
+    const bool ours = byte != nullptr && is_restricted_access(vcpu, vmm::ExitKind::kMmio);
     // In the middle of an instruction nobody can go back to its handler: caught, and then found out by a
     // step.
     if (!ours) return first ? vmm::Vcpu::Verdict::kHandle : vmm::Vcpu::Verdict::kCaught;

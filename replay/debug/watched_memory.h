@@ -50,7 +50,7 @@ class WatchedMemory {
   // told from it without executing it (kCaught); one that was carried out (kDone). Errors: kHost.
   Result<vmm::Vcpu::Verdict> look_at(VcpuId vcpu, vmm::ExitKind exit);
   // Whether the exit is one that the view would not have made.
-  [[nodiscard]] bool is_concealed_access(VcpuId vcpu, vmm::ExitKind exit);
+  [[nodiscard]] bool is_restricted_access(VcpuId vcpu, vmm::ExitKind exit);
   // An access that is made for this vCPU, with the page granted: whether it is one to a range. Errors: kHost.
   Result<bool> is_touched(VcpuId vcpu, Gpa gpa, uint64_t bytes, bool is_write);
   // Whether devices have accessed a range since the last call.
@@ -60,10 +60,10 @@ class WatchedMemory {
 
  private:
   WatchedMemory(vmm::Machine& machine, std::vector<WatchedRange> ranges);
-  Status conceal(VcpuId vcpu);
+  Status restrict(VcpuId vcpu);
   Status reveal(VcpuId vcpu);
   [[nodiscard]] bool touches(Gpa gpa, uint64_t bytes, bool is_write) const;
-  [[nodiscard]] bool is_concealed(PageNumber page, Right needed) const;
+  [[nodiscard]] bool is_restricted(PageNumber page, Right needed) const;
   Result<vmm::Vcpu::Verdict> look_at_instruction(VcpuId vcpu);
   Result<vmm::Vcpu::Verdict> look_at_mmio(VcpuId vcpu);
   // Carries out the next instruction with the pages given back.

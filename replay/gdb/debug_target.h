@@ -6,10 +6,6 @@
 // it, as they were recorded.
 #pragma once
 
-#include <linux/kvm.h>
-
-#include <array>
-#include <compare>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -19,79 +15,24 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "replay/debug/registers.h"
+#include "replay/debug/stop.h"
 #include "replay/timeline/mark.h"
-#include "vmm/kvm/cpu_state.h"
 
 namespace reprise::replay::gdb {
 
-// What a debugger sees of one vCPU, as KVM gives it.
-struct Registers {
-  using Wide = std::array<uint8_t, 16>;
-  kvm_regs general = {};
-  kvm_sregs special = {};
-  uint64_t kernel_gs_base = 0;  // MSR_KERNEL_GS_BASE
-  // x87 and SSE as FXSAVE64 stores them: the first 512 bytes of kvm_xsave. Source: Intel SDM vol. 1, 10.5.1.
-  std::array<uint8_t, 512> fxsave = {};
-  // Upper halves of ymm0 to ymm15 (256 bytes from 576 on in kvm_xsave); nothing if the recorded machine has
-  // no AVX. The same for all vCPUs, all the time.
-  std::optional<std::array<Wide, 16>> ymm_high;
-};
-
 enum class Direction : uint8_t { kForward, kBackward };
-
-enum class BreakpointKind : uint8_t {
-  kSoftware,
-  kHardware,
-  kWrite,
-  kRead,
-  kAccess
-};  // the last three are watchpoints
-
-// Two with equal members are the same. A place to stop at has length 0.
-struct Breakpoint {
-  BreakpointKind kind = BreakpointKind::kSoftware;
-  Gva address;
-  uint64_t length = 0;  // watched bytes; at least 1, and address + length does not wrap
-  auto operator<=>(const Breakpoint&) const = default;
-  [[nodiscard]] bool is_watchpoint() const { return kind >= BreakpointKind::kWrite; }
-};
-
-enum class StopReason : uint8_t {
-  kBreakpoint,   // `vcpu` is about to execute the instruction at `hit`
-  kWatchpoint,   // forward: `vcpu` has just made the access to `hit`; backward: it is about to make it
-  kStep,         // the step that was asked for is done
-  kBegin,        // nothing was recorded before
-  kEnd,          // nothing was recorded after
-  kInterrupted,  // RunListener::interrupted() said yes
-};
-
-// Why and where the machine stands after it has run.
-struct StopEvent {
-  StopReason reason = StopReason::kStep;
-  VcpuId vcpu;
-  Breakpoint hit;          // of kBreakpoint and kWatchpoint: which one
-  Gva accessed;            // of kWatchpoint: the first byte in the watched range that was accessed
-  bool by_device = false;  // of kWatchpoint: by a device, because of what `vcpu` did
-};
-
-// Who waits for something long. Threads: called on the thread that called the target.
-class Interruption {
- public:
-  virtual ~Interruption() = default;
-  // Whether to come to an end now. Cost: a system call; asking every 10 to 100 ms is often enough.
-  [[nodiscard]] virtual bool interrupted() = 0;
-};
-
-class RunListener : public Interruption {
- public:
-  // Whether the machine is to stop for this kBreakpoint. Called with the machine as it would be seen after
-  // the stop: registers() and read() answer for that point. No: it runs on, over the instruction.
-  [[nodiscard]] virtual bool wants(const StopEvent& stop) = 0;
-};
 
 struct Checkpoint {
   uint32_t number = 0;
   Mark mark;
+};
+
+struct LastWrite {
+  Mark mark;  // before it
+  VcpuId vcpu;
+  Gva rip;                 // where that vCPU stood
+  bool by_device = false;  // because of what `vcpu` did
 };
 
 // Threads: confined to the thread that serves GDB.
@@ -161,22 +102,19 @@ class DebugTarget {
   virtual Status write(VcpuId vcpu, Gva address, std::span<const uint8_t> bytes) = 0;
   virtual Status write_physical(Gpa address, std::span<const uint8_t> bytes) = 0;
 
-  // --- what only a recording can answer; the texts are lines for a person, each with its end of line ---
+  // --- what only a recording can answer ---
 
   // Keeps the machine's state at now(), and gives it the next number from 1 on.
   virtual Result<Checkpoint> make_checkpoint() = 0;
   // Those, and before them those that were found beside the recording.
   [[nodiscard]] virtual std::vector<Checkpoint> checkpoints() const = 0;
-  // Who may read or write the page now.
-  virtual Result<std::string> owners(PageNumber page) = 0;
-  // Who held the page when, up to now.
-  virtual Result<std::string> history(PageNumber page) = 0;
-  // The last write to the byte before now.
-  virtual Result<std::string> who_wrote(Gpa address, Interruption& interruption) = 0;
-  // The events around now, `count` of them at most.
-  virtual Result<std::string> log(uint32_t count) = 0;
-  // Of registers, memory and devices now.
-  virtual Result<std::string> digest() = 0;
+  // What each vCPU may do with the page now, by vCPU. Nothing: each has its own.
+  [[nodiscard]] virtual std::optional<std::vector<Right>> rights(PageNumber page) const = 0;
+  // The last write to the byte before now; nothing if there is none. The machine is where it was. Errors:
+  // kUsage in a diversion, for what cannot be watched, and if interrupted; as seek().
+  virtual Result<std::optional<LastWrite>> last_write(Gpa address, Interruption& interruption) = 0;
+  // Of registers, memory and devices now. Errors: kHost.
+  virtual Result<uint64_t> digest() = 0;
 };
 
 }  // namespace reprise::replay::gdb

@@ -181,36 +181,43 @@ Result<Checkpoint> FakeDebugTarget::make_checkpoint() {
   return checkpoints_.back();
 }
 
-Result<std::string> FakeDebugTarget::owners(PageNumber page) {
-  return fmt::format("page {:#x}: shared by all\n", page.raw);
+// The first page belongs to vCPU 0, the second to all, the third is each one's own.
+std::optional<std::vector<Right>> FakeDebugTarget::rights(PageNumber page) const {
+  if (page.raw == 2) return std::nullopt;
+  return std::vector{Right::kWrite, page.raw == 1 ? Right::kRead : Right::kNone};
 }
 
-Result<std::string> FakeDebugTarget::history(PageNumber page) {
-  return fmt::format("page {:#x}: never moved\n", page.raw);
-}
-
-Result<std::string> FakeDebugTarget::who_wrote(Gpa address, Interruption& /*interruption*/) {
+Result<std::optional<LastWrite>> FakeDebugTarget::last_write(Gpa address, Interruption& /*interruption*/) {
+  std::optional<LastWrite> none;
   for (uint64_t i = at_; i-- > 0;) {
     const auto& [vcpu, access] = history_.steps[i];
     const auto first = access && access->write ? ToyMachine::translate(access->address) : std::nullopt;
     if (!first || address < *first || address - *first >= access->length) continue;
-    return fmt::format("vCPU {} at {}, rip {:#x}\n", vcpu.raw, i,
-                       history_.states[i].registers(vcpu).general.rip);
+    return LastWrite{Mark{i}, vcpu, Gva(history_.states[i].registers(vcpu).general.rip)};
   }
-  return fail(ErrorCode::kNotFound, "nobody has written to {:#x} before {}", address.raw, at_);
+  return none;
 }
 
-Result<std::string> FakeDebugTarget::log(uint32_t count) {
-  std::string text;
-  for (uint64_t i = at_; i < history_.steps.size() && i - at_ < count; ++i)
-    text += fmt::format("{}: vCPU {}\n", i, history_.steps[i].vcpu.raw);
-  return text;
-}
-
-Result<std::string> FakeDebugTarget::digest() {
+Result<uint64_t> FakeDebugTarget::digest() {
   uint64_t sum = 0;
   for (const uint8_t byte : machine().memory()) sum = sum * 31 + byte;
-  return fmt::format("{:016x}\n", sum);
+  return sum;
+}
+
+Result<std::string> FakeDebugTarget::history(PageNumber page, const Mark& now, uint32_t count) {
+  return fmt::format("page {:#x}: {} before {}\n", page.raw, count, to_text(now));
+}
+
+Result<std::string> FakeDebugTarget::writers(PageNumber page, const Mark& now, uint32_t count) {
+  return fmt::format("page {:#x}: {} writers before {}\n", page.raw, count, to_text(now));
+}
+
+Result<std::string> FakeDebugTarget::transfers(const Mark& now, uint32_t count) {
+  return fmt::format("{} pages before {}\n", count, to_text(now));
+}
+
+Result<std::string> FakeDebugTarget::log(const Mark& now, uint32_t count) {
+  return fmt::format("{} events around {}\n", count, to_text(now));
 }
 
 }  // namespace reprise::replay::gdb

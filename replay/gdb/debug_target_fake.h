@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "replay/gdb/debug_target.h"
+#include "replay/gdb/recording_answers.h"
 #include "replay/gdb/toy_machine_fake.h"
 #include "vmm/kvm/cpu_state.h"
 
@@ -16,7 +17,7 @@ namespace reprise::replay::gdb {
 
 // Marks: event is the number of instructions since the beginning; ticks and steps are 0. Threads: confined to
 // one.
-class FakeDebugTarget final : public DebugTarget {
+class FakeDebugTarget final : public DebugTarget, public RecordingAnswers {
  public:
   // `pause`: what each instruction takes at least, for who wants to interrupt.
   explicit FakeDebugTarget(std::chrono::microseconds pause = {}) : pause_(pause) {}
@@ -47,11 +48,14 @@ class FakeDebugTarget final : public DebugTarget {
 
   Result<Checkpoint> make_checkpoint() override;
   [[nodiscard]] std::vector<Checkpoint> checkpoints() const override { return checkpoints_; }
-  Result<std::string> owners(PageNumber page) override;
-  Result<std::string> history(PageNumber page) override;
-  Result<std::string> who_wrote(Gpa address, Interruption& interruption) override;
-  Result<std::string> log(uint32_t count) override;
-  Result<std::string> digest() override;
+  [[nodiscard]] std::optional<std::vector<Right>> rights(PageNumber page) const override;
+  Result<std::optional<LastWrite>> last_write(Gpa address, Interruption& interruption) override;
+  Result<uint64_t> digest() override;
+
+  Result<std::string> history(PageNumber page, const Mark& now, uint32_t count) override;
+  Result<std::string> writers(PageNumber page, const Mark& now, uint32_t count) override;
+  Result<std::string> transfers(const Mark& now, uint32_t count) override;
+  Result<std::string> log(const Mark& now, uint32_t count) override;
 
   [[nodiscard]] size_t inserted() const { return breakpoints_.size(); }
   // From now on the run that reaches this instruction of the history fails, as a divergence would.

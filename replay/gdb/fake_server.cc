@@ -21,7 +21,7 @@ int main(int argc, char** argv) {
   while (true) {
     auto client = (*listener)->accept();
     if (!client) return 1;
-    const auto end = serve_client(std::move(*client), target, [](const std::string& sentence) {
+    const auto end = serve_client(std::move(*client), target, target, [](const std::string& sentence) {
       std::printf("%s\n", sentence.c_str());
       std::fflush(stdout);
     });

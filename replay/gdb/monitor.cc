@@ -9,7 +9,10 @@ namespace reprise::replay::gdb {
 namespace {
 
 constexpr uint32_t kLogEvents = 20;
-constexpr uint32_t kMaxLogEvents = 1000;
+constexpr uint32_t kTransitions = 100;
+constexpr uint32_t kWriters = 10;
+constexpr uint32_t kPages = 10;
+constexpr uint32_t kMaxCount = 100'000;  // of lines
 constexpr size_t kPhysicalBytes = 64;
 constexpr size_t kMaxPhysicalBytes = 4096;
 constexpr size_t kBytesPerLine = 16;
@@ -51,7 +54,12 @@ const std::vector<Monitor::Command>& Monitor::commands() {
       {"restart", "N", 1, 1, "go to checkpoint N", &Monitor::restart},
       {"vcpus", "", 0, 0, "what each vCPU does", &Monitor::vcpus},
       {"owners", "ADDRESS", 1, 1, "who may read or write the page now", &Monitor::owners},
-      {"history", "ADDRESS", 1, 1, "who held the page when, up to now", &Monitor::history},
+      {"history", "ADDRESS [COUNT]", 1, 2, "who held the page when, the last times before now",
+       &Monitor::history},
+      {"writers", "ADDRESS [COUNT]", 1, 2, "who could write to the page, the last times before now",
+       &Monitor::writers},
+      {"transfers", "[COUNT]", 0, 1, "how often pages went from which vCPU to which, up to now",
+       &Monitor::transfers},
       {"who-wrote", "ADDRESS", 1, 1, "the last write to the byte before now", &Monitor::who_wrote},
       {"physical", "ADDRESS [BYTES]", 1, 2, "bytes of guest-physical memory", &Monitor::physical},
       {"log", "[COUNT]", 0, 1, "recorded events around now", &Monitor::log},
@@ -152,19 +160,51 @@ Result<Gpa> Monitor::find_address(const std::string& text) const {
   return fail(ErrorCode::kNotFound, "{:#x} is not mapped in the page tables of vCPU {}", address, vcpu_.raw);
 }
 
+Result<uint32_t> Monitor::find_count(const Words& words, size_t index, uint32_t otherwise) {
+  if (words.size() <= index) return otherwise;
+  TRY_ASSIGN(const uint64_t count, parse_number(words[index], kMaxCount));
+  return static_cast<uint32_t>(count);
+}
+
 Result<std::string> Monitor::owners(const Words& words) {
   TRY_ASSIGN(const Gpa address, find_address(words[0]));
-  return target_.owners(page_of(address));
+  const PageNumber page = page_of(address);
+  const auto rights = target_.rights(page);
+  if (!rights.has_value()) return fmt::format("page {:#x}: each vCPU has its own\n", page.raw);
+  std::string text;
+  for (size_t vcpu = 0; vcpu < rights->size(); ++vcpu)
+    if ((*rights)[vcpu] != Right::kNone)
+      text += fmt::format("page {:#x}: vCPU {} may {} it\n", page.raw, vcpu,
+                          (*rights)[vcpu] == Right::kWrite ? "write" : "read");
+  return text.empty() ? fmt::format("page {:#x}: nobody\n", page.raw) : text;
 }
 
 Result<std::string> Monitor::history(const Words& words) {
   TRY_ASSIGN(const Gpa address, find_address(words[0]));
-  return target_.history(page_of(address));
+  TRY_ASSIGN(const uint32_t count, find_count(words, 1, kTransitions));
+  return answers_.history(page_of(address), target_.now(), count);
+}
+
+Result<std::string> Monitor::writers(const Words& words) {
+  TRY_ASSIGN(const Gpa address, find_address(words[0]));
+  TRY_ASSIGN(const uint32_t count, find_count(words, 1, kWriters));
+  return answers_.writers(page_of(address), target_.now(), count);
+}
+
+Result<std::string> Monitor::transfers(const Words& words) {
+  TRY_ASSIGN(const uint32_t count, find_count(words, 0, kPages));
+  return answers_.transfers(target_.now(), count);
 }
 
 Result<std::string> Monitor::who_wrote(const Words& words) {
   TRY_ASSIGN(const Gpa address, find_address(words[0]));
-  return target_.who_wrote(address, interruption_);
+  TRY_ASSIGN(const auto last, target_.last_write(address, interruption_));
+  if (!last.has_value()) return fmt::format("nobody has written {:#x} since the beginning\n", address.raw);
+  if (last->by_device)
+    return fmt::format("a device wrote it at {}, for vCPU {}, which stood at {:#x}\n", to_text(last->mark),
+                       last->vcpu.raw, last->rip.raw);
+  return fmt::format("vCPU {} wrote it at {}, by the instruction at {:#x}\n", last->vcpu.raw,
+                     to_text(last->mark), last->rip.raw);
 }
 
 Result<std::string> Monitor::physical(const Words& words) {
@@ -185,15 +225,13 @@ Result<std::string> Monitor::physical(const Words& words) {
 }
 
 Result<std::string> Monitor::log(const Words& words) {
-  uint64_t count = kLogEvents;
-  if (!words.empty()) {
-    TRY_ASSIGN(count, parse_number(words[0], kMaxLogEvents));
-  }
-  return target_.log(static_cast<uint32_t>(count));
+  TRY_ASSIGN(const uint32_t count, find_count(words, 0, kLogEvents));
+  return answers_.log(target_.now(), count);
 }
 
 Result<std::string> Monitor::digest(const Words& /*words*/) {
-  return target_.digest();
+  TRY_ASSIGN(const uint64_t digest, target_.digest());
+  return fmt::format("{:016x}\n", digest);
 }
 
 Result<std::string> Monitor::diversion(const Words& words) {

@@ -7,14 +7,16 @@
 
 #include "base/result.h"
 #include "replay/gdb/debug_target.h"
+#include "replay/gdb/recording_answers.h"
 
 namespace reprise::replay::gdb {
 
 // Threads: confined to one.
 class Monitor {
  public:
-  // Both outlive this.
-  Monitor(DebugTarget& target, Interruption& interruption) : target_(target), interruption_(interruption) {}
+  // All outlive this.
+  Monitor(DebugTarget& target, RecordingAnswers& answers, Interruption& interruption)
+      : target_(target), answers_(answers), interruption_(interruption) {}
 
   // Carries out one line; addresses are those of `vcpu`. Returns lines for a person, of what went wrong too.
   [[nodiscard]] std::string run(std::string_view line, VcpuId vcpu);
@@ -44,6 +46,8 @@ class Monitor {
   Result<std::string> vcpus(const Words& words);
   Result<std::string> owners(const Words& words);
   Result<std::string> history(const Words& words);
+  Result<std::string> writers(const Words& words);
+  Result<std::string> transfers(const Words& words);
   Result<std::string> who_wrote(const Words& words);
   Result<std::string> physical(const Words& words);
   Result<std::string> log(const Words& words);
@@ -51,10 +55,13 @@ class Monitor {
   Result<std::string> diversion(const Words& words);
   Result<std::string> info(const Words& words);
 
+  // The count at `index` of `words`, if it is there.
+  static Result<uint32_t> find_count(const Words& words, size_t index, uint32_t otherwise);
   [[nodiscard]] Result<Gpa> find_address(const std::string& text) const;
   Result<std::string> go_to(const Mark& mark);
 
   DebugTarget& target_;
+  RecordingAnswers& answers_;
   Interruption& interruption_;
   VcpuId vcpu_;
 };

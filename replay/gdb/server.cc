@@ -18,18 +18,19 @@ bool has_avx(const DebugTarget& target) {
 
 }  // namespace
 
-Server::Server(DebugTarget& target, Connection& connection, Remark remark)
+Server::Server(DebugTarget& target, RecordingAnswers& answers, Connection& connection, Remark remark)
     : target_(target),
       connection_(connection),
       remark_(std::move(remark)),
       registers_(has_avx(target)),
       breakpoints_(target, registers_),
-      monitor_(target, *this) {}
+      monitor_(target, answers, *this) {}
 
-Result<SessionEnd> serve_client(UniqueFd client, DebugTarget& target, Remark remark) {
+Result<SessionEnd> serve_client(UniqueFd client, DebugTarget& target, RecordingAnswers& answers,
+                                Remark remark) {
   SocketStream stream(std::move(client));
   Connection connection(stream);
-  return Server(target, connection, std::move(remark)).serve();
+  return Server(target, answers, connection, std::move(remark)).serve();
 }
 
 Result<SessionEnd> Server::serve() {

@@ -32,8 +32,8 @@ using Remark = std::function<void(const std::string&)>;
 // One session with one GDB. Threads: confined to one.
 class Server final : private RunListener {
  public:
-  // Both outlive this. `remark` is given why a write to memory is refused: GDB words that error itself.
-  Server(DebugTarget& target, Connection& connection, Remark remark = {});
+  // All outlive this. `remark` is given why a write to memory is refused: GDB words that error itself.
+  Server(DebugTarget& target, RecordingAnswers& answers, Connection& connection, Remark remark = {});
 
   // Answers until the session ends. Then the target has no breakpoints, is in no diversion, and stands where
   // GDB left it. Errors: the connection's; also then the next GDB can be served.
@@ -120,6 +120,7 @@ class Server final : private RunListener {
 };
 
 // Serves the GDB at the other end of `client`, a connected stream socket. Errors: as Server::serve().
-Result<SessionEnd> serve_client(UniqueFd client, DebugTarget& target, Remark remark = {});
+Result<SessionEnd> serve_client(UniqueFd client, DebugTarget& target, RecordingAnswers& answers,
+                                Remark remark = {});
 
 }  // namespace reprise::replay::gdb

@@ -282,9 +282,10 @@ Status Timeline::seek_sum(uint64_t event, uint64_t sum) {
   return this->event() == event ? run_to_sum(sum) : Status();
 }
 
-Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& lookout, const Mark& end) {
-  TRY_ASSIGN(const auto planted, SoftwareBreakpoints::plant(machine(), lookout.addresses));
-  TRY_ASSIGN(const auto watched, WatchedMemory::watch(machine(), lookout.ranges));
+Result<std::optional<Timeline::CandidateHit>> Timeline::find_candidate(const StopConditions& conditions,
+                                                                       const Mark& end) {
+  TRY_ASSIGN(const auto planted, SoftwareBreakpoints::plant(machine(), conditions.addresses));
+  TRY_ASSIGN(const auto watched, WatchedMemory::watch(machine(), conditions.ranges));
   std::optional<Gva> seen;
   const auto note_exit = [this](VcpuId vcpu) {
     const Position position = machine().vcpu(vcpu).position();
@@ -300,7 +301,7 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
           TRY_ASSIGN(seen, planted->find(vcpu, exit));
           if (seen.has_value()) {
             TRY_ASSIGN(const auto verdict,
-                       planted->pass_unwanted(vcpu, *seen, [&] { return lookout.wanted(vcpu, *seen); }));
+                       planted->pass_unwanted(vcpu, *seen, [&] { return conditions.wanted(vcpu, *seen); }));
             if (verdict != vmm::Vcpu::Verdict::kCaught) seen.reset();
             if (verdict != vmm::Vcpu::Verdict::kHandle) return verdict;
           }
@@ -309,7 +310,7 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
         .part =
             [&, vcpu](vmm::ExitKind exit) {
               note_exit(vcpu);
-              return watched->is_concealed_access(vcpu, exit);
+              return watched->is_restricted_access(vcpu, exit);
             },
         .access = [&, vcpu](Gpa gpa, uint64_t bytes,
                             bool is_write) { return watched->is_touched(vcpu, gpa, bytes, is_write); },
@@ -320,9 +321,9 @@ Result<std::optional<Timeline::Sighting>> Timeline::look_for(const Lookout& look
   watched_ = nullptr;
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) machine().vcpu(vcpu).watch({});
   TRY(ran);
-  std::optional<Sighting> none;
+  std::optional<CandidateHit> none;
   if (!caught_) return none;
-  return std::optional(Sighting{exited_, seen});
+  return std::optional(CandidateHit{exited_, seen});
 }
 
 Result<ReplayOutcome> Timeline::finish() {

@@ -77,14 +77,14 @@ class Timeline {
   // it has come. To the next event, if they never are. Errors: the same.
   Status seek_sum(uint64_t event, uint64_t sum);
 
-  struct Lookout {
+  struct StopConditions {
     std::set<Gva> addresses;           // about to be executed
     std::vector<WatchedRange> ranges;  // about to be accessed
     // Asked at each of the addresses, with the machine as it is there; what it does not want is passed where
     // that is possible.
     std::function<bool(VcpuId, Gva)> wanted;
   };
-  struct Sighting {
+  struct CandidateHit {
     // The clock may be one ahead of the last position, in the middle of a safepoint.
     Mark mark;
     std::optional<Gva> address;  // nothing: an access, or what may be one
@@ -92,7 +92,7 @@ class Timeline {
   // From here to before `end`: the first time that a vCPU is about to do one of these things. The machine is
   // changed for it, so it is left where only seek() leads on, with now() undefined: *detect dirtily, arrive
   // cleanly*. Errors: as run_to().
-  Result<std::optional<Sighting>> look_for(const Lookout& lookout, const Mark& end);
+  Result<std::optional<CandidateHit>> find_candidate(const StopConditions& conditions, const Mark& end);
   // Whether only seek() leads on.
   [[nodiscard]] bool is_astray() const { return dirty_; }
   // From here on the machine may be changed; only seek() leads on.
@@ -145,10 +145,10 @@ class Timeline {
   // The moment is this many instructions after `base_`.
   uint64_t steps_ = 0;
   Mark base_;
-  Mark exited_;         // the last exit, while look_for() runs
-  bool dirty_ = false;  // by look_for(), or by who changes it
+  Mark exited_;         // the last exit, while find_candidate() runs
+  bool dirty_ = false;  // by find_candidate(), or by who changes it
   bool caught_ = false;
-  WatchedMemory* watched_ = nullptr;  // while look_for() runs
+  WatchedMemory* watched_ = nullptr;  // while find_candidate() runs
   std::function<bool()> interrupted_;
   uint64_t asked_ns_ = 0;            // when it was asked last
   uint64_t executed_ns_ = 0;         // from the beginning to here

@@ -55,7 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   deliver({reinterpret_cast<const char*>(data), size}, stream);
   FakeDebugTarget target;
   Connection connection(stream);
-  (void)Server(target, connection).serve();
+  (void)Server(target, target, connection).serve();
   check(stream.sent);
   if (target.inserted() != 0 || target.in_diversion() || target.now() > target.end()) __builtin_trap();
   return 0;

@@ -13,7 +13,7 @@
 
 #include "base/time.h"
 #include "replay/debug/next_instruction.h"
-#include "replay/debug/timeline_target.h"
+#include "replay/gdb/timeline_target.h"
 #include "tests/guest/tool.h"
 #include "vmm/host/host_profile.h"
 
@@ -21,8 +21,8 @@ namespace reprise {
 namespace {
 
 using replay::Mark;
+using replay::StopReason;
 using replay::gdb::Direction;
-using replay::gdb::StopReason;
 
 constexpr int kPlaces = 10;
 constexpr int kStepsToAWrite = 100;
@@ -48,7 +48,7 @@ std::string half_and_most(std::vector<uint64_t> times) {
 
 class Costs {
  public:
-  Costs(replay::Timeline& timeline, replay::TimelineTarget& target, uint64_t seed)
+  Costs(replay::Timeline& timeline, replay::gdb::TimelineTarget& target, uint64_t seed)
       : timeline_(timeline), target_(target), random_(seed) {}
 
   // In this order: what has been made on the way helps later.
@@ -152,8 +152,8 @@ class Costs {
   }
 
   // By the vCPU whose turn it is, which is then behind it.
-  Result<std::optional<replay::gdb::Breakpoint>> next_write() {
-    std::optional<replay::gdb::Breakpoint> found;
+  Result<std::optional<replay::Breakpoint>> next_write() {
+    std::optional<replay::Breakpoint> found;
     const VcpuId vcpu = timeline_.turn().value_or(VcpuId(0));
     for (int i = 0; i < kStepsToAWrite && !found.has_value(); ++i) {
       TRY_ASSIGN(const auto touches, replay::next_touches(timeline_.machine(), vcpu));
@@ -162,8 +162,7 @@ class Costs {
             target_.translate(vcpu, touch.linear).has_value() &&
             !timeline_.machine().view(vcpu).is_exempt(page_of(*target_.translate(vcpu, touch.linear)));
         if (touch.writes && is_shared)
-          found = {
-              .kind = replay::gdb::BreakpointKind::kWrite, .address = touch.linear, .length = touch.bytes};
+          found = {.kind = replay::BreakpointKind::kWrite, .address = touch.linear, .length = touch.bytes};
       }
       TRY(target_.step(vcpu, Direction::kForward, patience_));
     }
@@ -172,8 +171,8 @@ class Costs {
 
   Status searches(Gva address) {
     const auto from_the_end = [&](Gva where, StopReason expected) -> Result<uint64_t> {
-      const replay::gdb::Breakpoint breakpoint{
-          .kind = replay::gdb::BreakpointKind::kSoftware, .address = where, .length = 0};
+      const replay::Breakpoint breakpoint{
+          .kind = replay::BreakpointKind::kSoftware, .address = where, .length = 0};
       TRY(go_to(target_.end()));
       TRY(target_.insert(breakpoint));
       StopReason found = StopReason::kStep;
@@ -196,7 +195,7 @@ class Costs {
   }
 
   replay::Timeline& timeline_;
-  replay::TimelineTarget& target_;
+  replay::gdb::TimelineTarget& target_;
   std::mt19937_64 random_;
   Patience patience_;
   std::string json_;
@@ -209,7 +208,7 @@ Status measure(const char* folder, uint64_t seed) {
   replay::TimelineOptions options;
   options.views = vmm::best_views();
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, options));
-  TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
+  TRY_ASSIGN(const auto target, replay::gdb::TimelineTarget::create(*timeline, recording));
   const uint64_t opened = monotonic_ns() - start;
   Costs costs(*timeline, *target, seed);
   TRY(costs.measure());

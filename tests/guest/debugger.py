@@ -82,7 +82,7 @@ def lost_update(bench):
     counter = counter_of(bench)
     watch = f"watch *(unsigned long *) {counter}"
     said, done = gdb(bench, folder, ["break lost_update.cc:29", "continue", f"monitor who-wrote {counter}", watch, "reverse-continue", "monitor when",
-                                     f"monitor history {counter}"])
+                                     f"monitor history {counter} 10000"])
 
     def has(text, pattern):
         found = re.search(pattern, text)
@@ -164,6 +164,52 @@ def runs_and_marks(bench):
     answers = dict(zip(commands, said))
     expect(answers["monitor when  "] == answers["monitor when    "] == answers["monitor when       "], f"one breakpoint, several marks: {answers}", done)
     expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
+
+
+def values_of_string_stores():
+    """What the word is after each instruction of guest-images/workloads/string_stores.cc."""
+    value, word = 0, 0
+    for count in (1, 64, 65, 4096):
+        for begins in (True, False, True, False):
+            value += 1
+            word = value * 0x01010101 if begins and count >= 4 else word & ~0xff | value
+            yield word
+
+
+def watched_strings(vcpus):
+    """A watched word that repeated string instructions write: each is one hit, forward and backward, at the same places and with the same values."""
+
+    def run(bench):
+        folder = bench.folder / "recording"
+        record(bench, folder, "string_stores", "", vcpus=vcpus, chaos=9)
+        symbols = subprocess.run(["nm", bench.image("string_stores")], capture_output=True, text=True, check=True).stdout
+        word = int(re.search(r"(\w+) b \w*target", symbols)[1], 16) + 4096
+        values = list(values_of_string_stores())
+        look = ["monitor when", "monitor digest", "x/2i $pc-2", "print $rcx"]
+        forward = ["continue", *look]
+        backward = ["reverse-continue", *look]
+        commands = ["break workload", "continue", "delete", f"watch *(unsigned *) {word:#x}", *(forward * len(values)), "continue", "monitor when",
+                    *(backward * len(values)), "reverse-continue", "monitor when", *(forward * len(values))]
+        said, done = gdb(bench, folder, commands)
+        each = len(forward)
+        begin = 4
+        hits = [said[begin + i * each:begin + (i + 1) * each] for i in range(len(values))]
+        begin += len(values) * each
+        expect(NO_MORE in said[begin], f"there is one hit more than {len(values)}: {said[begin]}", done)
+        begin += 2
+        back = [said[begin + i * each:begin + (i + 1) * each] for i in range(len(values))][::-1]
+        begin += len(values) * each + 2
+        again = [said[begin + i * each:begin + (i + 1) * each] for i in range(len(values))]
+        for i, (hit, before, value) in enumerate(zip(hits, back, values)):
+            old = values[i - 1] if i else 0
+            expect(re.search(rf"Old value = {old}\nNew value = {value}\n", hit[0]), f"forward, hit {i}: {hit[0]!r}, not {old} and {value}", done)
+            expect(re.search(rf"Old value = {value}\nNew value = {old}\n", before[0]), f"backward, hit {i}: {before[0]!r}, not {value} and {old}", done)
+            expect(hit[4].endswith("= 0"), f"forward, hit {i}: rcx {hit[4]}: it stops within the instruction", done)
+            expect(before[4].endswith(f"= {(1, 64, 65, 4096)[i // 4]}"), f"backward, hit {i}: rcx {before[4]}: it stops within the instruction", done)
+        expect([hit[1:3] for hit in again] == [hit[1:3] for hit in hits], f"forward again: {again}, not {hits}", done)
+        expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
+
+    return Test(f"debugger/watched-strings-{vcpus}", run)
 
 
 # GDB ends a script at the first error.
@@ -274,7 +320,7 @@ def damaged(bench):
 
 
 def tests(_options):
-    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/diversion", diversion), Test("debugger/own-fault", own_fault), Test("debugger/condition", condition), Test("debugger/runs-and-marks", runs_and_marks),
+    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/diversion", diversion), Test("debugger/own-fault", own_fault), Test("debugger/condition", condition), Test("debugger/runs-and-marks", runs_and_marks), watched_strings(1), watched_strings(2),
             Test("debugger/no-recording", damaged), *(ends_in_diversion(workload, (2, 4, 1, 2)[i % 4]) for i, workload in enumerate(WORKLOADS)),
             *(wandered(workload, (2, 1, 2, 4)[i % 4], i % 2 == 0) for i, workload in enumerate(WORKLOADS)),
             wandered("ring", 2, False, serial=True), stepped("lost_update", "n=50", 1), stepped("timer", "n=2000 period=20000", 2),

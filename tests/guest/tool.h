@@ -18,10 +18,10 @@ inline std::optional<uint64_t> number(std::string_view text) {
 }
 
 // Waits for everything, and wants every stop.
-class Patience final : public replay::gdb::RunListener {
+class Patience final : public replay::RunListener {
  public:
   bool interrupted() override { return false; }
-  bool wants(const replay::gdb::StopEvent& /*stop*/) override { return true; }
+  bool wants(const replay::StopEvent& /*stop*/) override { return true; }
 };
 
 }  // namespace reprise

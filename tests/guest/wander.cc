@@ -16,7 +16,7 @@
 
 #include "base/time.h"
 #include "replay/debug/next_instruction.h"
-#include "replay/debug/timeline_target.h"
+#include "replay/gdb/timeline_target.h"
 #include "tests/guest/tool.h"
 #include "vmm/host/host_profile.h"
 
@@ -28,7 +28,7 @@ using replay::gdb::Direction;
 
 class Wanderer {
  public:
-  Wanderer(replay::Timeline& timeline, replay::TimelineTarget& target, replay::Timeline& reference,
+  Wanderer(replay::Timeline& timeline, replay::gdb::TimelineTarget& target, replay::Timeline& reference,
            uint64_t seed)
       : timeline_(timeline), target_(target), reference_(reference), random_(seed) {}
 
@@ -89,11 +89,11 @@ class Wanderer {
   }
 
   // Wants a stop in four, by what is in its registers.
-  class Picky final : public replay::gdb::RunListener {
+  class Picky final : public replay::RunListener {
    public:
-    explicit Picky(const replay::TimelineTarget& target) : target_(target) {}
+    explicit Picky(const replay::gdb::TimelineTarget& target) : target_(target) {}
     bool interrupted() override { return false; }
-    bool wants(const replay::gdb::StopEvent& stop) override {
+    bool wants(const replay::StopEvent& stop) override {
       const auto registers = target_.registers(stop.vcpu);
       if (!registers) return true;
       const auto& general = registers->general;
@@ -101,7 +101,7 @@ class Wanderer {
     }
 
    private:
-    const replay::TimelineTarget& target_;
+    const replay::gdb::TimelineTarget& target_;
   };
 
   // To a place that some vCPU was at: a breakpoint there, with a condition every other time. Forward, and it
@@ -112,8 +112,8 @@ class Wanderer {
     const Mark start = target_.now();
     TRY(target_.seek({1 + random_() % (target_.end().event - 1), 0, 0, random_() % 10}, patience_));
     TRY_ASSIGN(const auto registers, target_.registers(timeline_.turn().value_or(VcpuId(0))));
-    const replay::gdb::Breakpoint breakpoint{
-        .kind = replay::gdb::BreakpointKind::kSoftware, .address = Gva(registers.general.rip), .length = 0};
+    const replay::Breakpoint breakpoint{
+        .kind = replay::BreakpointKind::kSoftware, .address = Gva(registers.general.rip), .length = 0};
     TRY(target_.seek(start, patience_));
     std::vector<bool> stood_there;
     for (VcpuId vcpu; vcpu.raw < target_.vcpu_count(); ++vcpu) {
@@ -122,16 +122,15 @@ class Wanderer {
     }
     TRY(target_.insert(breakpoint));
     Picky picky(target_);
-    replay::gdb::RunListener& listener =
-        random_() % 2 == 0 ? static_cast<replay::gdb::RunListener&>(picky) : patience_;
+    replay::RunListener& listener = random_() % 2 == 0 ? static_cast<replay::RunListener&>(picky) : patience_;
     TRY_ASSIGN(const auto stop, target_.resume(direction, VcpuId(0), listener));
-    if (stop.reason == replay::gdb::StopReason::kBreakpoint) ++counts_[4];
+    if (stop.reason == replay::StopReason::kBreakpoint) ++counts_[4];
     // One that has stood there before has come there before.
-    if (stop.reason == replay::gdb::StopReason::kBreakpoint && !stood_there[stop.vcpu.raw]) {
+    if (stop.reason == replay::StopReason::kBreakpoint && !stood_there[stop.vcpu.raw]) {
       const Mark there = target_.now();
       const uint64_t turn = there.event;
       TRY_ASSIGN(const auto stepped, target_.step(stop.vcpu, Direction::kForward, patience_));
-      if (stepped.reason == replay::gdb::StopReason::kStep && target_.now().event == turn) {
+      if (stepped.reason == replay::StopReason::kStep && target_.now().event == turn) {
         const Mark behind = target_.now();
         TRY(target_.resume(Direction::kBackward, VcpuId(0), listener));
         if (target_.now() != there)
@@ -149,7 +148,7 @@ class Wanderer {
     const VcpuId vcpu = any_vcpu();
     // To where an instruction of it has just been completed.
     TRY_ASSIGN(const auto first, target_.step(vcpu, Direction::kForward, patience_));
-    if (first.reason == replay::gdb::StopReason::kEnd) return {};
+    if (first.reason == replay::StopReason::kEnd) return {};
     const Mark start = target_.now();
     const uint64_t steps = 1 + random_() % 5;
     uint64_t done = 0;
@@ -157,7 +156,7 @@ class Wanderer {
     for (; done < steps; ++done) {
       TRY_ASSIGN(const auto stop, target_.step(vcpu, Direction::kBackward, patience_));
       path += " < " + to_text(target_.now());
-      if (stop.reason == replay::gdb::StopReason::kBegin) return {};
+      if (stop.reason == replay::StopReason::kBegin) return {};
     }
     for (; done > 0; --done) {
       TRY(target_.step(vcpu, Direction::kForward, patience_));
@@ -179,9 +178,9 @@ class Wanderer {
     TRY_ASSIGN(const auto touches, replay::next_touches(timeline_.machine(), vcpu));
     TRY(target_.seek(start, patience_));
     if (touches.empty() || touches[0].bytes > kMostBytes) return {};
-    constexpr std::array kKinds = {replay::gdb::BreakpointKind::kWrite, replay::gdb::BreakpointKind::kRead,
-                                   replay::gdb::BreakpointKind::kAccess};
-    const replay::gdb::Breakpoint watchpoint{
+    constexpr std::array kKinds = {replay::BreakpointKind::kWrite, replay::BreakpointKind::kRead,
+                                   replay::BreakpointKind::kAccess};
+    const replay::Breakpoint watchpoint{
         .kind = kKinds[random_() % kKinds.size()], .address = touches[0].linear, .length = touches[0].bytes};
     if (!target_.insert(watchpoint)) return {};  // each vCPU has its own
     Status watched = watch(watchpoint, vcpu);
@@ -189,7 +188,7 @@ class Wanderer {
     return watched;
   }
 
-  Status watch(const replay::gdb::Breakpoint& watchpoint, VcpuId vcpu) {
+  Status watch(const replay::Breakpoint& watchpoint, VcpuId vcpu) {
     const Mark start = target_.now();
     const auto bytes = [&] {
       std::vector<uint8_t> found(watchpoint.length);
@@ -198,16 +197,16 @@ class Wanderer {
     };
     const auto before = bytes();
     TRY_ASSIGN(const auto stop, target_.resume(Direction::kForward, VcpuId(0), patience_));
-    if (stop.reason != replay::gdb::StopReason::kWatchpoint) return {};
+    if (stop.reason != replay::StopReason::kWatchpoint) return {};
     ++counts_[7];
     const Mark after = target_.now();
     TRY_ASSIGN(const auto back, target_.resume(Direction::kBackward, VcpuId(0), patience_));
     const Mark access = target_.now();
-    if (back.reason != replay::gdb::StopReason::kWatchpoint || back.vcpu != stop.vcpu || access < start ||
+    if (back.reason != replay::StopReason::kWatchpoint || back.vcpu != stop.vcpu || access < start ||
         access >= after)
       return fail(ErrorCode::kDivergence, "from {} {:#x} is accessed before {}; looked at from there, at {}",
                   to_text(start), watchpoint.address.raw, to_text(after), to_text(access));
-    if (watchpoint.kind != replay::gdb::BreakpointKind::kRead && bytes() != before)
+    if (watchpoint.kind != replay::BreakpointKind::kRead && bytes() != before)
       return fail(ErrorCode::kDivergence, "{:#x} has changed between {} and {}", watchpoint.address.raw,
                   to_text(start), to_text(access));
     TRY(target_.resume(Direction::kForward, VcpuId(0), patience_));
@@ -232,10 +231,10 @@ class Wanderer {
   }
 
   Status diverge(VcpuId vcpu) {
-    class Impatience final : public replay::gdb::RunListener {
+    class Impatience final : public replay::RunListener {
      public:
       bool interrupted() override { return monotonic_ns() - start_ > 20'000'000; }
-      bool wants(const replay::gdb::StopEvent& /*stop*/) override { return true; }
+      bool wants(const replay::StopEvent& /*stop*/) override { return true; }
 
      private:
       const uint64_t start_ = monotonic_ns();
@@ -258,8 +257,8 @@ class Wanderer {
       TRY(target_.step(vcpu, Direction::kForward, listener));
     }
     TRY_ASSIGN(const auto registers, target_.registers(any_vcpu()));
-    const replay::gdb::Breakpoint breakpoint{
-        .kind = replay::gdb::BreakpointKind::kSoftware, .address = Gva(registers.general.rip), .length = 0};
+    const replay::Breakpoint breakpoint{
+        .kind = replay::BreakpointKind::kSoftware, .address = Gva(registers.general.rip), .length = 0};
     TRY(target_.insert(breakpoint));
     for (int resumed = 0; resumed < 2; ++resumed) {
       Impatience listener;
@@ -273,7 +272,7 @@ class Wanderer {
 
   static constexpr uint64_t kMostBytes = 64;
   replay::Timeline& timeline_;
-  replay::TimelineTarget& target_;
+  replay::gdb::TimelineTarget& target_;
   replay::Timeline& reference_;
   std::mt19937_64 random_;
   Patience patience_;
@@ -289,7 +288,7 @@ Status wander(const char* folder, uint64_t operations, uint64_t seed) {
   options.checkpoint_every_ns = 20'000'000;
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, options));
   TRY_ASSIGN(const auto reference, replay::Timeline::open(*kvm, recording, options));
-  TRY_ASSIGN(const auto target, replay::TimelineTarget::create(*timeline, recording));
+  TRY_ASSIGN(const auto target, replay::gdb::TimelineTarget::create(*timeline, recording));
   const uint64_t start = monotonic_ns();
   Wanderer wanderer(*timeline, *target, *reference, seed);
   for (uint64_t i = 0; i < operations; ++i) {
