@@ -45,11 +45,18 @@ inline constexpr uint32_t kMaxCompressedBytes = kMaxRawBytes + kMaxRawBytes / 64
 inline constexpr uint32_t kMaxBlockEvents = 65536;
 // Pages in one Gain: 256 MiB of guest memory in one step, and at most 20 raw bytes each.
 inline constexpr size_t kMaxPagesPerGain = 65536;
-// Largest manifest, final or index; an index entry is about 30 bytes for 64 KiB of events.
+// Largest index or checkpoint; an index entry is about 30 bytes for 64 KiB of events.
 inline constexpr uint32_t kMaxSealedBytes = 64 * 1024 * 1024;
+// Largest manifest or final. Real ones have some KiB; a hostile one may take thirty times its size in memory.
+inline constexpr uint32_t kMaxMessageBytes = 1024 * 1024;
 // Largest state of a checkpoint, unpacked. Its file is sealed, so it must also pack into kMaxSealedBytes.
 inline constexpr uint64_t kMaxCheckpointBytes = 1ull << 30;
-// Largest image or console that is read back, bytes.
-inline constexpr uint64_t kMaxImageBytes = 4ull << 30;
+// Largest image or initial RAM disk, bytes. A Linux kernel with all its debug information has 700 MB.
+inline constexpr uint64_t kMaxImageBytes = 1ull << 30;
+// Largest console that is read back, bytes.
+inline constexpr uint64_t kMaxConsoleBytes = 4ull << 30;
+// Page numbers above those of RAM that a log may name: the hole below 4 GiB, and tokens, of which machines
+// have a few.
+inline constexpr uint64_t kMaxOtherPages = (1ull << 30 >> kPageShift) + 1024;
 
 }  // namespace reprise::log

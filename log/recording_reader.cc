@@ -1,5 +1,6 @@
 #include "log/recording_reader.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -29,7 +30,7 @@ Result<Recording> Recording::open(const std::filesystem::path& folder) {
 
 Status Recording::read_manifest() {
   const std::filesystem::path path = folder_ / kManifestFile;
-  Result<std::vector<uint8_t>> payload = read_sealed_file(path, kManifestMagic);
+  Result<std::vector<uint8_t>> payload = read_sealed_file(path, kManifestMagic, kMaxMessageBytes);
   if (!payload && payload.error().code == ErrorCode::kNotFound)
     return fail(ErrorCode::kDamaged, "{} is not a recording: it has no manifest", folder_.string());
   if (!payload) return tl::unexpected(std::move(payload).error());
@@ -52,7 +53,11 @@ Status Recording::read_image(const pb::Image& image, std::string_view name, std:
   if (image.file() != name)
     return fail(ErrorCode::kDamaged, "the manifest names the image {}, expected {}", image.file(), name);
   const std::filesystem::path path = folder_ / name;
-  Result<std::vector<uint8_t>> bytes = read_file(path, kMaxImageBytes);
+  if (image.size() > kMaxImageBytes)
+    return fail(ErrorCode::kDamaged, "the manifest says that the image has {} bytes, at most {} are possible",
+                image.size(), kMaxImageBytes);
+  // No more memory than the manifest says: what is longer is another file.
+  Result<std::vector<uint8_t>> bytes = read_file(path, image.size());
   if (!bytes) return fail(ErrorCode::kDamaged, "{}", bytes.error().message);
   if (const std::string found = xxh3_128_hex(*bytes); found != image.xxh3_128())
     return fail(ErrorCode::kDamaged, "{} is not the image that was recorded: its hash is {}, recorded was {}",
@@ -63,18 +68,24 @@ Status Recording::read_image(const pb::Image& image, std::string_view name, std:
 
 Status Recording::read_final() {
   const std::filesystem::path path = folder_ / kFinalFile;
-  Result<std::vector<uint8_t>> payload = read_sealed_file(path, kFinalMagic);
+  Result<std::vector<uint8_t>> payload = read_sealed_file(path, kFinalMagic, kMaxMessageBytes);
   if (!payload && payload.error().code == ErrorCode::kNotFound) return {};
   if (!payload) return tl::unexpected(std::move(payload).error());
   if (!final_.emplace().ParseFromArray(payload->data(), static_cast<int>(payload->size())))
     return fail(ErrorCode::kDamaged, "{} is not a final record", path.string());
+  if (static_cast<uint32_t>(final_->register_digests_size()) != vcpus())
+    return fail(ErrorCode::kDamaged, "{} has {} register digests for {} vCPUs", path.string(),
+                final_->register_digests_size(), vcpus());
+  if (final_->reason() == pb::REASON_UNKNOWN || !pb::Reason_IsValid(final_->reason()))
+    return fail(ErrorCode::kDamaged, "{} has the unknown reason {}", path.string(),
+                static_cast<int>(final_->reason()));
   return {};
 }
 
 Result<std::string> Recording::console() const {
   REPRISE_CHECK(final_.has_value());
   const std::filesystem::path path = folder_ / kConsoleFile;
-  Result<std::vector<uint8_t>> bytes = read_file(path, kMaxImageBytes);
+  Result<std::vector<uint8_t>> bytes = read_file(path, std::min(kMaxConsoleBytes, final_->console_bytes()));
   if (!bytes) return fail(ErrorCode::kDamaged, "{}", bytes.error().message);
   if (bytes->size() != final_->console_bytes() || xxh3_64(*bytes) != final_->console_xxh3())
     return fail(ErrorCode::kDamaged, "{} is not the console output that was recorded", path.string());
@@ -86,7 +97,12 @@ Result<VcpuLogReader> Recording::open_log(VcpuId vcpu) const {
   auto blocks = BlockReader::open(folder_, vcpu);
   // Also a missing log is damage: the manifest promises it.
   if (!blocks) return fail(ErrorCode::kDamaged, "{}", blocks.error().message);
-  return VcpuLogReader(std::move(*blocks), final_ ? LogEnd::kEndEvent : LogEnd::kAnywhere);
+  return VcpuLogReader(std::move(*blocks), final_ ? LogEnd::kEndEvent : LogEnd::kAnywhere, limits());
+}
+
+LogLimits Recording::limits() const {
+  return {PageNumber((manifest_.memory_bytes() >> kPageShift) + kMaxOtherPages),
+          Ticket(final_ ? final_->tickets() : ~0ull)};
 }
 
 Result<VcpuLogReader> Recording::open_log_at(VcpuId vcpu, const pb::Index& index, uint32_t number) const {
@@ -96,7 +112,7 @@ Result<VcpuLogReader> Recording::open_log_at(VcpuId vcpu, const pb::Index& index
   auto blocks = BlockReader::open(folder_, vcpu);
   if (!blocks) return fail(ErrorCode::kDamaged, "{}", blocks.error().message);
   (*blocks)->seek(log.blocks(static_cast<int>(number)).offset(), number);
-  return VcpuLogReader(std::move(*blocks), final_ ? LogEnd::kEndEvent : LogEnd::kAnywhere);
+  return VcpuLogReader(std::move(*blocks), final_ ? LogEnd::kEndEvent : LogEnd::kAnywhere, limits());
 }
 
 Result<pb::Index> Recording::index() const {

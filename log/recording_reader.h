@@ -53,6 +53,7 @@ class Recording {
   Status read_images();
   Status read_image(const pb::Image& image, std::string_view name, std::vector<uint8_t>& bytes) const;
   Status read_final();
+  [[nodiscard]] LogLimits limits() const;
 
   std::filesystem::path folder_;
   pb::Manifest manifest_;

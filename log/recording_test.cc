@@ -149,6 +149,49 @@ TEST_F(RecordingTest, OtherConsoleIsDamage) {
   EXPECT_EQ(console.error().code, ErrorCode::kDamaged);
 }
 
+TEST_F(RecordingTest, ImpossibleFinalIsDamage) {
+  pb::Final changed = *sample_.final;
+  changed.add_register_digests(1);
+  ASSERT_TRUE(write_sealed_file(path_ / kFinalFile, kFinalMagic, changed.SerializeAsString()));
+  expect_refused(ErrorCode::kDamaged, "register digests");
+  changed = *sample_.final;
+  changed.set_reason(static_cast<pb::Reason>(77));
+  ASSERT_TRUE(write_sealed_file(path_ / kFinalFile, kFinalMagic, changed.SerializeAsString()));
+  expect_refused(ErrorCode::kDamaged, "reason 77");
+}
+
+TEST_F(RecordingTest, ImageIsNotReadBeyondWhatTheManifestSays) {
+  std::filesystem::resize_file(path_ / kImageFile, 1ull << 40);
+  expect_refused(ErrorCode::kDamaged, "image.elf has 1099511627776 bytes");
+  sample_.manifest.mutable_image()->set_size(1ull << 40);
+  ASSERT_TRUE(write_sealed_file(path_ / kManifestFile, kManifestMagic, sample_.manifest.SerializeAsString()));
+  expect_refused(ErrorCode::kDamaged, "at most");
+}
+
+TEST_F(RecordingTest, LargeManifestIsRefusedBeforeItIsRead) {
+  ASSERT_TRUE(
+      write_sealed_file(path_ / kManifestFile, kManifestMagic, std::string(kMaxMessageBytes + 1, 'x')));
+  expect_refused(ErrorCode::kDamaged, "bytes, at most");
+}
+
+TEST_F(RecordingTest, PageOrTicketThatTheMachineDoesNotHaveIsDamage) {
+  const auto refused = [&](const char* name) {
+    ASSERT_TRUE(sample_.save(folder_ / name));
+    const auto recording = Recording::open(folder_ / name);
+    ASSERT_TRUE(recording);
+    const auto events = read_all(*recording, VcpuId(0));
+    ASSERT_FALSE(events);
+    EXPECT_EQ(events.error().code, ErrorCode::kDamaged);
+    EXPECT_THAT(events.error().message, HasSubstr(name));
+  };
+  Gain& gain = std::get<Gain>(sample_.log(VcpuId(0)).front().what);
+  const PageNumber page = std::exchange(gain.pages.front().page, PageNumber(1ull << 40));
+  refused("page");
+  gain.pages.front().page = page;
+  gain.ticket = Ticket(sample_.final->tickets() + 1);
+  refused("ticket");
+}
+
 TEST_F(RecordingTest, MissingLogIsDamage) {
   std::filesystem::remove(path_ / "vcpu-1.log");
   const auto recording = Recording::open(path_);

@@ -14,6 +14,9 @@ namespace {
 
 Status write_image(const std::filesystem::path& folder, std::string_view name, Bytes bytes,
                    pb::Image& image) {
+  if (bytes.size() > kMaxImageBytes)
+    return fail(ErrorCode::kUsage, "{} would have {} bytes, at most {} can be recorded", name, bytes.size(),
+                kMaxImageBytes);
   const std::filesystem::path path = folder / name;
   TRY_ASSIGN(const UniqueFd fd, create_file(path));
   TRY(write_all(fd.get(), bytes, path));

@@ -38,8 +38,9 @@ tl::unexpected<Error> newer_format(const std::filesystem::path& path, uint32_t f
               path.string(), found, kFormatVersion);
 }
 
-Result<std::vector<uint8_t>> read_sealed_file(const std::filesystem::path& path, const Magic& magic) {
-  TRY_ASSIGN(std::vector<uint8_t> file, read_file(path, kHeaderBytes + kMaxSealedBytes));
+Result<std::vector<uint8_t>> read_sealed_file(const std::filesystem::path& path, const Magic& magic,
+                                              uint64_t limit) {
+  TRY_ASSIGN(std::vector<uint8_t> file, read_file(path, kHeaderBytes + limit));
   if (file.size() < kHeaderBytes)
     return fail(ErrorCode::kDamaged, "{} is too short: {} bytes, its header alone has {}", path.string(),
                 file.size(), kHeaderBytes);

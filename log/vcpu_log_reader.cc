@@ -1,6 +1,9 @@
 #include "log/vcpu_log_reader.h"
 
+#include <span>
 #include <utility>
+
+#include "log/ticket_of.h"
 
 namespace reprise::log {
 
@@ -49,7 +52,22 @@ Status VcpuLogReader::read_block() {
   for (const Event& event : events_) {
     if (ended_) return blocks_->damaged("there are events behind the end of the machine");
     ended_ = std::holds_alternative<End>(event.what);
+    TRY(check_limits(event));
   }
+  return {};
+}
+
+Status VcpuLogReader::check_limits(const Event& event) const {
+  std::span<const PageStep> steps;
+  if (const auto* gain = std::get_if<Gain>(&event.what)) steps = gain->pages;
+  if (const auto* loss = std::get_if<Loss>(&event.what)) steps = {&loss->page, 1};
+  if (const auto ticket = ticket_of(event); ticket.has_value() && *ticket > limits_.last)
+    return blocks_->damaged(
+        fmt::format("it has ticket {}, the last one is {}", ticket->raw, limits_.last.raw));
+  for (const PageStep& step : steps)
+    if (step.page >= limits_.pages)
+      return blocks_->damaged(
+          fmt::format("it names page {:#x}, which the machine does not have", step.page.raw));
   return {};
 }
 

@@ -17,6 +17,13 @@ enum class LogEnd {
   kEndEvent,  // the recording has a `final`: the last event is End, and nothing is cut off
 };
 
+// What the numbers in a log can be; what is beyond is damage. So readers that keep something for each page
+// need no more memory than the machine has pages.
+struct LogLimits {
+  PageNumber pages;  // more than any page number
+  Ticket last;       // the highest ticket
+};
+
 // A place between two events of one log.
 struct LogCursor {
   uint64_t offset = 0;  // of the block that holds the next event, in the file
@@ -29,9 +36,10 @@ struct LogCursor {
 // Threads: confined to its owner; many readers of one file may be open.
 class VcpuLogReader {
  public:
-  VcpuLogReader(std::unique_ptr<BlockReader> blocks, LogEnd end)
+  VcpuLogReader(std::unique_ptr<BlockReader> blocks, LogEnd end, const LogLimits& limits)
       : blocks_(std::move(blocks)),
         end_(end),
+        limits_(limits),
         block_offset_(blocks_->offset()),
         block_number_(blocks_->next_number()) {}
 
@@ -59,9 +67,11 @@ class VcpuLogReader {
   Status fill();
   Status read_block();
   Status check_end() const;
+  [[nodiscard]] Status check_limits(const Event& event) const;
 
   std::unique_ptr<BlockReader> blocks_;
   LogEnd end_;
+  LogLimits limits_;
   std::vector<Event> events_;
   size_t next_ = 0;
   uint64_t block_offset_ = 0;  // of the block in events_

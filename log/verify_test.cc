@@ -154,10 +154,11 @@ TEST_F(VerifyTest, SerialModeKnowsNoPageOfRam) {
   sample_.manifest.set_mode("serial");
   expect_damage("in serial mode");
   sample_ = sample_prefix(2, 0);
+  const PageNumber token(sample_.manifest.memory_bytes() >> kPageShift);  // the first behind RAM
   sample_.manifest.set_mode("serial");
-  sample_.log(VcpuId(0)) = {{{1, Ticks(1)}, Gain{Ticket(1), Right::kWrite, {{PageNumber(1 << 30), 0}}}},
-                            {{2, Ticks(2)}, Loss{Ticket(2), Right::kNone, {PageNumber(1 << 30), 1}}}};
-  sample_.log(VcpuId(1)) = {{{1, Ticks(1)}, Gain{Ticket(3), Right::kWrite, {{PageNumber(1 << 30), 2}}}}};
+  sample_.log(VcpuId(0)) = {{{1, Ticks(1)}, Gain{Ticket(1), Right::kWrite, {{token, 0}}}},
+                            {{2, Ticks(2)}, Loss{Ticket(2), Right::kNone, {token, 1}}}};
+  sample_.log(VcpuId(1)) = {{{1, Ticks(1)}, Gain{Ticket(3), Right::kWrite, {{token, 2}}}}};
   EXPECT_TRUE(verify());
 }
 

@@ -106,10 +106,13 @@ Status compare_end(const log::pb::Final& final, const std::string& console, cons
   }
   if (final.ram_digest() != run.memory_digest)
     return end_differs("memory, devices or disk", final.ram_digest(), run.memory_digest);
-  for (int i = 0; i < final.register_digests_size() && i < static_cast<int>(run.register_digests.size()); ++i)
+  for (int i = 0; i < final.register_digests_size(); ++i)
     if (final.register_digests(i) != run.register_digests[static_cast<size_t>(i)])
       return end_differs(fmt::format("registers of vCPU {}", i), final.register_digests(i),
                          run.register_digests[static_cast<size_t>(i)]);
+  if (final.tickets() != order.tickets_counted())
+    return fail(ErrorCode::kDamaged, "the recording's end says {} tickets, its logs have {}", final.tickets(),
+                order.tickets_counted());
   uint64_t expected = 0;
   for (uint64_t ticket = 1; ticket <= final.tickets(); ++ticket)
     expected += PageOrder::ticket_hash(Ticket(ticket));
