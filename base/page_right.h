@@ -1,6 +1,7 @@
 // The unit of asking and granting.
 #pragma once
 
+#include "base/state.h"
 #include "base/units.h"
 
 namespace reprise {
@@ -10,6 +11,11 @@ struct PageRight {
   PageNumber page;
   Right right = Right::kNone;
   constexpr bool operator==(const PageRight&) const = default;
+  void visit(StateVisitor& visitor) {
+    visitor("page", page);
+    visitor("right", right);
+    visitor.require(right <= Right::kWrite, "right");
+  }
 };
 
 }  // namespace reprise

@@ -16,6 +16,19 @@ struct CheckpointArguments {
   double every_seconds = 1;
 };
 
+// What was stored is of use only if a new session can put it back.
+Status verify_checkpoints(const vmm::Kvm& kvm, const log::Recording& recording,
+                          replay::TimelineOptions options, size_t stored) {
+  std::string why = "some files are missing";
+  options.remark = [&](const std::string& sentence) { why = sentence; };
+  TRY_ASSIGN(const auto timeline, replay::Timeline::open(kvm, recording, std::move(options)));
+  TRY_ASSIGN(const size_t good, timeline->verify_checkpoints());
+  if (good == stored) return {};
+  return fail(ErrorCode::kOutput,
+              "{} of {} checkpoints can be used, the others were not stored as they should be: {}", good,
+              stored, why);
+}
+
 Result<ExitCode> make_checkpoints(const CheckpointArguments& arguments) {
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
@@ -25,10 +38,17 @@ Result<ExitCode> make_checkpoints(const CheckpointArguments& arguments) {
   options.checkpoint_every_ns = static_cast<uint64_t>(arguments.every_seconds * 1e9);
   options.store_checkpoints = true;
   options.most_checkpoints = 2;  // in memory
-  TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
-  TRY(timeline->run_to_end());
-  TRY(timeline->finish());
-  fmt::print("{} checkpoints in {}\n", timeline->checkpoints_made() - 1, arguments.folder);
+  size_t stored = 0;
+  {
+    TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, options));
+    TRY(timeline->run_to_end());
+    TRY(timeline->finish());
+    stored = timeline->checkpoints_made() - 1;  // the beginning needs no file
+  }
+  options.store_checkpoints = false;
+  options.checkpoint_every_ns = 0;
+  TRY(verify_checkpoints(*kvm, recording, std::move(options), stored));
+  fmt::print("{} checkpoints in {}\n", stored, arguments.folder);
   return kOk;
 }
 

@@ -28,7 +28,7 @@ Status VcpuLogReader::fill() {
 }
 
 Status VcpuLogReader::seek(const LogCursor& cursor) {
-  if (error_) return tl::unexpected(*error_);
+  error_.reset();
   blocks_->seek(cursor.offset, cursor.block);
   at_end_ = false;
   ended_ = cursor.ended;

@@ -32,8 +32,8 @@ struct LogCursor {
   bool ended = false;   // End is behind it
 };
 
-// Streams the events of one log, holding one block at a time. After an error every call returns that error.
-// Threads: confined to its owner; many readers of one file may be open.
+// Streams the events of one log, holding one block at a time. After an error every call returns that error,
+// until seek() leads somewhere else. Threads: confined to its owner; many readers of one file may be open.
 class VcpuLogReader {
  public:
   VcpuLogReader(std::unique_ptr<BlockReader> blocks, LogEnd end, const LogLimits& limits)

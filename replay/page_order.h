@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "base/state.h"
 #include "base/units.h"
 #include "log/event.h"
 
@@ -19,6 +20,12 @@ struct PageOrderState {
   std::vector<uint32_t> versions;
   std::vector<uint64_t> exclusive_tickets;
   uint64_t ticket_sum = 0, tickets_counted = 0;
+  void visit(StateVisitor& visitor) {
+    visitor("versions", versions);
+    visitor("exclusive_tickets", exclusive_tickets);
+    visitor("ticket_sum", ticket_sum);
+    visitor("tickets_counted", tickets_counted);
+  }
 };
 
 // A page's version counts its transitions. Whoever gains a page waits until as many transitions have happened

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 
+#include "base/state.h"
 #include "log/vcpu_log_reader.h"
 #include "replay/divergence.h"
 #include "replay/page_order.h"
@@ -20,7 +21,19 @@ struct ReplayJournalState {
   uint64_t inputs = 0;
   bool log_ended = false, stuck = false;
   uint64_t events = 0;
-  std::deque<log::Event> recent;
+  std::deque<log::Event> recent;  // which only a report of a divergence shows
+  void visit(StateVisitor& visitor) {
+    visitor("log_offset", cursor.offset);
+    visitor("log_block", cursor.block);
+    visitor("log_event", cursor.event);
+    visitor("behind_end", cursor.ended);
+    visitor("at_stops", at.stops);
+    visitor("at_ticks", at.ticks);
+    visitor("inputs", inputs);
+    visitor("log_ended", log_ended);
+    visitor("stuck", stuck);
+    visitor("events", events);
+  }
 };
 
 // Threads: confined to the vCPU's thread.

@@ -106,9 +106,12 @@ std::optional<uint64_t> FaultResolver::faulting() const {
   return faulting_->registers;
 }
 
-void FaultResolver::restore(std::optional<uint64_t> faulting) {
+// How many stops were completed is counted anew in each session.
+void FaultResolver::visit(StateVisitor& visitor) {
+  std::optional<uint64_t> registers = faulting();
+  visitor("faulting", registers);
   faulting_.reset();
-  if (faulting.has_value()) faulting_ = Faulting{*faulting, context_.completed_stops()};
+  if (registers.has_value()) faulting_ = Faulting{*registers, context_.completed_stops()};
   host_retries_ = 0;
 }
 

@@ -30,11 +30,13 @@ class FaultResolver {
   // What of it the view does not grant.
   [[nodiscard]] std::vector<PageRight> missing(const x86::AccessSet& set) const;
 
-  // Digest of the registers at the last fault, if nothing has retired since.
-  [[nodiscard]] std::optional<uint64_t> faulting() const;
-  void restore(std::optional<uint64_t> faulting);
+  void visit(StateVisitor& visitor);
+  // The vCPU is at no fault any more.
+  void forget() { faulting_.reset(); }
 
  private:
+  // Digest of the registers at the last fault, if nothing has retired since.
+  [[nodiscard]] std::optional<uint64_t> faulting() const;
   Result<Flow> nothing_missing(const x86::AccessSet& set, const kvm_regs& regs, bool emulator_gave_up);
 
   struct Faulting {

@@ -15,6 +15,13 @@ Status Injector::startup(uint8_t vector) {
   return set_startup_registers(context_.kvm(), context_.parts().id, vector);
 }
 
+void Injector::visit(StateVisitor& visitor) {
+  visitor("for_board", for_board_);
+  visitor.require(
+      !for_board_.has_value() || (context_.parts().board != nullptr && PcBoard::is_for_board(*for_board_)),
+      "for_board");
+}
+
 Result<Flow> Injector::take_async() {
   context_.journal().arrive(context_.position());
   for (;;) {

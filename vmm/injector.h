@@ -26,7 +26,7 @@ class Injector {
 
   // A message for a device that waits for the turn.
   [[nodiscard]] const std::optional<log::ApicMessage>& for_board() const { return for_board_; }
-  void restore(const std::optional<log::ApicMessage>& for_board) { for_board_ = for_board; }
+  void visit(StateVisitor& visitor);
 
  private:
   Result<Flow> tell_board();

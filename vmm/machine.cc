@@ -1,10 +1,8 @@
 #include "vmm/machine.h"
 
+#include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
-
-#define XXH_STATIC_LINKING_ONLY  // a state on the stack
-#include <xxhash.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -269,23 +267,54 @@ bool Machine::can_be_saved() const {
   return std::ranges::all_of(cpus_, [](const auto& cpu) { return cpu->vcpu->can_be_saved(); });
 }
 
-Result<MachineState> Machine::save() const {
+void MachineState::Cpu::visit(StateVisitor& visitor) {
+  visitor("vcpu", vcpu);
+  visitor.aside([&] { visitor("private_bytes", private_bytes); });  // the clock's limit is in them
+  visitor("rights", rights);
+}
+
+void MachineState::visit(StateVisitor& visitor) {
+  visitor("cpus", cpus);
+  visitor("devices", devices);
+  visitor("disk", disk);
+}
+
+void Machine::visit_devices(StateVisitor& visitor) {
+  for (auto& cpu : cpus_) {
+    visitor(fmt::format("apic_{}", cpu->id.raw), *cpu->apic);
+    visitor(fmt::format("fw_cfg_{}", cpu->id.raw), *cpu->fw_cfg);
+  }
+  if (board_ != nullptr)
+    visitor("board", *board_);
+  else
+    visitor("uart", uart_);
+}
+
+uint64_t Machine::device_digest() {
+  StateDigest digest;
+  visit_devices(digest);
+  uint64_t written = disk_ != nullptr ? disk_->digest() : 0;
+  digest("disk", written);
+  for (auto& cpu : cpus_) {
+    auto waiting = cpu->vcpu->waiting_for_turn();
+    digest("waiting_for_turn", waiting);
+  }
+  return digest.value();
+}
+
+Result<MachineState> Machine::save() {
   MachineState state;
   for (const auto& cpu : cpus_) {
     MachineState::Cpu& part = state.cpus.emplace_back();
     TRY_ASSIGN(part.vcpu, cpu->vcpu->save(msrs_));
-    const auto fw_cfg = cpu->fw_cfg->state_bytes();
-    part.fw_cfg.assign(fw_cfg.begin(), fw_cfg.end());
     const auto bytes = cpu->memory->private_bytes();
     part.private_bytes.assign(bytes.begin(), bytes.end());
     const auto rights = cpu->memory->view().rights();
     part.rights.assign(rights.begin(), rights.end());
   }
-  const auto uart = uart_.state_bytes();
-  if (board_ != nullptr)
-    state.devices = board_->save();
-  else
-    state.devices.emplace_back(uart.begin(), uart.end());
+  StateWriter devices;
+  visit_devices(devices);
+  state.devices = devices.take();
   if (disk_ == nullptr) return state;
   auto disk = disk_->snapshot();
   if (!disk) return tl::unexpected(disk.error());
@@ -293,7 +322,29 @@ Result<MachineState> Machine::save() const {
   return state;
 }
 
+// Nothing in a file may break an invariant of the machine that it is put into.
+Status Machine::check(const MachineState& state) const {
+  const auto refuse = [](std::string_view what) {
+    return fail(ErrorCode::kDamaged, "what it holds is no state of this machine ({})", what);
+  };
+  if (state.cpus.size() != cpus_.size()) return refuse("number of vCPUs");
+  for (size_t i = 0; i < cpus_.size(); ++i) {
+    const MachineState::Cpu& part = state.cpus[i];
+    const ept::View& view = cpus_[i]->memory->view();
+    const auto rights = view.rights();
+    if (part.private_bytes.size() != cpus_[i]->memory->private_bytes().size()) return refuse("private pages");
+    if (part.rights.size() != rights.size()) return refuse("number of pages");
+    for (size_t page = 0; page < rights.size(); ++page)
+      if (view.is_exempt(PageNumber(page)) ? part.rights[page] != rights[page]
+                                           : part.rights[page] > static_cast<uint8_t>(Right::kWrite))
+        return refuse("rights");
+    if (!std::ranges::equal(part.vcpu.kvm.msrs, msrs_, {}, &kvm_msr_entry::index)) return refuse("MSRs");
+  }
+  return {};
+}
+
 Status Machine::restore(const MachineState& state) {
+  TRY(check(state));
   for (size_t i = 0; i < cpus_.size(); ++i) {
     Cpu& cpu = *cpus_[i];
     const MachineState::Cpu& part = state.cpus[i];
@@ -308,12 +359,10 @@ Status Machine::restore(const MachineState& state) {
     }
     TRY(cpu.memory->view().restore(part.rights));
     TRY(cpu.vcpu->restore(part.vcpu));
-    cpu.fw_cfg->restore_state(part.fw_cfg);
   }
-  if (board_ != nullptr)
-    board_->restore(state.devices);
-  else
-    uart_.restore_state(state.devices.front());
+  StateReader devices(state.devices);
+  visit_devices(devices);
+  TRY(devices.finish());
   return disk_ != nullptr ? disk_->restore(state.disk) : Status();
 }
 
@@ -345,10 +394,10 @@ Status Machine::save_memory(const std::filesystem::path& path) const {
   return {};
 }
 
-Status Machine::add_memory(XXH3_state_s& digest) const {
+Status Machine::add_memory(StateDigest& digest) const {
   const auto add_page = [&](uint64_t where, const uint8_t* page) {
-    XXH3_64bits_update(&digest, &where, sizeof where);
-    XXH3_64bits_update(&digest, page, kPageSize);
+    digest("page", where);
+    digest.add({page, kPageSize});
   };
   TRY(memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
     if (!private_.contains(address_of(page))) add_page(page.raw, bytes.data());
@@ -373,26 +422,23 @@ Status Machine::add_memory(XXH3_state_s& digest) const {
 }
 
 Result<uint64_t> Machine::memory_digest() const {
-  XXH3_state_t digest;
-  XXH3_64bits_reset(&digest);
+  StateDigest digest;
   TRY(add_memory(digest));
   if (board_ != nullptr) {
-    const uint64_t devices = board_->digest();
-    XXH3_64bits_update(&digest, &devices, sizeof devices);
-    for (const auto& cpu : cpus_)
-      XXH3_64bits_update(&digest, cpu->apic->state_bytes().data(), cpu->apic->state_bytes().size());
+    uint64_t devices = board_->digest();
+    digest("devices", devices);
+    for (const auto& cpu : cpus_) digest("apic", *cpu->apic);
   }
-  return XXH3_64bits_digest(&digest);
+  return digest.value();
 }
 
 Result<uint64_t> Machine::digest_at_stop(const Cpu& cpu) const {
-  XXH3_state_t digest;
-  XXH3_64bits_reset(&digest);
+  StateDigest digest;
   TRY(add_memory(digest));
-  const uint64_t devices = board_ != nullptr ? board_->digest() : 0;
-  XXH3_64bits_update(&digest, &devices, sizeof devices);
-  XXH3_64bits_update(&digest, cpu.apic->state_bytes().data(), cpu.apic->state_bytes().size());
-  return XXH3_64bits_digest(&digest);
+  uint64_t devices = board_ != nullptr ? board_->digest() : 0;
+  digest("devices", devices);
+  digest("apic", *cpu.apic);
+  return digest.value();
 }
 
 }  // namespace reprise::vmm

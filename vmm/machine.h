@@ -26,8 +26,6 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/vcpu.h"
 
-struct XXH3_state_s;
-
 namespace reprise::vmm {
 
 struct MachineOptions {
@@ -61,13 +59,14 @@ struct MachineOptions {
 struct MachineState {
   struct Cpu {
     VcpuState vcpu;
-    std::vector<std::byte> fw_cfg;
     std::vector<uint8_t> private_bytes;  // its copy of the private range
     std::vector<uint8_t> rights;         // of its view
+    void visit(StateVisitor& visitor);
   };
   std::vector<Cpu> cpus;
-  PcBoard::State devices;  // those that vCPUs share
+  std::string devices;  // all of them, as they list what they remember
   DiskSnapshot disk;
+  void visit(StateVisitor& visitor);
 };
 
 // Threads: create and destroy on one thread; run() starts one thread a vCPU and joins them.
@@ -98,12 +97,16 @@ class Machine {
   [[nodiscard]] Vcpu& vcpu(VcpuId vcpu) { return *cpus_[vcpu.raw]->vcpu; }
   [[nodiscard]] bool can_be_saved() const;
   // Requires: can_be_saved(), after assemble(). Errors: kHost.
-  [[nodiscard]] Result<MachineState> save() const;
+  [[nodiscard]] Result<MachineState> save();
   // All RAM pages that may have been written to since the last call, by number. Requires:
   // MachineOptions::note_writes. Errors: kHost.
   [[nodiscard]] Result<std::vector<bool>> take_written_pages();
-  // RAM is to be put back by the caller, before. Errors: kHost.
+  // RAM is to be put back by the caller, before. Errors: kHost, kOutput; kDamaged if it is no state of this
+  // machine, which then is in none until another one is put back.
   Status restore(const MachineState& state);
+  // Of all devices, the vCPUs' own and messages that are on their way to them too. Requires: after
+  // assemble().
+  [[nodiscard]] uint64_t device_digest();
   [[nodiscard]] GuestMemory& memory() { return *memory_; }
   [[nodiscard]] KvmVcpu& kvm(VcpuId vcpu) { return *cpus_[vcpu.raw]->kvm; }
   // The byte at `gpa` as this vCPU sees it, with `bytes - 1` more behind it, whatever its view grants; null
@@ -156,6 +159,9 @@ class Machine {
   Status load_image();
   Status load_kernel(ConsoleSink console);
   void claim_devices(Cpu& cpu);
+  // Each device, by name.
+  void visit_devices(StateVisitor& visitor);
+  [[nodiscard]] Status check(const MachineState& state) const;
   Status map_memory(Cpu& cpu, bool present);
   // Bytes of RAM from 0 on to the hole of a PC; all of it if there is none.
   [[nodiscard]] uint64_t low_ram() const;
@@ -163,7 +169,7 @@ class Machine {
   // No view is ever taken a page from.
   [[nodiscard]] bool is_unprotected() const { return options_.free_run || options_.serial; }
   Status make_clock(Cpu& cpu, uint32_t vcpus);
-  Status add_memory(XXH3_state_s& digest) const;
+  Status add_memory(StateDigest& digest) const;
   // At a stop of a vCPU that has the turn: memory, devices, its own local APIC. Those of the others take
   // messages at moments of their own.
   [[nodiscard]] Result<uint64_t> digest_at_stop(const Cpu& cpu) const;

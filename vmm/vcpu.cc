@@ -228,22 +228,26 @@ Result<VcpuState> Vcpu::save(std::span<const uint32_t> msrs) {
   REPRISE_CHECK(can_be_saved());
   VcpuState state;
   TRY_ASSIGN(state.kvm, context_.kvm().save(msrs));
-  state.apic = context_.parts().apic.state();
-  context_.save(state);
-  state.faulting = faults_.faulting();
-  state.for_board = injector_.for_board();
+  StateWriter own;
+  visit(own);
+  state.own = own.take();
   return state;
 }
 
 Status Vcpu::restore(const VcpuState& state) {
   TRY(drop_exit());
+  context_.set_journal(context_.parts().journal);
   TRY(context_.kvm().restore(state.kvm));
-  context_.parts().apic.set_state(state.apic);
-  context_.restore(state);
-  faults_.restore(state.faulting);
-  injector_.restore(state.for_board);
   left_ = false;
-  return {};
+  StateReader own(state.own);
+  visit(own);
+  return own.finish();
+}
+
+void Vcpu::visit(StateVisitor& visitor) {
+  visitor("context", context_);
+  visitor("faults", faults_);
+  visitor("injector", injector_);
 }
 
 void Vcpu::divert(Journal& journal) {
@@ -263,7 +267,7 @@ Status Vcpu::drop_what_is_under_way() {
   events.nmi.injected = events.nmi.pending = 0;
   events.flags |= KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
   TRY(context_.kvm().set_events(events));
-  faults_.restore(std::nullopt);
+  faults_.forget();
   context_.set_halted(false);
   context_.stand(AtFault{});
   return {};

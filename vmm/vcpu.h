@@ -72,7 +72,8 @@ class Vcpu {
   [[nodiscard]] bool can_be_saved() const;
   // Requires: can_be_saved(). Errors: kHost.
   [[nodiscard]] Result<VcpuState> save(std::span<const uint32_t> msrs);
-  // Of this vCPU, or of an equal one of another machine. Also undoes leaving. Errors: kHost.
+  // Of this vCPU, or of an equal one of another machine. Also undoes leaving. Errors: kHost; kDamaged if it
+  // is none of such a vCPU.
   Status restore(const VcpuState& state);
   // For debugging. From here on what this vCPU does is no part of the recorded run: `journal` answers it,
   // which outlives that, and it goes on even if it had left. Until restore(). (replay/debug/diversion.h)
@@ -81,6 +82,10 @@ class Vcpu {
   // events that were on their way into the guest, and it does not halt any more. Errors: kUsage if it has not
   // been started; kHost.
   Status drop_what_is_under_way();
+  // What a device has yet to be told, which waits for the turn.
+  [[nodiscard]] const std::optional<log::ApicMessage>& waiting_for_turn() const {
+    return injector_.for_board();
+  }
   // What its local APIC's timer was set to, if it runs.
   [[nodiscard]] std::optional<ArmTimer> running_timer() const {
     return context_.parts().apic.running_timer();
@@ -102,6 +107,7 @@ class Vcpu {
   [[nodiscard]] Result<uint64_t> digest();
 
  private:
+  void visit(StateVisitor& visitor);
   Result<Advance> go(std::optional<Ticks> step_until);
   // From where it stands; kStepped is the caller's to tell from `stepped`.
   Result<Flow> go_on(std::optional<Ticks> step_until, bool& stepped);

@@ -28,6 +28,16 @@ struct Checkpoint {
   // what the guest had written.
   std::optional<uint64_t> promised;
   std::string console;
+  void visit(StateVisitor& visitor) {
+    visitor("mark", mark);
+    visitor("executed_ns", executed_ns);
+    visitor("machine", machine);
+    visitor("journals", journals);
+    visitor("order", order);
+    visitor("left", left);
+    visitor("console", console);
+    visitor("memory", memory);
+  }
 };
 
 }  // namespace reprise::replay

@@ -23,7 +23,7 @@ class CheckpointFiles {
 
   // One file more. `digest`: of the machine now, which is at the checkpoint; `console`: what the guest has
   // written. Errors: kOutput, also where it is too large.
-  Status store(const Checkpoint& checkpoint, std::string_view console, uint64_t digest) const;
+  Status store(Checkpoint& checkpoint, const std::string& console, uint64_t digest) const;
   // All that can be used, by mark. `remark` is called with a sentence for each of the others.
   [[nodiscard]] std::vector<std::unique_ptr<Checkpoint>> load(
       const std::function<void(const std::string&)>& remark) const;
@@ -36,7 +36,6 @@ class CheckpointFiles {
   [[nodiscard]] std::vector<std::filesystem::path> files() const;
   Result<std::unique_ptr<Checkpoint>> read(const std::filesystem::path& path) const;
   Status check_origin(const log::pb::Checkpoint& file) const;
-  Result<std::unique_ptr<Checkpoint>> from_message(const log::pb::CheckpointState& state) const;
   Status check(const Checkpoint& checkpoint) const;
 
   const log::Recording& recording_;

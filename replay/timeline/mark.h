@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "base/state.h"
 
 namespace reprise::replay {
 
@@ -22,6 +23,12 @@ struct Mark {
   // Instructions that it has executed since, one by one, with its clock set to stop it at the next tick.
   uint64_t steps = 0;
   auto operator<=>(const Mark&) const = default;
+  void visit(StateVisitor& visitor) {
+    visitor("event", event);
+    visitor("stops", stops);
+    visitor("ticks", ticks);
+    visitor("steps", steps);
+  }
   // How far the vCPU has come, in one number: stops and ticks never go back.
   [[nodiscard]] uint64_t sum() const { return stops + ticks; }
   [[nodiscard]] Mark without_steps() const { return {event, stops, ticks, 0}; }

@@ -67,10 +67,28 @@ void MemorySnapshot::share_with(const MemorySnapshot& other) {
   }
 }
 
-void MemorySnapshot::for_each_page(
-    const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const {
-  for (size_t number = 0; number < pages_.size(); ++number)
-    if (pages_[number] != nullptr) visit(PageNumber(number), *pages_[number]);
+void MemorySnapshot::visit(StateVisitor& visitor) {
+  uint64_t pages = pages_.size();
+  std::vector<uint64_t> numbers;
+  std::string bytes;
+  for (size_t number = 0; number < pages_.size(); ++number) {
+    if (pages_[number] == nullptr) continue;
+    numbers.push_back(number);
+    bytes.append(reinterpret_cast<const char*>(pages_[number]->data()), kPageSize);
+  }
+  visitor("pages", pages);
+  visitor("numbers", numbers);
+  visitor("bytes", bytes);
+  const bool fits = pages == pages_.size() && bytes.size() == numbers.size() * kPageSize &&
+                    std::ranges::adjacent_find(numbers, std::greater_equal()) == numbers.end() &&
+                    (numbers.empty() || numbers.back() < pages);
+  visitor.require(fits, "bytes");
+  if (!fits) return;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const std::span from(reinterpret_cast<const uint8_t*>(bytes.data()) + i * kPageSize, kPageSize);
+    if (pages_[numbers[i]] == nullptr || !are_equal(*pages_[numbers[i]], from))
+      add(PageNumber(numbers[i]), from);
+  }
 }
 
 void MemorySnapshot::add_pages(std::unordered_set<const Page*>& pages) const {

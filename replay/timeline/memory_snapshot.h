@@ -39,8 +39,8 @@ class MemorySnapshot {
   void add(PageNumber number, std::span<const uint8_t> bytes);
   // Keeps pages that are equal once for both. Requires: as many pages.
   void share_with(const MemorySnapshot& other);
-  // Those that are not zeros, in order.
-  void for_each_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const;
+  // The pages that are not zeros, with their numbers.
+  void visit(StateVisitor& visitor);
 
   // Errors: kHost. Cost: looks at written pages and at those in which it differs from what is known; at all
   // that are there, if nothing is. Writes those that differ.

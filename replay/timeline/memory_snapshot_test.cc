@@ -32,9 +32,9 @@ class MemorySnapshotTest : public testing::TestWithParam<bool> {
     EXPECT_TRUE(snapshot.put_back(*memory_, {then, memory_->written().take()}));
   }
   static size_t pages(const MemorySnapshot& snapshot) {
-    size_t count = 0;
-    snapshot.for_each_page([&](PageNumber, std::span<const uint8_t>) { ++count; });
-    return count;
+    std::unordered_set<const MemorySnapshot::Page*> found;
+    snapshot.add_pages(found);
+    return found.size();
   }
 
   std::unique_ptr<vmm::GuestMemory> memory_;

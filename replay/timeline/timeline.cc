@@ -253,9 +253,15 @@ Status Timeline::go_back_before(const std::function<bool(const Mark&)>& is_after
     const auto place = after == checkpoints_.begin() ? after : after - 1;
     if (!dirty_ && !is_after(now()) && now() >= (*place)->mark) return {};
     sought_ns_ = executed_ns_;
-    TRY(go_back(*place));
-    TRY_ASSIGN(const bool kept, keeps_promise(**place));
-    if (kept) return {};
+    const bool is_from_file = (*place)->promised.has_value();
+    const Status back = go_back(*place);
+    if (!back && !is_from_file) return back;
+    if (!back) {
+      remark(**place, back.error().message);
+    } else {
+      TRY_ASSIGN(const bool kept, keeps_promise(**place));
+      if (kept) return {};
+    }
     checkpoints_.erase(place);
     dirty_ = true;
   }
@@ -266,10 +272,28 @@ Result<bool> Timeline::keeps_promise(Checkpoint& checkpoint) {
   if (!checkpoint.promised.has_value()) return true;
   TRY_ASSIGN(const uint64_t found, digest());
   if (found == std::exchange(checkpoint.promised, std::nullopt)) return true;
-  if (options_.remark)
-    options_.remark(fmt::format("{}{} is ignored: the machine is not as it was when it was stored",
-                                log::kCheckpointPrefix, to_text(checkpoint.mark)));
+  remark(checkpoint, "the machine is not as it was when it was stored");
   return false;
+}
+
+void Timeline::remark(const Checkpoint& checkpoint, std::string_view why) const {
+  if (options_.remark)
+    options_.remark(
+        fmt::format("{}{} is ignored: {}", log::kCheckpointPrefix, to_text(checkpoint.mark), why));
+}
+
+Result<size_t> Timeline::verify_checkpoints() {
+  std::vector<Mark> marks;
+  for (const auto& checkpoint : checkpoints_)
+    if (checkpoint->promised.has_value()) marks.push_back(checkpoint->mark);
+  size_t good = 0;
+  // Each is put back even where another one is not far.
+  for (const Mark& mark : marks) {
+    dirty_ = true;
+    TRY(go_back_before([&](const Mark& other) { return other > mark; }));
+    good += now() == mark ? 1 : 0;
+  }
+  return good;
 }
 
 Status Timeline::seek_sum(uint64_t event, uint64_t sum) {
@@ -422,6 +446,7 @@ Result<uint64_t> Timeline::digest() {
   const Status added = [&]() -> Status {
     TRY_ASSIGN(const uint64_t memory, machine().memory_digest());
     add(memory);
+    add(machine().device_digest());
     for (uint32_t i = 0; i < machine().vcpus(); ++i) {
       vmm::Vcpu& vcpu = machine().vcpu(VcpuId(i));
       TRY_ASSIGN(const uint64_t registers, vcpu.digest());

@@ -89,6 +89,10 @@ class Timeline {
     Mark mark;
     std::optional<Gva> address;  // nothing: an access, or what may be one
   };
+  // Puts back each checkpoint that came from a file. How many are as they were when they were stored; the
+  // others are dropped, with a remark. Errors: kHost.
+  Result<size_t> verify_checkpoints();
+
   // From here to before `end`: the first time that a vCPU is about to do one of these things. The machine is
   // changed for it, so it is left where only seek() leads on, with now() undefined: *detect dirtily, arrive
   // cleanly*. Errors: as run_to().
@@ -127,6 +131,7 @@ class Timeline {
   Status check_interruption();
   Status go_back_before(const std::function<bool(const Mark&)>& is_after);
   Status go_back(const std::shared_ptr<Checkpoint>& checkpoint);
+  void remark(const Checkpoint& checkpoint, std::string_view why) const;
   Result<bool> keeps_promise(Checkpoint& checkpoint);
   [[nodiscard]] bool checkpoint_is_due();
   void thin_out();

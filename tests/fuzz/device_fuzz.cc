@@ -36,7 +36,7 @@ class Machine {
   std::vector<uint64_t> run(std::span<const uint8_t> input) {
     for (size_t at = 0; at + kStepBytes <= input.size(); at += kStepBytes)
       step(input.subspan(at, kStepBytes));
-    for (const Vcpu& vcpu : vcpus_) keep(vcpu.local_apic.state_bytes());
+    for (Vcpu& vcpu : vcpus_) keep(save_state(vcpu.local_apic));
     finish();
     return seen_;
   }
@@ -65,8 +65,8 @@ class Machine {
   virtual void finish() = 0;
 
   void keep(uint64_t value) { seen_.push_back(value); }
-  void keep(std::span<const std::byte> state) {
-    for (const std::byte byte : state) keep(static_cast<uint64_t>(byte));
+  void keep(const std::string& state) {
+    for (const char byte : state) keep(static_cast<uint64_t>(static_cast<uint8_t>(byte)));
   }
 
   std::array<Vcpu, kVcpus> vcpus_ = {Vcpu(0), Vcpu(1)};
@@ -172,8 +172,8 @@ class SmallMachine final : public Machine {
     }
   }
   void finish() override {
-    keep(uart_.state_bytes());
-    for (const FwCfg& fw_cfg : fw_cfg_) keep(fw_cfg.state_bytes());
+    keep(save_state(uart_));
+    for (FwCfg& fw_cfg : fw_cfg_) keep(save_state(fw_cfg));
   }
 
   Uart16550 uart_{[this](uint8_t byte) { keep(byte); }};

@@ -9,13 +9,26 @@ from harness import BUILD, FORGE, OK, Test, count_for, expect, one_sentence, rec
 from stub import Packets, Stub
 
 SEEK = BUILD / "tests" / "guest" / "seek"
+HOSTILE = 40
 
 
-def make(bench, folder, every):
-    done = bench.reprise("checkpoint", folder, "--every", every)
+def make(bench, folder, every, timeout=None):
+    """The verb puts each one back in a session of its own before it says that they are there."""
+    done = bench.reprise("checkpoint", folder, "--every", every, timeout=timeout)
     files = sorted(folder.glob("checkpoint-*"))
     expect(done.status == OK and done.out.decode() == f"{len(files)} checkpoints in {folder}\n", f"{len(files)} files are made", done)
     return files
+
+
+def used_exactly(bench, folder, files, timeout=None, seeks=30, one_in=1):
+    """A session that makes none itself: the digests of a straight run at every moment that it comes back to."""
+    expect(files, "no checkpoint is made")
+    command = [str(word) for word in (SEEK, folder, seeks, 1, 0, one_in)]
+    done = subprocess.run(command, capture_output=True, timeout=timeout or bench.timeout)
+    expect(done.returncode == OK, "a moment differs", Done(command, done.returncode, done.stdout, done.stderr))
+    found = int(re.search(rb" checkpoints=(\d+)", done.stdout)[1])
+    expect(found == len(files) + 1, f"{found - 1} of {len(files)} checkpoints are used")
+    return done.stdout.decode().strip()
 
 
 def exact(workload, arguments, vcpus):
@@ -23,14 +36,7 @@ def exact(workload, arguments, vcpus):
     def run(bench):
         folder = bench.folder / "recording"
         record(bench, folder, workload, arguments, vcpus=vcpus, chaos=5)
-        files = make(bench, folder, 0.01)
-        expect(files, "no checkpoint is made")
-        command = [str(word) for word in (SEEK, folder, 30, 1, 0)]
-        done = subprocess.run(command, capture_output=True, timeout=bench.timeout)
-        expect(done.returncode == OK, "a moment differs", Done(command, done.returncode, done.stdout, done.stderr))
-        found = int(re.search(rb" checkpoints=(\d+)", done.stdout)[1])
-        expect(found == len(files) + 1, f"{found - 1} of {len(files)} checkpoints are used")
-        return done.stdout.decode().strip()
+        return used_exactly(bench, folder, make(bench, folder, 0.01))
 
     return Test(f"checkpoints/{workload}-{vcpus}", run)
 
@@ -96,6 +102,24 @@ def refused(bench):
     one_sentence(bench.reprise("checkpoint", other), 66, "other")
 
 
+def hostile(bench):
+    """Files in which anything is changed, with valid sums: used, or ignored with a sentence; nothing crashes or hangs."""
+    folder = bench.folder / "recording"
+    record(bench, folder, "timer", "n=200000 period=20000", vcpus=2)
+    file = make(bench, folder, 0.01)[-1]
+    good, refused = file.read_bytes(), 0
+    for seed in range(HOSTILE):
+        (bench.folder / "good").write_bytes(good)
+        done = bench.command([FORGE, bench.folder / "good", file, "checkpoint-state", seed])
+        expect(done.status == OK, "forge fails", done)
+        sought = bench.command([SEEK, folder, 3, seed, 0, 50])
+        # A state that is another one and keeps its promise is found out where it differs.
+        expect(sought.status in (OK, 1) and (sought.status == OK or sought.err), f"seed {seed}, {done.out}: exit status {sought.status}", sought)
+        refused += b"checkpoints=2 " not in sought.out
+    return f"{refused} of {HOSTILE} are refused"
+
+
 def tests(_options):
     return [exact("lost_update", "n=5000000", 2), exact("locks", "n=4", 4), exact("stencil", "n=64 steps=60", 2), exact("timer", "n=1500000 period=20000", 2),
-            Test("checkpoints/used", used), Test("checkpoints/refused", refused)]
+            Test("checkpoints/used", used), Test("checkpoints/refused", refused),
+            Test("checkpoints/hostile", hostile)]

@@ -4,9 +4,11 @@
 //
 // WHAT: ticket, gain-position, loss-position, value, message-position, message-vector, digest,
 // machine-digest, end (one event, chosen by SEED, so are vCPU and change), cpuid (the manifest asks for
-// AVX-512); checkpoint-host, checkpoint-digest (FROM and TO are one file of a checkpoint). Prints what it
-// changed. Exit status: 0; 3 the recording has no such event; 1 any other failure.
+// AVX-512); checkpoint-host, checkpoint-digest, checkpoint-state (FROM and TO are one file of a checkpoint;
+// the last changes one byte of the registers, devices and journals in it). Prints what it changed. Exit
+// status: 0; 3 the recording has no such event; 1 any other failure.
 #include <fmt/format.h>
+#include <zstd.h>
 
 #include <charconv>
 #include <cstdio>
@@ -102,7 +104,28 @@ bool change_event(log::RecordingEditor& editor, std::string_view what, Random& r
   return true;
 }
 
-Status forge_checkpoint(const char* from, const char* to, std::string_view what) {
+// One byte of what the machine remembers becomes another one: not of its pages, which are any bytes anyway.
+Status change_state(log::pb::Checkpoint& checkpoint, Random& random) {
+  std::string raw(checkpoint.state_bytes(), '\0');
+  const std::string& packed = checkpoint.fields();
+  if (ZSTD_isError(ZSTD_decompress(raw.data(), raw.size(), packed.data(), packed.size())) != 0)
+    return fail(ErrorCode::kDamaged, "the checkpoint cannot be unpacked");
+  const size_t pages = raw.rfind("\x06memory");
+  std::vector<size_t> places;
+  for (size_t i = 0; i < pages; ++i)
+    if (raw[i] != 0 || random() % 64 == 0) places.push_back(i);  // most are zeros of the order of pages
+  const size_t at = places[random() % places.size()];
+  const char before = raw[at];
+  raw[at] = static_cast<char>(random() % 4 == 0 ? 0 : random());
+  fmt::print("byte {} of {}: {:#x} -> {:#x}\n", at, pages, static_cast<uint8_t>(before),
+             static_cast<uint8_t>(raw[at]));
+  std::string again(ZSTD_compressBound(raw.size()), '\0');
+  again.resize(ZSTD_compress(again.data(), again.size(), raw.data(), raw.size(), 1));
+  checkpoint.set_fields(again);
+  return {};
+}
+
+Status forge_checkpoint(const char* from, const char* to, std::string_view what, Random& random) {
   TRY_ASSIGN(const auto payload, log::read_sealed_file(from, log::kCheckpointMagic));
   log::pb::Checkpoint checkpoint;
   if (!checkpoint.ParseFromArray(payload.data(), static_cast<int>(payload.size())) ||
@@ -110,14 +133,17 @@ Status forge_checkpoint(const char* from, const char* to, std::string_view what)
     return fail(ErrorCode::kDamaged, "{} is no checkpoint", from);
   if (what == "checkpoint-host")
     checkpoint.mutable_host()->mutable_facts(0)->set_value("another");
-  else
+  else if (what == "checkpoint-digest")
     checkpoint.set_digest(checkpoint.digest() ^ 1);
+  else
+    TRY(change_state(checkpoint, random));
   return log::write_sealed_file(to, log::kCheckpointMagic, checkpoint.SerializeAsString());
 }
 
 int forge(const char* from, const char* to, std::string_view what, uint64_t seed) {
+  Random random(seed);
   if (what.starts_with("checkpoint-")) {
-    const Status forged = forge_checkpoint(from, to, what);
+    const Status forged = forge_checkpoint(from, to, what, random);
     if (!forged) fmt::print(stderr, "forge: {}\n", forged.error().message);
     return forged ? 0 : 1;
   }
@@ -126,7 +152,6 @@ int forge(const char* from, const char* to, std::string_view what, uint64_t seed
     fmt::print(stderr, "forge: {}\n", editor.error().message);
     return 1;
   }
-  Random random(seed);
   const bool changed = what == "cpuid" ? change_cpuid(*editor) : change_event(*editor, what, random);
   if (!changed) return kNoSuchEvent;
   if (const auto saved = editor->save(to); !saved) {

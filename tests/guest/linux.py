@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 
+from checkpoints import make, used_exactly
 from debugger import FLUSH, converse, gdb
 from harness import (BUILD, DAMAGED, GUEST_FAILED, NOT_FOUND, OK, USAGE, Skip, Terminal, Test, expect, nested_paging, one_sentence, replay_alike,
                      report_of)
@@ -167,6 +168,26 @@ def timeline(name, run, vcpus, *options, disk=False):
         return f"{report_of(done)['tickets']} turns, {sought.out.decode().strip()}"
 
     return Test(f"linux/timeline-{name}-{vcpus}", test)
+
+
+def checkpoints(name, tty, *options):
+    """A guest that is typed at and writes to its disk: a new session goes on from each checkpoint of it, with the digests of a straight run."""
+
+    def test(bench):
+        folder = bench.folder / "recording"
+        words = words_for(bench, "run=shell", 2, "--memory", 128, "--disk", make_disk(bench)[0], *options, "-o", folder)
+        terminal = Terminal([bench.installation.reprise, "record", *words])
+        terminal.read_until(b"/ # ", SECONDS)
+        terminal.type(b"mkdir -p /disk; mount -t ext4 /dev/vda /disk; for i in 1 2 3 4 5 6; do cp /bin/busybox /disk/$i; sync; done\r")
+        terminal.read_until(b"/ # ", SECONDS)
+        terminal.type(b"cmp /disk/1 /disk/6 && echo the same $((6 * 7)) at $(tty)\r")
+        terminal.read_until(b"the same 42 at " + tty, SECONDS)
+        terminal.type(b"exit\r")
+        status = terminal.end(SECONDS)
+        expect(status == OK, f"record ends with {status}: {terminal.seen[-300:]!r}")
+        return used_exactly(bench, folder, make(bench, folder, 1, SECONDS), SECONDS, seeks=12, one_in=500)
+
+    return Test(f"linux/checkpoints-{name}", test)
 
 
 def debugger(vcpus):
@@ -421,7 +442,7 @@ def tests(_options):
             disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
             Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), debugger_vmlinux(1), debugger_vmlinux(2),
             timeline("boot", "run=boot", 1), timeline("boot", "run=boot", 2), timeline("script", "run=script", 2), timeline("mix", "run=all", 2),
-            timeline("devices", "run=disk", 2, "--console", "virtio", disk=True)]
+            timeline("devices", "run=disk", 2, "--console", "virtio", disk=True), checkpoints("ttyS0", b"/dev/ttyS0"), checkpoints("hvc0", b"/dev/hvc0", "--console", "virtio")]
 
 
 REFUSED = "linux/refused-"  # what every host refuses

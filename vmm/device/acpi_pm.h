@@ -29,9 +29,7 @@ class AcpiPm final : public IoHandler {
  public:
   Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
  private:
   AcpiPmState state_;

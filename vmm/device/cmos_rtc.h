@@ -26,9 +26,7 @@ class CmosRtc final : public IoHandler {
   explicit CmosRtc(int64_t start_unix_seconds) : start_(start_unix_seconds) {}
   Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
  private:
   int64_t start_;

@@ -8,13 +8,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 #include <variant>
 #include <vector>
 
-#include "base/check.h"
 #include "base/result.h"
+#include "base/state.h"
 #include "base/units.h"
 #include "log/event.h"
 
@@ -90,15 +89,9 @@ class IoHandler {
   // `value` has no bits above `bytes`. Errors: none so far; a Result so that a device may need a value here.
   virtual Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) = 0;
 
-  // Everything that later answers depend on, for digests. Without padding, so equal states are equal bytes.
-  [[nodiscard]] virtual std::span<const std::byte> state_bytes() const { return {}; }
-  // Puts back what state_bytes() gave. Requires: as many bytes, from the same device.
-  void restore_state(std::span<const std::byte> bytes) {
-    const auto own = state_bytes();
-    REPRISE_CHECK(own.size() == bytes.size());
-    std::memcpy(const_cast<std::byte*>(own.data()), bytes.data(),
-                bytes.size());  // of *this, which is not const
-  }
+  // Everything that later answers depend on. A handler does something sensible in any state, for one may come
+  // from a file.
+  virtual void visit(StateVisitor& /*visitor*/) {}
 };
 
 }  // namespace reprise::vmm

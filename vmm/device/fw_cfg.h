@@ -32,9 +32,7 @@ class FwCfg final : public IoHandler {
   Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
   // Two-byte writes at the first port select an item; all others are lost.
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
   [[nodiscard]] const FwCfgState& state() const { return state_; }
   void set_state(const FwCfgState& state) { state_ = state; }

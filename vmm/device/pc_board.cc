@@ -1,8 +1,23 @@
 #include "vmm/device/pc_board.h"
 
-#include <xxhash.h>
-
 namespace reprise::vmm {
+namespace {
+
+std::string_view name(VirtioSlot slot) {
+  switch (slot) {
+    case VirtioSlot::kDisk:
+      return "virtio_disk";
+    case VirtioSlot::kConsole:
+      return "virtio_console";
+    case VirtioSlot::kRandom:
+      return "virtio_random";
+    case VirtioSlot::kNetwork:
+      return "virtio_network";
+  }
+  return "";
+}
+
+}  // namespace
 
 std::vector<VirtioSlot> slots_of(const VirtioOptions& options) {
   std::vector<VirtioSlot> slots;
@@ -35,7 +50,7 @@ void PcBoard::claim(IoMap& io) {
   io.claim(IoSpace::kPort, kAcpiPmEventPort, kAcpiPmPorts, power_);
   io.claim(IoSpace::kPort, kResetPort, 1, reset_);
   io.claim(IoSpace::kMemory, kIoApicBase, kIoApicBytes, io_apic_);
-  for_each_virtio(*this, [&](auto& virtio) {
+  for_each_virtio([&](auto& virtio) {
     io.claim(IoSpace::kMemory, virtio_base(virtio.slot), kVirtioBytes, virtio.registers);
   });
 }
@@ -63,32 +78,25 @@ Effects PcBoard::route(const Effects& effects) {
   return routed;
 }
 
-PcBoard::State PcBoard::save() const {
-  State state;
-  for_each_device(*this, [&](const auto& device) {
-    const auto bytes = device.state_bytes();
-    state.emplace_back(bytes.begin(), bytes.end());
-  });
-  return state;
+void PcBoard::visit(StateVisitor& visitor) {
+  visitor("uart", uart_);
+  visitor("pit", pit_);
+  visitor("rtc", rtc_);
+  visitor("acpi_pm", power_);
+  visitor("pic_master", master_);
+  visitor("pic_slave", slave_);
+  visitor("io_apic", io_apic_);
+  for_each_virtio(
+      [&](auto& virtio) { visitor(std::string(name(virtio.slot)) + "_registers", virtio.registers); });
+  for_each_virtio([&](auto& virtio) { visitor(name(virtio.slot), virtio.device); });
 }
 
-void PcBoard::restore(const State& state) {
-  auto next = state.begin();
-  for_each_device(*this, [&](auto& device) { device.restore_state(*next++); });
-}
-
-uint64_t PcBoard::digest() const {
-  XXH3_state_t* state = XXH3_createState();
-  XXH3_64bits_reset(state);
-  for_each_device(*this, [&](const auto& device) {
-    const auto bytes = device.state_bytes();
-    XXH3_64bits_update(state, bytes.data(), bytes.size());
-  });
-  const uint64_t written = disk_content_ != nullptr ? disk_content_->digest() : 0;
-  XXH3_64bits_update(state, &written, sizeof written);
-  const uint64_t digest = XXH3_64bits_digest(state);
-  XXH3_freeState(state);
-  return digest;
+uint64_t PcBoard::digest() {
+  StateDigest digest;
+  visit(digest);
+  uint64_t written = disk_content_ != nullptr ? disk_content_->digest() : 0;
+  digest("disk_content", written);
+  return digest.value();
 }
 
 }  // namespace reprise::vmm

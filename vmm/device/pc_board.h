@@ -55,28 +55,13 @@ class PcBoard {
   Result<Effects> accept(const log::ApicMessage& message, ValueSource& values);
   // What the effects of a device come to: lines that were raised become messages for local APICs.
   Effects route(const Effects& effects);
-  // What the devices remember, each one's bytes; but for what is on the disk.
-  using State = std::vector<std::vector<std::byte>>;
-  [[nodiscard]] State save() const;
-  // Requires: a state of a board with the same devices.
-  void restore(const State& state);
+  // What the devices remember, by name; but for what is on the disk. The order stays what it is: it is part
+  // of the digests in recordings.
+  void visit(StateVisitor& visitor);
   // Digest of all that, and of what was written to the disk.
-  [[nodiscard]] uint64_t digest() const;
+  [[nodiscard]] uint64_t digest();
 
  private:
-  // Calls `visit` with each device that remembers something, in an order that stays the same.
-  template <typename Self, typename Visit>
-  static void for_each_device(Self& self, const Visit& visit) {
-    visit(self.uart_);
-    visit(self.pit_);
-    visit(self.rtc_);
-    visit(self.power_);
-    visit(self.master_);
-    visit(self.slave_);
-    visit(self.io_apic_);
-    for_each_virtio(self, [&](auto& virtio) { visit(virtio.registers); });
-    for_each_virtio(self, [&](auto& virtio) { visit(virtio.device); });
-  }
   // One virtio device and its registers.
   template <typename Device>
   struct Virtio {
@@ -88,11 +73,11 @@ class PcBoard {
     VirtioMmio registers;
   };
   // Calls `visit` with the Virtio of each device that is there, in order of slots.
-  template <typename Self, typename Visit>
-  static void for_each_virtio(Self& self, const Visit& visit) {
-    if (self.disk_.has_value()) visit(*self.disk_);
-    if (self.console_.has_value()) visit(*self.console_);
-    if (self.random_.has_value()) visit(*self.random_);
+  template <typename Visit>
+  void for_each_virtio(const Visit& visit) {
+    if (disk_.has_value()) visit(*disk_);
+    if (console_.has_value()) visit(*console_);
+    if (random_.has_value()) visit(*random_);
   }
 
   const DmaMemory memory_;

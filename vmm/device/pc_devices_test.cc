@@ -36,9 +36,8 @@ class PcDeviceTest : public ::testing::Test {
   FakeValueSource values_;
 };
 
-std::vector<std::byte> state_of(const IoHandler& device) {
-  const auto bytes = device.state_bytes();
-  return {bytes.begin(), bytes.end()};
+std::string state_of(IoHandler& device) {
+  return save_state(device);
 }
 
 // --- the interval timer ---

@@ -45,9 +45,7 @@ class Pit8254 final : public IoHandler {
   Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
   // Effects: SetTick.
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
   // Port 0x61 as a handler of its own.
   [[nodiscard]] IoHandler& speaker() { return speaker_; }

@@ -51,9 +51,7 @@ class Uart16550 final : public IoHandler {
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
   // A byte has come in. Effects: RaiseLine.
   Effects receive(uint8_t byte);
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
   [[nodiscard]] const Uart16550State& state() const { return state_; }
   // Any state is safe to set: indices are masked where they are used.

@@ -15,6 +15,7 @@
 
 #include "base/mapping.h"
 #include "base/result.h"
+#include "base/state.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
 
@@ -72,6 +73,16 @@ struct KvmVcpuState {
   std::vector<kvm_msr_entry> msrs;
   kvm_vcpu_events events{};
   kvm_mp_state mp_state{};
+  void visit(StateVisitor& visitor) {
+    visitor.abi("regs", regs);
+    visitor.abi("sregs", sregs);
+    visitor.abi("xsave", xsave);
+    visitor.abi("xcrs", xcrs);
+    visitor.abi("debugregs", debugregs);
+    visitor.aside([&] { visitor("msrs", msrs); });
+    visitor.abi("events", events);
+    visitor.abi("mp_state", mp_state);
+  }
 };
 
 // One vCPU. Threads: confined to the thread that runs it.

@@ -1,5 +1,7 @@
 #include "vmm/vcpu/vcpu_context.h"
 
+#include <algorithm>
+
 #include "vmm/kvm/cpu_state.h"
 #include "vmm/register_digest.h"
 #include "x86/rflags.h"
@@ -90,33 +92,31 @@ void VcpuContext::perform(const Effects& effects) {
   }
 }
 
-void VcpuContext::save(VcpuState& state) const {
-  state.stops = stops_;
-  state.compared_stops = compared_stops_;
-  state.digest = digest_;
-  state.halted = halted_;
-  state.interrupts_enabled = interrupts_enabled_;
-  state.statistics = statistics_;
-  state.after = 0;
-  if (std::holds_alternative<Nowhere>(standing_)) state.after = 2;
+void VcpuContext::visit(StateVisitor& visitor) {
+  visitor("stops", stops_);
+  visitor("compared_stops", compared_stops_);
+  visitor("digest", digest_);
+  visitor("halted", halted_);
+  visitor("interrupts_enabled", interrupts_enabled_);
+  visitor.aside([&] { visitor("statistics", statistics_); });
+  enum : uint8_t { kAtPosition, kAtFault, kNowhere };
+  uint8_t stands = kAtPosition;
+  std::vector<PageRight> needed;
   if (const auto* fault = std::get_if<AtFault>(&standing_)) {
-    state.after = 1;
-    if (!fault->needed.empty()) state.faulting_for = fault->needed;
+    stands = kAtFault;
+    needed = fault->needed;
   }
-}
-
-void VcpuContext::restore(const VcpuState& state) {
-  journal_ = &parts_.journal;
-  stops_ = state.stops;
-  visible_stops_.store(stops_, std::memory_order_relaxed);
-  compared_stops_ = state.compared_stops;
-  digest_ = state.digest;
-  halted_ = state.halted;
-  interrupts_enabled_ = state.interrupts_enabled;
-  statistics_ = state.statistics;
+  if (std::holds_alternative<Nowhere>(standing_)) stands = kNowhere;
+  visitor("stands", stands);
+  visitor("needed", needed);
+  const uint64_t pages = parts_.memory.view().rights().size();
+  visitor.require(stands <= kNowhere, "stands");
+  visitor.require(std::ranges::all_of(needed, [&](const auto& need) { return need.page.raw < pages; }),
+                  "needed");
   standing_ = AtPosition{};
-  if (state.after == 2) standing_ = Nowhere{};
-  if (state.after == 1) standing_ = AtFault{state.faulting_for.value_or(std::vector<PageRight>())};
+  if (stands == kAtFault) standing_ = AtFault{std::move(needed)};
+  if (stands == kNowhere) standing_ = Nowhere{};
+  visible_stops_.store(stops_, std::memory_order_relaxed);
 }
 
 }  // namespace reprise::vmm

@@ -27,7 +27,7 @@ class VcpuContext {
   [[nodiscard]] KvmVcpu& kvm() const { return parts_.kvm; }
   [[nodiscard]] ViewMemory& memory() const { return parts_.memory; }
   [[nodiscard]] Journal& journal() const { return *journal_; }
-  // Another one than that of `parts`, in a diversion.
+  // Another one than that of `parts`, in a diversion; and back.
   void set_journal(Journal& journal) { journal_ = &journal; }
   [[nodiscard]] VcpuStatistics& statistics() { return statistics_; }
   [[nodiscard]] const VcpuStatistics& statistics() const { return statistics_; }
@@ -57,8 +57,8 @@ class VcpuContext {
   // How many it has made, as seen from another thread. Threads: any.
   [[nodiscard]] uint64_t visible_stops() const { return visible_stops_.load(std::memory_order_relaxed); }
   [[nodiscard]] uint64_t digest() const { return digest_; }
-  void save(VcpuState& state) const;
-  void restore(const VcpuState& state);
+  // Requires: not in the middle of an exit.
+  void visit(StateVisitor& visitor);
 
   // --- pages and tokens ---
   // Not kGo: not granted. Errors: those of the journal.

@@ -2,13 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
-#include <vector>
+#include <string>
 
-#include "base/page_right.h"
-#include "base/units.h"
-#include "log/event.h"
-#include "vmm/device/irq/local_apic.h"
+#include "base/state.h"
 #include "vmm/kvm/kvm.h"
 
 namespace reprise::vmm {
@@ -33,17 +29,14 @@ struct VcpuStatistics {
   uint64_t decode_ns = 0;
 };
 
-// A vCPU between two stops, without what belongs to its journal and to its memory.
+// A vCPU between two stops, without what belongs to its journal, to its memory and to its local APIC.
 struct VcpuState {
   KvmVcpuState kvm;
-  LocalApicState apic;
-  uint64_t stops = 0, compared_stops = 0, digest = 0;  // as those of VcpuContext
-  int after = 0;  // where it stands: 0 at a position, 1 at a fault, 2 nowhere
-  bool halted = false, interrupts_enabled = false;
-  std::optional<uint64_t> faulting;                    // as FaultResolver::faulting()
-  std::optional<std::vector<PageRight>> faulting_for;  // AtFault::needed
-  std::optional<log::ApicMessage> for_board;           // as Injector::for_board()
-  VcpuStatistics statistics;
+  std::string own;  // what VcpuContext, FaultResolver and Injector list
+  void visit(StateVisitor& visitor) {
+    visitor("kvm", kvm);
+    visitor("own", own);
+  }
 };
 
 }  // namespace reprise::vmm

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <array>
@@ -47,6 +46,52 @@ bool read_all(int fd, uint64_t offset, std::span<uint8_t> to) {
 
 }  // namespace
 
+void DiskSnapshot::visit(StateVisitor& visitor) {
+  std::vector<uint64_t> numbers;
+  for (const auto& [number, block] : blocks_) numbers.push_back(number);
+  std::ranges::sort(numbers);
+  std::vector<uint8_t> bytes;
+  for (const uint64_t number : numbers)
+    bytes.insert(bytes.end(), blocks_[number].bytes->begin(), blocks_[number].bytes->end());
+  visitor("disk_bytes", disk_bytes_);
+  visitor("numbers", numbers);
+  visitor("bytes", bytes);
+  const auto is_inside = [&](uint64_t number) {
+    return number < (disk_bytes_ + kBlockBytes - 1) / kBlockBytes;
+  };
+  const bool fits = disk_bytes_ <= INT64_MAX && std::ranges::all_of(numbers, is_inside) &&
+                    std::ranges::adjacent_find(numbers, std::greater_equal()) == numbers.end() &&
+                    bytes.size() == numbers.size() * kBlockBytes;
+  visitor.require(fits, "blocks");
+  if (fits) put(numbers, bytes);
+}
+
+void DiskSnapshot::put(std::span<const uint64_t> numbers, std::span<const uint8_t> bytes) {
+  std::unordered_map<uint64_t, Block> found;
+  digest_ = 0;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const auto from = bytes.subspan(i * kBlockBytes, kBlockBytes);
+    const uint64_t hash = hash_of(numbers[i], from.first(bytes_of(numbers[i])));
+    const auto old = blocks_.find(numbers[i]);
+    if (old != blocks_.end() && std::ranges::equal(*old->second.bytes, from)) {
+      found[numbers[i]] = {hash, old->second.bytes};
+    } else {
+      auto copy = std::make_shared<std::array<uint8_t, kBlockBytes>>();
+      std::ranges::copy(from, copy->begin());
+      found[numbers[i]] = {hash, std::move(copy)};
+    }
+    digest_ += hash;
+  }
+  blocks_ = std::move(found);
+}
+
+void DiskSnapshot::share_with(const DiskSnapshot& other) {
+  for (auto& [number, block] : blocks_) {
+    const auto same = other.blocks_.find(number);
+    if (same != other.blocks_.end() && *same->second.bytes == *block.bytes) block.bytes = same->second.bytes;
+  }
+}
+
 Result<std::unique_ptr<DiskImage>> DiskImage::open(const std::filesystem::path& path) {
   UniqueFd base(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a FIFO would make us wait
   if (!base.valid())
@@ -72,7 +117,9 @@ DiskImage::DiskImage(std::filesystem::path path, UniqueFd base, UniqueFd overlay
       base_(std::move(base)),
       overlay_(std::move(overlay)),
       when_opened_(when_opened),
-      bytes_(static_cast<uint64_t>(when_opened.st_size)) {}
+      bytes_(static_cast<uint64_t>(when_opened.st_size)) {
+  written_.disk_bytes_ = bytes_;
+}
 
 Result<std::string> DiskImage::hash() const {
   constexpr uint64_t kChunk = 1 << 20;
@@ -156,7 +203,7 @@ Status DiskImage::note_block(uint64_t begin, std::span<const uint8_t> piece) {
   }
   DiskSnapshot::Block& block = written_.blocks_[begin / kBlockBytes];
   written_.digest_ -= block.hash;
-  block = {XXH3_64bits_withSeed(piece.data(), piece.size(), begin), nullptr};
+  block = {DiskSnapshot::hash_of(begin / kBlockBytes, piece), nullptr};
   written_.digest_ += block.hash;
   return {};
 }
@@ -174,6 +221,9 @@ Result<DiskSnapshot> DiskImage::snapshot() {
 
 // What is in the overlay beside the snapshot's blocks counts for nothing.
 Status DiskImage::restore(const DiskSnapshot& snapshot) {
+  if (snapshot.disk_bytes_ != bytes_)
+    return fail(ErrorCode::kDamaged, "what it holds is of a disk of {} bytes, this one has {}",
+                snapshot.disk_bytes_, bytes_);
   for (const auto& [number, block] : snapshot.blocks_) {
     const auto now = written_.blocks_.find(number);
     if (now != written_.blocks_.end() && now->second.bytes == block.bytes) continue;

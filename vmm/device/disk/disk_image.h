@@ -2,6 +2,7 @@
 #pragma once
 
 #include <sys/stat.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +12,7 @@
 #include <unordered_map>
 
 #include "base/result.h"
+#include "base/state.h"
 #include "base/unique_fd.h"
 #include "vmm/device/disk/disk.h"
 
@@ -19,6 +21,13 @@ namespace reprise::vmm {
 // What a guest had written to its disk at one moment. Snapshots of one disk share the blocks that did not
 // change between them. Threads: immutable.
 class DiskSnapshot {
+ public:
+  // The blocks, with their numbers.
+  void visit(StateVisitor& visitor);
+  // Keeps blocks that are equal once for both.
+  void share_with(const DiskSnapshot& other);
+  [[nodiscard]] size_t blocks() const { return blocks_.size(); }
+
  private:
   friend class DiskImage;
   // What is copied at the first write to a part of it. A page of the host: smaller ones save nothing in its
@@ -29,6 +38,15 @@ class DiskSnapshot {
     std::shared_ptr<const std::array<uint8_t, kBlockBytes>>
         bytes;  // null in a disk: it was written since the last snapshot
   };
+  static uint64_t hash_of(uint64_t number, std::span<const uint8_t> bytes) {
+    return XXH3_64bits_withSeed(bytes.data(), bytes.size(), number * kBlockBytes);
+  }
+  void put(std::span<const uint64_t> numbers, std::span<const uint8_t> bytes);
+  // The part of a block that the disk has: the last one may be cut off.
+  [[nodiscard]] uint64_t bytes_of(uint64_t number) const {
+    return std::min(kBlockBytes, disk_bytes_ - number * kBlockBytes);
+  }
+  uint64_t disk_bytes_ = 0;
   std::unordered_map<uint64_t, Block> blocks_;  // by number
   uint64_t digest_ = 0;
 };
@@ -59,8 +77,8 @@ class DiskImage final : public Disk {
   // Errors: kHost. Cost: memory for the blocks that were written since the last one, and some words for each
   // block that was ever written.
   Result<DiskSnapshot> snapshot();
-  // Makes the disk what it was when this snapshot of it was taken. Errors: kOutput. Cost: writes the blocks
-  // that may differ.
+  // Makes the disk what it was when this snapshot of it was taken. Errors: kOutput; kDamaged if it is none of
+  // this disk. Cost: writes the blocks that may differ.
   Status restore(const DiskSnapshot& snapshot);
 
  private:
@@ -73,7 +91,7 @@ class DiskImage final : public Disk {
     return written_.blocks_.contains(offset / kBlockBytes);
   }
   // The block that begins at `begin`, as far as the disk has it.
-  [[nodiscard]] uint64_t block_bytes(uint64_t begin) const { return std::min(kBlockBytes, bytes_ - begin); }
+  [[nodiscard]] uint64_t block_bytes(uint64_t begin) const { return written_.bytes_of(begin / kBlockBytes); }
   Status read_base(uint64_t offset, std::span<uint8_t> to) const;
   Status read_overlay(uint64_t offset, std::span<uint8_t> to) const;
   Status write_overlay(uint64_t offset, std::span<const uint8_t> from);

@@ -36,9 +36,7 @@ class IoApic final : public IoHandler {
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
   // A line goes up. Lines that no pin has are ignored.
   Effects raise(uint8_t line);
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
  private:
   static constexpr uint64_t kMasked = 1ull << 16;

@@ -60,10 +60,7 @@ class IoApicTest : public ::testing::Test {
     EXPECT_TRUE(set_entry(5, value).empty());
     return apic_.raise(5);
   }
-  std::vector<std::byte> state() const {
-    const auto bytes = apic_.state_bytes();
-    return {bytes.begin(), bytes.end()};
-  }
+  std::string state() { return save_state(apic_); }
 
   IoApic apic_{4};
   FakeValueSource values_;

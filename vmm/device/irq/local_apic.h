@@ -110,9 +110,7 @@ class LocalApic final : public IoHandler {
   [[nodiscard]] const LocalApicState& state() const { return state_; }
   // Any state is safe to set: fields are masked where they are used.
   void set_state(const LocalApicState& state) { state_ = state; }
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
  private:
   Result<uint32_t> read_register(uint64_t reg, ValueSource& values);

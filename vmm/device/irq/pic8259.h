@@ -39,9 +39,7 @@ class Pic8259 final : public IoHandler {
     }
     return Effects{};
   }
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
  private:
   static constexpr uint64_t kIcw1 = 0x10;

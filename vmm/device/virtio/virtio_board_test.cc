@@ -144,7 +144,7 @@ TEST_F(VirtioConsoleTest, DigestSeesQueuesAndTypedBytes) {
 TEST(PcBoardTest, DigestSeesWhatWasWrittenToTheDisk) {
   std::vector<uint8_t> ram(kRamBytes);
   FakeDisk disk(8);
-  const PcBoard board(
+  PcBoard board(
       {.vcpus = 1, .memory = DmaMemory(ram, Gpa(0), Gpa(0), nullptr, nullptr), .virtio = {.disk = &disk}});
   const uint64_t before = board.digest();
   disk.content[7] = 1;

@@ -37,9 +37,7 @@ class VirtioConsole final : public VirtioDevice {
   [[nodiscard]] std::span<const std::byte> config() const override { return {}; }
   Status serve(uint32_t index, Virtqueue& queue, ValueSource& values) override;
   void reset() override { state_ = {}; }
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
  private:
   void send(Virtqueue& queue);

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/result.h"
+#include "base/state.h"
 #include "vmm/device/device.h"
 #include "vmm/device/virtio/virtqueue.h"
 
@@ -34,14 +35,7 @@ class VirtioDevice {
   virtual void reset() = 0;
 
   // As IoHandler's; the queues are the transport's.
-  [[nodiscard]] virtual std::span<const std::byte> state_bytes() const { return {}; }
-  void restore_state(std::span<const std::byte> bytes) {
-    const auto own = state_bytes();
-    REPRISE_CHECK(own.size() == bytes.size());
-    if (!bytes.empty())
-      std::memcpy(const_cast<std::byte*>(own.data()), bytes.data(),
-                  bytes.size());  // of *this, which is not const
-  }
+  virtual void visit(StateVisitor& /*visitor*/) {}
 };
 
 }  // namespace reprise::vmm

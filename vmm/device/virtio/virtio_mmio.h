@@ -62,9 +62,7 @@ class VirtioMmio final : public IoHandler {
   Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
   // The device has something for the driver in this queue. Effects and errors as write().
   Result<Effects> serve(uint32_t queue, ValueSource& values);
-  [[nodiscard]] std::span<const std::byte> state_bytes() const override {
-    return std::as_bytes(std::span(&state_, 1));
-  }
+  void visit(StateVisitor& visitor) override { visitor("state", state_); }
   [[nodiscard]] const VirtioDevice& device() const { return device_; }
 
  private:

@@ -139,13 +139,9 @@ TEST_F(VirtioDiskTest, LegacyDriverIsNotAgreedWith) {
 
 TEST_F(VirtioDiskTest, FeaturesStayOnceTheyAreAgreedUpon) {
   driver_.negotiate(kFeatureVersion1);
-  const VirtioMmioState before = [&] {
-    VirtioMmioState state;
-    std::memcpy(&state, rig_.registers.state_bytes().data(), sizeof state);
-    return state;
-  }();
+  const std::string before = save_state(rig_.registers);
   driver_.write(kDriverFeatures, 0);
-  EXPECT_EQ(std::memcmp(&before, rig_.registers.state_bytes().data(), sizeof before), 0);
+  EXPECT_EQ(save_state(rig_.registers), before);
 }
 
 TEST_F(VirtioDiskTest, StatusBitsStayUntilReset) {

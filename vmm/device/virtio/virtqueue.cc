@@ -15,6 +15,10 @@ constexpr uint64_t kIndexOffset = 2;  // in either ring
 constexpr uint64_t kRingOffset = 4;
 constexpr uint64_t kUsedElementBytes = 8;
 
+bool has_valid_size(const VirtqueueState& state, uint16_t max_size) {
+  return state.size != 0 && state.size <= max_size && (state.size & (state.size - 1)) == 0;
+}
+
 }  // namespace
 
 uint64_t total_bytes(std::span<const std::span<uint8_t>> buffers) {
@@ -57,7 +61,7 @@ std::vector<std::span<uint8_t>> part(std::span<const std::span<uint8_t>> buffers
 }
 
 bool Virtqueue::is_valid(const VirtqueueState& state, uint16_t max_size, const DmaMemory& memory) {
-  if (state.size == 0 || state.size > max_size || (state.size & (state.size - 1)) != 0) return false;
+  if (!has_valid_size(state, max_size)) return false;
   if (state.descriptors % kDescriptorBytes != 0 || state.driver_area % 2 != 0 || state.device_area % 4 != 0)
     return false;
   return memory.find(Gpa(state.descriptors), kDescriptorBytes * state.size, DmaMemory::Use::kRead)
@@ -74,8 +78,9 @@ Virtqueue::Virtqueue(VirtqueueState& state, const DmaMemory& memory, bool indire
     : state_(state), memory_(memory), indirect_(indirect) {
   const auto index = memory_.load<uint16_t>(Gpa(state_.driver_area + kIndexOffset));
   left_ = static_cast<uint16_t>(index.value_or(state_.next_available) - state_.next_available);
-  // More than the ring holds: the index went back, or came from nowhere.
-  if (!index.has_value() || left_ > state_.size) broken_ = true;
+  // More than the ring holds: the index went back, or came from nowhere. A state that came from a file may be
+  // one that no driver can have set up.
+  if (!index.has_value() || left_ > state_.size || !has_valid_size(state_, kMaxQueueSize)) broken_ = true;
 }
 
 std::optional<Chain> Virtqueue::next() {
