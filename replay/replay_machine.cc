@@ -67,6 +67,7 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   machine.views = views;
   machine.memory_digest_every = manifest.memory_digest_every();
   machine.compare_mxcsr = manifest.compares_mxcsr();
+  machine.msr_filter = manifest.filters_msrs() ? vmm::MsrFilter::kAllowList : vmm::MsrFilter::kFourDenied;
   machine.start_unix_seconds = manifest.start_unix_seconds();
   if (manifest.boot() == "linux") {
     auto& guest = machine.linux_guest.emplace(vmm::MachineOptions::Linux{});

@@ -115,8 +115,11 @@ Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
   TRY_ASSIGN(cpu->vm, kvm.create_vm());
   cpu->vm->exit_on_emulation_failure();
   TRY(map_memory(*cpu, true));
-  if (board_ != nullptr) TRY(cpu->vm->answer_msrs());
+  // Each exit is a stop, which the recordings of bare-metal guests do not have.
+  TRY(cpu->vm->filter_msrs(options_.msr_filter,
+                           board_ != nullptr ? RefusedMsr::kExit : RefusedMsr::kProtectionFault));
   TRY_ASSIGN(cpu->kvm, cpu->vm->create_vcpu(id.raw));
+  cpu->kvm->enforce_paravirtual_cpuid();
   TRY(cpu->kvm->set_cpuid(cpu_model_for(options_.cpuid, id, options_.vcpus)));
   TRY(make_clock(*cpu, options_.vcpus));
   cpu->apic = std::make_unique<LocalApic>(id, options_.vcpus);

@@ -39,6 +39,7 @@ struct MachineOptions {
   // Digests of registers hold MXCSR. Without, in recordings from when they were taken from KVM_GET_FPU, which
   // gives zero for it.
   bool compare_mxcsr = true;
+  MsrFilter msr_filter = MsrFilter::kAllowList;
   int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
   // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC.
   // Implies `serial`.

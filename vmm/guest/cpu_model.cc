@@ -54,7 +54,7 @@ constexpr std::array kFeatures = {
 };
 
 // What a Linux guest is shown of a processor's features, and what not, and why. All that is not named is not
-// shown: Linux needs none of it. MSRs: KvmVm::answer_msrs(). Source: Intel SDM vol. 2, CPUID; AMD APM vol. 3,
+// shown: Linux needs none of it. MSRs: vmm/kvm/msr_filter.h. Source: Intel SDM vol. 2, CPUID; AMD APM vol. 3,
 // appendix E.
 struct LinuxFeature {
   Feature place;

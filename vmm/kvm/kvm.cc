@@ -154,29 +154,12 @@ void KvmVm::exit_on_emulation_failure() {
   (void)::ioctl(fd_.get(), KVM_ENABLE_CAP, &cap);
 }
 
-Status KvmVm::answer_msrs() {
+// Best effort: the filter refuses all of KVM's registers anyway.
+void KvmVcpu::enforce_paravirtual_cpuid() {
   kvm_enable_cap cap{};
-  cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
-  cap.args[0] = KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_FILTER;
-  TRY(call(fd_.get(), KVM_ENABLE_CAP, &cap, "KVM_CAP_X86_USER_SPACE_MSR"));
-  // What KVM does not know makes an exit, and faults as on a processor that lacks it. Of what it knows, these
-  // do too (a zero bit denies); all others hold what the guest writes, and nothing of the host's.
-  constexpr std::array<std::pair<uint32_t, uint32_t>, 4> kDenied = {{
-      {0x10, 1},   // TIME_STAMP_COUNTER: answered with virtual time
-      {0x3b, 1},   // TSC_ADJUST: would shift a counter that the guest must not see
-      {0xe7, 2},   // MPERF, APERF: count what the host does
-      {0x6e0, 1},  // TSC_DEADLINE: a timer that compares with the host's counter; not in CPUID either
-  }};
-  std::array<uint8_t, 8> zeros{};
-  kvm_msr_filter filter{};
-  filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
-  for (size_t i = 0; i < kDenied.size(); ++i) {
-    filter.ranges[i].flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
-    filter.ranges[i].base = kDenied[i].first;
-    filter.ranges[i].nmsrs = kDenied[i].second;
-    filter.ranges[i].bitmap = zeros.data();
-  }
-  return call(fd_.get(), KVM_X86_SET_MSR_FILTER, &filter, "KVM_X86_SET_MSR_FILTER");
+  cap.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID;
+  cap.args[0] = 1;
+  (void)::ioctl(fd_.get(), KVM_ENABLE_CAP, &cap);
 }
 
 Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(UniqueFd fd, size_t run_size, uint64_t synced) {

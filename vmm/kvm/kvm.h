@@ -18,6 +18,7 @@
 #include "base/state.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
+#include "vmm/kvm/msr_filter.h"
 
 namespace reprise::vmm {
 
@@ -54,7 +55,7 @@ enum class ExitKind {
   kPortIo,
   kMmio,
   kHalt,
-  kMsrRead,  // of a register that user space answers for (KvmVm::answer_msrs)
+  kMsrRead,  // of a register that user space answers for (RefusedMsr::kExit)
   kMsrWrite,
   kTaskPriority,  // the guest wrote CR8
   kDebug,
@@ -122,6 +123,9 @@ class KvmVcpu {
   [[nodiscard]] Result<kvm_vcpu_events> events() const;
   Status set_events(const kvm_vcpu_events& events);
   Status set_cpuid(std::span<const kvm_cpuid_entry2> entries);
+  // KVM's paravirtual features that CPUID does not announce are not there (KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
+  // 7.25).
+  void enforce_paravirtual_cpuid();
   // KVM_SET_GUEST_DEBUG (4.87).
   Status set_guest_debug(const kvm_guest_debug& debug);
   // Carries out one instruction, however often the host interrupts. The instruction must not exit by itself,
@@ -175,9 +179,9 @@ class KvmVm {
   Result<std::unique_ptr<KvmVcpu>> create_vcpu(uint32_t id);
   // Exit instead of injecting #UD when KVM's emulator fails (KVM_CAP_EXIT_ON_EMULATION_FAILURE). Best effort.
   void exit_on_emulation_failure();
-  // Reads and writes of the time-stamp counter's MSRs, and of all that KVM does not know, become exits
-  // (KVM_CAP_X86_USER_SPACE_MSR 7.23, KVM_X86_SET_MSR_FILTER 4.97). Errors: kHost before Linux 5.10.
-  Status answer_msrs();
+  // Which model-specific registers its vCPUs reach (KVM_X86_SET_MSR_FILTER 4.97, KVM_CAP_X86_USER_SPACE_MSR
+  // 7.23). Before the first vCPU. Errors: kHost before Linux 5.10.
+  Status filter_msrs(MsrFilter filter, RefusedMsr refused);
 
  private:
   UniqueFd fd_;

@@ -1,0 +1,35 @@
+// Which model-specific registers a guest reaches, and why: all others raise #GP, as on a processor that lacks
+// them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace reprise::vmm {
+
+// Registers in a row that KVM answers for itself.
+struct MsrRange {
+  uint32_t first = 0;
+  uint32_t count = 0;
+  std::string_view why;  // what makes them deterministic
+};
+
+// How a VM's filter is set. The first is that of recordings from before there was a list: KVM answers what it
+// knows, so that a replay takes the same way.
+enum class MsrFilter : uint8_t {
+  kFourDenied,  // Linux guests: time is answered by user space; other guests: none
+  kAllowList,
+};
+
+// What becomes of an access that the filter refuses.
+enum class RefusedMsr : uint8_t {
+  kProtectionFault,  // KVM raises #GP, without an exit
+  kExit,             // user space answers (ExitKind::kMsrRead, kMsrWrite)
+};
+
+// Every register here holds what the guest wrote, or a constant. Source: Intel SDM vol. 4, chapter 2; Linux
+// arch/x86/kvm/x86.c (kvm_set_msr_common, kvm_get_msr_common).
+[[nodiscard]] std::span<const MsrRange> allowed_msrs();
+
+}  // namespace reprise::vmm
