@@ -13,7 +13,7 @@ Result<Flow> ExitHandlers::handle(ExitKind exit, bool anew) {
     ++context_.statistics().traps;
     return Flow::kGo;
   }
-  if (is_completed_by_kvm(exit) && !anew) context_.count_stop();
+  if (is_completed_by_kvm(exit) && !anew && !is_hosts(exit)) context_.count_stop();
   switch (exit) {
     case ExitKind::kPortIo:
       return handle_port();
@@ -79,11 +79,19 @@ bool ExitHandlers::is_trap(ExitKind exit) const {
   return trap.has_value() && mmio.is_write != 0 && page_of(Gpa(mmio.phys_addr)) == page_of(*trap);
 }
 
+// No page of a PC's is ever missing, and its devices are in a hole of its RAM.
+bool ExitHandlers::is_ram_access() const {
+  const uint64_t ram = address_of(PageNumber(context_.memory().view().ram_pages())).raw;
+  return context_.parts().board == nullptr && context_.kvm().shared().mmio.phys_addr < ram;
+}
+
+bool ExitHandlers::is_hosts(ExitKind exit) const {
+  return exit == ExitKind::kMmio && is_ram_access() && faults_.is_reclaimed(context_.kvm().shared());
+}
+
 Result<Flow> ExitHandlers::handle_mmio() {
   kvm_run& run = context_.kvm().shared();
-  // No page of a PC's is ever missing, and its devices are in a hole of its RAM.
-  const bool in_ram = run.mmio.phys_addr < address_of(PageNumber(context_.memory().view().ram_pages())).raw;
-  if (context_.parts().board == nullptr && in_ram) return faults_.answer_ram_access(run);
+  if (is_ram_access()) return faults_.answer_ram_access(run);
   ++context_.statistics().mmio;
   return access_device(IoSpace::kMemory, run.mmio.phys_addr, run.mmio.len, run.mmio.is_write != 0,
                        run.mmio.data);

@@ -23,6 +23,8 @@ class ExitHandlers {
   // Deals with an exit that is not kInterrupted. `anew`: the same exit was begun before, and is counted.
   // kLater, kLeave: nothing has been done. kCaught: it was dealt with. Errors: kHost; those of the journal.
   Result<Flow> handle(ExitKind exit, bool anew);
+  // Whether the host has made this exit, not the guest: it took a page away. Asked before handle().
+  [[nodiscard]] bool is_hosts(ExitKind exit) const;
   // Whether the instruction of this exit ends with an exception, which KVM delivers.
   [[nodiscard]] bool raises(ExitKind exit) const;
 
@@ -35,6 +37,7 @@ class ExitHandlers {
   Status handle_msr(bool is_write);
   Result<Flow> access_device(IoSpace space, uint64_t address, unsigned bytes, bool is_write, uint8_t* data);
   [[nodiscard]] bool is_trap(ExitKind exit) const;
+  [[nodiscard]] bool is_ram_access() const;
 
   VcpuContext& context_;
   FaultResolver& faults_;

@@ -49,7 +49,6 @@ Result<Flow> FaultResolver::resolve_fault(bool emulator_gave_up) {
   }
   auto needed = missing(*set);
   if (needed.empty()) return nothing_missing(*set, regs, emulator_gave_up);
-  host_retries_ = 0;
   ++statistics.faults;
   context_.count_stop();
   const uint64_t here = digest_registers(regs, 0);
@@ -59,10 +58,26 @@ Result<Flow> FaultResolver::resolve_fault(bool emulator_gave_up) {
   return take_missing(std::move(needed), again);
 }
 
-// The view grants everything: the host took a mapping away. No event.
+unsigned FaultResolver::count_retry(const kvm_regs& regs) {
+  const uint64_t here = digest_registers(regs, 0);
+  if (!retries_.has_value() || retries_->registers != here ||
+      retries_->completed_stops != context_.completed_stops())
+    retries_ = Retries{here, context_.completed_stops(), 0};
+  return ++retries_->count;
+}
+
+// The view grants everything: the host took a mapping away, which an emulator cannot do without either. No
+// event. Or the guest does what no retry helps: it needs memory that is not there, or an instruction that the
+// emulator does not know.
 Result<Flow> FaultResolver::nothing_missing(const x86::AccessSet& set, const kvm_regs& regs,
                                             bool emulator_gave_up) {
-  if (emulator_gave_up || ++host_retries_ > kHostRetries) {
+  if (count_retry(regs) > kHostRetries) {
+    if (set.complete && !emulator_gave_up)
+      return fail(
+          ErrorCode::kHost,
+          "vCPU {}: the host took guest memory away {} times while the instruction at rip {:#x} needed it, "
+          "and nothing of it was missing; give the host more memory, or the guest less",
+          context_.parts().id.raw, kHostRetries, regs.rip);
     TRY(context_.guest_error(fmt::format(
         "rip {:#x}: KVM cannot execute the instruction, and no page that it needs is missing", regs.rip)));
     return Flow::kGo;
@@ -75,6 +90,13 @@ Result<Flow> FaultResolver::nothing_missing(const x86::AccessSet& set, const kvm
   return Flow::kGo;
 }
 
+bool FaultResolver::is_reclaimed(const kvm_run& run) const {
+  const ept::View& view = context_.memory().view();
+  const PageNumber page = page_of(Gpa(run.mmio.phys_addr));
+  return page.raw < view.ram_pages() &&
+         view.allows(page, run.mmio.is_write != 0 ? Right::kWrite : Right::kRead);
+}
+
 Result<Flow> FaultResolver::take_missing(std::vector<PageRight> needed, bool again) {
   TRY_ASSIGN(const Flow flow, context_.acquire(needed, again));
   // Progress: straight back into the guest; the pages can be lost only after the instruction has retired.
@@ -83,10 +105,15 @@ Result<Flow> FaultResolver::take_missing(std::vector<PageRight> needed, bool aga
 }
 
 Result<Flow> FaultResolver::answer_ram_access(kvm_run& run) {
-  ++context_.statistics().faults;
   ViewMemory& memory = context_.memory();
   const Gpa gpa(run.mmio.phys_addr);
   const bool is_write = run.mmio.is_write != 0;
+  if (is_reclaimed(run)) {
+    ++context_.statistics().host_faults;
+    TRY(memory.view().refresh(page_of(gpa)));
+  } else {
+    ++context_.statistics().faults;
+  }
   // As often as an instruction that is entered again would fault: chaos grants reading before writing.
   const PageRight need{page_of(gpa), is_write ? Right::kWrite : Right::kRead};
   for (bool again = false; !memory.view().allows(need.page, need.right); again = true)
@@ -112,7 +139,7 @@ void FaultResolver::visit(StateVisitor& visitor) {
   visitor("faulting", registers);
   faulting_.reset();
   if (registers.has_value()) faulting_ = Faulting{*registers, context_.completed_stops()};
-  host_retries_ = 0;
+  retries_.reset();
 }
 
 }  // namespace reprise::vmm

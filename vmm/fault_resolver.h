@@ -24,6 +24,10 @@ class FaultResolver {
   // would have made it. kCaught: answered all the same.
   Result<Flow> answer_ram_access(kvm_run& run);
 
+  // Whether it is the host's doing that the access came so: it took a page away that the view grants.
+  // Answering it is no stop, and where its instruction ends is no position: both depend on the host.
+  [[nodiscard]] bool is_reclaimed(const kvm_run& run) const;
+
   // What the instruction at rip, or the delivery of what is on its way into the guest, touches. Errors: as
   // x86::decode_access(); kHost.
   [[nodiscard]] Result<x86::AccessSet> touched_pages(const kvm_regs& regs, const kvm_sregs& sregs) const;
@@ -38,6 +42,8 @@ class FaultResolver {
   // Digest of the registers at the last fault, if nothing has retired since.
   [[nodiscard]] std::optional<uint64_t> faulting() const;
   Result<Flow> nothing_missing(const x86::AccessSet& set, const kvm_regs& regs, bool emulator_gave_up);
+  // How often, with this one, it was tried to execute this instruction although nothing was missing.
+  unsigned count_retry(const kvm_regs& regs);
 
   struct Faulting {
     uint64_t registers;
@@ -45,7 +51,12 @@ class FaultResolver {
   };
   VcpuContext& context_;
   std::optional<Faulting> faulting_;
-  unsigned host_retries_ = 0;
+  struct Retries {
+    uint64_t registers;
+    uint64_t completed_stops;
+    unsigned count;
+  };
+  std::optional<Retries> retries_;  // of the last instruction that was tried again
 };
 
 }  // namespace reprise::vmm

@@ -144,7 +144,9 @@ void Vcpu::stand_in(ExitKind exit) {
 
 Result<Flow> Vcpu::carry_out(ExitKind exit, bool anew) {
   bool caught = false;  // by the access that was answered: only its instruction is completed
+  bool is_stop = anew;  // else only the host made it exit
   for (;; anew = false) {
+    is_stop |= !handlers_.is_hosts(exit);
     TRY_ASSIGN(const Flow flow, handlers_.handle(exit, anew));
     if (!is_completed_by_kvm(exit)) return flow;
     if (flow == Flow::kLater || flow == Flow::kLeave) {
@@ -155,7 +157,10 @@ Result<Flow> Vcpu::carry_out(ExitKind exit, bool anew) {
     const bool raises = handlers_.raises(exit);
     TRY_ASSIGN(const auto next_part, context_.kvm().complete());
     if (!next_part.has_value()) {
-      TRY(context_.end_stop(raises));
+      if (is_stop)
+        TRY(context_.end_stop(raises));
+      else
+        context_.stand(Nowhere{});
       return caught ? Flow::kCaught : Flow::kGo;
     }
     exit = *next_part;

@@ -13,20 +13,39 @@
 #define UFFDIO_CONTINUE_MODE_WP (static_cast<uint64_t>(1) << 1)  // Linux 6.4; Debian 12's headers are of 6.1
 #endif
 
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)  // Linux 6.1
+#endif
+
 namespace reprise::vmm {
 namespace {
 
 constexpr uint64_t kNeeded = UFFD_FEATURE_SIGBUS | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
                              UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 
+// The system call needs root or a sysctl. From Linux 6.1 on there is a device file as well, which whoever may
+// open it can use. Source: Linux Documentation/admin-guide/mm/userfaultfd.rst, "Creating a userfaultfd".
+UniqueFd open_userfault() {
+  constexpr int kFlags = O_CLOEXEC | O_NONBLOCK;
+  UniqueFd fd(static_cast<int>(::syscall(SYS_userfaultfd, kFlags)));
+  if (fd.valid()) return fd;
+  const int error = errno;
+  const UniqueFd device(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+  if (device.valid()) fd = UniqueFd(::ioctl(device.get(), USERFAULTFD_IOC_NEW, kFlags));
+  if (!fd.valid()) errno = error;
+  return fd;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ept::PageMapper>> UserfaultMapper::create(uint8_t* base, uint64_t bytes,
                                                                  const uint8_t* populated) {
-  UniqueFd fd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
+  UniqueFd fd = open_userfault();
   if (!fd.valid())
-    return fail_errno(ErrorCode::kHost, errno,
-                      "userfaultfd is not available (needed: root, or sysctl vm.unprivileged_userfaultfd=1)");
+    return fail_errno(
+        ErrorCode::kHost, errno,
+        "userfaultfd is not available (needed: read and write access to /dev/userfaultfd, which "
+        "Linux 6.1 has; or root; or sysctl vm.unprivileged_userfaultfd=1)");
   uffdio_api api{};
   api.api = UFFD_API;
   api.features = kNeeded;
