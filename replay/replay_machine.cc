@@ -66,7 +66,7 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
                 "the manifest says that memory was compared at stops, which only mode serial can");
   machine.views = views;
   machine.memory_digest_every = manifest.memory_digest_every();
-  machine.compare_mxcsr = manifest.compares_mxcsr();
+  machine.digest_scope = scope_of(manifest);
   machine.msr_filter = manifest.filters_msrs() ? vmm::MsrFilter::kAllowList : vmm::MsrFilter::kFourDenied;
   machine.start_unix_seconds = manifest.start_unix_seconds();
   if (manifest.boot() == "linux") {
@@ -119,6 +119,11 @@ Status compare_end(const log::pb::Final& final, const std::string& console, cons
     expected += PageOrder::ticket_hash(Ticket(ticket));
   if (expected != order.ticket_sum()) return end_differs("the set of tickets", expected, order.ticket_sum());
   return {};
+}
+
+vmm::DigestScope scope_of(const log::pb::Manifest& manifest) {
+  if (manifest.compares_all_registers()) return vmm::DigestScope::kAll;
+  return manifest.compares_mxcsr() ? vmm::DigestScope::kWithMxcsr : vmm::DigestScope::kWithoutMxcsr;
 }
 
 }  // namespace

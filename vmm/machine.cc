@@ -204,7 +204,7 @@ Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs
         // is compared in the replay.
         .access = {.walk_writes = true},
-        .compare_mxcsr = options_.compare_mxcsr,
+        .digest_scope = options_.digest_scope,
         .board = board_.get(),
         .patches = board_ != nullptr ? &patches_ : nullptr,
         .own_tables = shared_tables_ ? std::nullopt : std::optional(private_),

@@ -35,10 +35,8 @@ struct MachineOptions {
   std::string command_line;
   std::vector<kvm_cpuid_entry2> cpuid;
   ViewKind views = ViewKind::kUserfault;
-  bool serial = false;  // one vCPU executes at a time; views are unprotected then
-  // Digests of registers hold MXCSR. Without, in recordings from when they were taken from KVM_GET_FPU, which
-  // gives zero for it.
-  bool compare_mxcsr = true;
+  bool serial = false;                           // one vCPU executes at a time; views are unprotected then
+  DigestScope digest_scope = DigestScope::kAll;  // of a vCPU's registers at the end
   MsrFilter msr_filter = MsrFilter::kAllowList;
   int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
   // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC.

@@ -39,4 +39,13 @@ uint64_t digest_vcpu(const kvm_regs& regs, const kvm_sregs& sregs, const kvm_fpu
                               digest_registers(regs, previous));
 }
 
+uint64_t digest_system_registers(const kvm_debugregs& debug, uint64_t xcr0, std::span<const uint64_t> msrs,
+                                 uint64_t previous) {
+  std::vector<uint64_t> words(std::begin(debug.db), std::end(debug.db));
+  words.push_back(debug.dr7);
+  words.push_back(xcr0);
+  words.insert(words.end(), msrs.begin(), msrs.end());
+  return XXH3_64bits_withSeed(words.data(), words.size() * sizeof(uint64_t), previous);
+}
+
 }  // namespace reprise::vmm

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <vector>
 
 namespace reprise::vmm {
 namespace {
@@ -93,6 +94,24 @@ TEST_F(VcpuDigestTest, IgnoresWhatIsNotArchitectural) {
   sregs_.gs.type = 3;
   sregs_.cs.type ^= 1;
   EXPECT_EQ(digest(), same);
+}
+
+TEST(SystemRegistersDigestTest, DiffersInEachRegisterButDr6) {
+  const kvm_debugregs debug{};
+  const std::vector<uint64_t> msrs = {1, 2, 3};
+  const uint64_t same = digest_system_registers(debug, 1, msrs, 0);
+  kvm_debugregs other = debug;
+  other.db[3] = 1;
+  EXPECT_NE(digest_system_registers(other, 1, msrs, 0), same);
+  other = debug;
+  other.dr7 = 1;
+  EXPECT_NE(digest_system_registers(other, 1, msrs, 0), same);
+  other = debug;
+  other.dr6 = 1;
+  EXPECT_EQ(digest_system_registers(other, 1, msrs, 0), same);
+  EXPECT_NE(digest_system_registers(debug, 3, msrs, 0), same);
+  EXPECT_NE(digest_system_registers(debug, 1, std::vector<uint64_t>{1, 2, 4}, 0), same);
+  EXPECT_NE(digest_system_registers(debug, 1, msrs, 1), same);
 }
 
 }  // namespace

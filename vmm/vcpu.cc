@@ -216,8 +216,14 @@ Result<uint64_t> Vcpu::digest() {
   TRY_ASSIGN(const kvm_regs regs, kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
   TRY_ASSIGN(kvm_fpu fpu, kvm.fpu());
-  if (!context_.parts().compare_mxcsr) fpu.mxcsr = 0;
-  return digest_vcpu(regs, sregs, fpu, context_.digest());
+  const DigestScope scope = context_.parts().digest_scope;
+  if (scope == DigestScope::kWithoutMxcsr) fpu.mxcsr = 0;
+  const uint64_t digest = digest_vcpu(regs, sregs, fpu, context_.digest());
+  if (scope != DigestScope::kAll) return digest;
+  TRY_ASSIGN(const kvm_debugregs debug, kvm.debug_registers());
+  TRY_ASSIGN(const uint64_t xcr0, kvm.xcr0());
+  TRY_ASSIGN(const auto msrs, kvm.msrs(compared_msrs()));
+  return digest_system_registers(debug, xcr0, msrs, digest);
 }
 
 Status Vcpu::leave() {

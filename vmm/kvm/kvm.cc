@@ -400,6 +400,34 @@ Result<uint64_t> KvmVcpu::msr(uint32_t index) const {
   return fail(ErrorCode::kHost, "the vCPU has no model-specific register {:#x}", index);
 }
 
+Result<std::vector<uint64_t>> KvmVcpu::msrs(std::span<const uint32_t> indices) const {
+  std::vector<kvm_msr_entry> wanted;
+  for (const uint32_t index : indices) wanted.push_back({.index = index, .reserved = 0, .data = 0});
+  auto request = msr_request(wanted);
+  const int got = ::ioctl(fd_.get(), kGetMsrs, request.data());
+  if (got < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_GET_MSRS");
+  if (static_cast<size_t>(got) < wanted.size())
+    return fail(ErrorCode::kHost, "the vCPU has no model-specific register {:#x}",
+                wanted[static_cast<size_t>(got)].index);
+  const auto* entries = reinterpret_cast<const kvm_msr_entry*>(request.data() + 1);
+  std::vector<uint64_t> values;
+  for (size_t i = 0; i < wanted.size(); ++i) values.push_back(entries[i].data);
+  return values;
+}
+
+Result<kvm_debugregs> KvmVcpu::debug_registers() const {
+  kvm_debugregs registers{};
+  TRY(call(fd_.get(), KVM_GET_DEBUGREGS, &registers, "KVM_GET_DEBUGREGS"));
+  return registers;
+}
+
+Result<uint64_t> KvmVcpu::xcr0() const {
+  kvm_xcrs xcrs{};
+  TRY(call(fd_.get(), KVM_GET_XCRS, &xcrs, "KVM_GET_XCRS"));
+  constexpr uint64_t kX87 = 1;  // after a reset, and where there is no such register
+  return xcrs.nr_xcrs > 0 ? xcrs.xcrs[0].value : kX87;
+}
+
 // MSRs that a host lists and does not give are left out.
 Result<KvmVcpuState> KvmVcpu::save(std::span<const uint32_t> msrs) {
   KvmVcpuState state;

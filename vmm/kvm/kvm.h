@@ -119,6 +119,12 @@ class KvmVcpu {
   [[nodiscard]] Result<std::array<uint8_t, 4096>> xsave() const;
   // KVM_GET_MSRS (4.18). Errors: kHost, also where the vCPU has no such register.
   [[nodiscard]] Result<uint64_t> msr(uint32_t index) const;
+  // Requires: the vCPU has each of them. Errors: kHost.
+  [[nodiscard]] Result<std::vector<uint64_t>> msrs(std::span<const uint32_t> indices) const;
+  // The guest's own (KVM_GET_DEBUGREGS 4.21), whatever a debugger has set.
+  [[nodiscard]] Result<kvm_debugregs> debug_registers() const;
+  // KVM_GET_XCRS (4.43).
+  [[nodiscard]] Result<uint64_t> xcr0() const;
   // No call after a step.
   [[nodiscard]] Result<kvm_vcpu_events> events() const;
   Status set_events(const kvm_vcpu_events& events);

@@ -66,6 +66,12 @@ std::span<const MsrRange> allowed_msrs() {
   return kAllowed;
 }
 
+std::span<const uint32_t> compared_msrs() {
+  static constexpr std::array<uint32_t, 9> kCompared = {
+      0x174, 0x175, 0x176, 0x277, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102};
+  return kCompared;
+}
+
 Status KvmVm::filter_msrs(MsrFilter filter, RefusedMsr refused) {
   if (refused == RefusedMsr::kExit) TRY(answer_in_user_space(fd_.get()));
   if (filter == MsrFilter::kAllowList)

@@ -32,4 +32,8 @@ enum class RefusedMsr : uint8_t {
 // arch/x86/kvm/x86.c (kvm_set_msr_common, kvm_get_msr_common).
 [[nodiscard]] std::span<const MsrRange> allowed_msrs();
 
+// Those whose value follows from the guest alone, on every host: for comparing runs. Not what kvm_sregs has
+// (EFER, APIC_BASE, FS.base, GS.base), nor constants that are KVM's (BIOS_SIGN_ID, MISC_ENABLE).
+[[nodiscard]] std::span<const uint32_t> compared_msrs();
+
 }  // namespace reprise::vmm

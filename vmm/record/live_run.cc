@@ -29,6 +29,7 @@ Result<log::pb::Manifest> make_manifest(const LiveOptions& options, const DiskIm
     manifest.mutable_settings()->set_hold_us(*options.policy.hold_ns / 1000);
   if (options.policy.chaos.has_value()) manifest.mutable_settings()->set_chaos_seed(*options.policy.chaos);
   manifest.set_compares_mxcsr(true);
+  manifest.set_compares_all_registers(true);
   manifest.set_filters_msrs(true);
   manifest.set_start_unix_seconds(options.machine.start_unix_seconds);
   if (const auto& linux_guest = options.machine.linux_guest) {

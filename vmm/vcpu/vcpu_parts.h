@@ -15,6 +15,7 @@
 #include "vmm/guest_memory.h"
 #include "vmm/journal.h"
 #include "vmm/kvm/kvm.h"
+#include "vmm/register_digest.h"
 #include "x86/access.h"
 
 namespace reprise::vmm {
@@ -32,7 +33,7 @@ struct VcpuParts {
   PageNumber first_token{};   // tokens follow RAM: the turn, then the shared devices
   bool takes_turns = false;   // serial mode: executes only while it owns the turn
   x86::AccessOptions access{};
-  bool compare_mxcsr = true;  // as MachineOptions says
+  DigestScope digest_scope = DigestScope::kAll;
   // The devices of a PC, with their interrupts; none: lines that devices raise lead nowhere. Needs
   // takes_turns: who has the turn has all devices.
   PcBoard* board = nullptr;
