@@ -1,8 +1,10 @@
 """What a person can get wrong: one sentence on standard error, the right exit code, and nothing left behind."""
 import os
+import pathlib
+import re
 import struct
 
-from harness import (DAMAGED, FORGE, HOST_CANNOT, NOT_FOUND, OK, USAGE, Skip, Test, expect, one_sentence, record)
+from harness import (DAMAGED, FORGE, HOST_CANNOT, NOT_FOUND, OK, USAGE, Skip, Test, expect, one_sentence, record, report_of)
 
 ARGUMENTS = "n=2000"
 
@@ -50,6 +52,27 @@ def no_permission(bench):
     if bench.command([*prefix, "true"]).status:
         raise Skip("setpriv does not work here")
     refused(bench, HOST_CANNOT, "no permission to open /dev/kvm", bench.image("lost_update"), prefix=prefix)
+
+
+def userfault_device(bench):
+    """Access to /dev/userfaultfd is enough for views by userfaultfd: nobody needs to be root."""
+    device = pathlib.Path("/dev/userfaultfd")
+    if not device.exists() or os.geteuid() != 0:
+        raise Skip("needs root, to become nobody, and /dev/userfaultfd (Linux 6.1)")
+    if pathlib.Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip() != "0":
+        raise Skip("vm.unprivileged_userfaultfd lets everybody use it")
+    number = device.stat().st_rdev
+    bench.installation.folder.chmod(0o755)
+    for mode, wanted in (("666", "minor faults"), ("600", "no: userfaultfd is not available .*/dev/userfaultfd")):
+        node = f"mknod -m {mode} /tmp/uffd.$$ c {os.major(number)} {os.minor(number)} && mount --bind /tmp/uffd.$$ {device}; rm /tmp/uffd.$$"
+        kvm = "mknod -m 666 /tmp/kvm.$$ c 10 232 && mount --bind /tmp/kvm.$$ /dev/kvm; rm /tmp/kvm.$$"
+        prefix = [*without_kvm(bench, f"{node}; {kvm}"), "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        if bench.command([*prefix, "true"]).status:
+            raise Skip("setpriv does not work here")
+        done = bench.reprise("doctor", "--json", prefix=prefix)
+        expect(done.status == OK, "doctor fails", done)
+        fact = next(fact["value"] for fact in report_of(done)["facts"] if fact["name"] == "userfaultfd")
+        expect(re.match(wanted, fact), f"userfaultfd with mode {mode}: {fact!r}")
 
 
 def not_bootable(bench):
@@ -143,5 +166,5 @@ def other_processor(bench):
 
 def tests(_options):
     return [Test(f"bad_input/{function.__name__}", function)
-            for function in (no_kvm, other_device, no_permission, not_bootable, no_safepoints, little_memory, crew_digests, usage,
+            for function in (no_kvm, other_device, no_permission, userfault_device, not_bootable, no_safepoints, little_memory, crew_digests, usage,
                              folder_exists, missing_recording, truncated, newer_format, other_processor)]
