@@ -119,7 +119,7 @@ Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
   TRY(cpu->vm->filter_msrs(options_.msr_filter,
                            board_ != nullptr ? RefusedMsr::kExit : RefusedMsr::kProtectionFault));
   TRY_ASSIGN(cpu->kvm, cpu->vm->create_vcpu(id.raw));
-  cpu->kvm->enforce_paravirtual_cpuid();
+  if (options_.msr_filter == MsrFilter::kAllowList) cpu->kvm->enforce_paravirtual_cpuid();
   TRY(cpu->kvm->set_cpuid(cpu_model_for(options_.cpuid, id, options_.vcpus)));
   TRY(make_clock(*cpu, options_.vcpus));
   cpu->apic = std::make_unique<LocalApic>(id, options_.vcpus);
