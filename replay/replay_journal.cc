@@ -201,12 +201,19 @@ bool ReplayJournal::covered(std::span<const PageRight> needed) const {
 }
 
 Result<vmm::Acquired> ReplayJournal::acquire(std::span<const PageRight> needed, bool /*again*/) {
+  // Each page is granted; but of one that the view lacks altogether, chaos may grant reading before writing.
+  std::vector<PageRight> least(needed.begin(), needed.end());
+  for (PageRight& need : least)
+    if (view_.right(need.page) == Right::kNone) need.right = Right::kRead;
   bool progress = false;
   for (;;) {
     TRY_ASSIGN(const log::Event* const event, due());
     if (log_ended_) return progress ? vmm::Acquired::kGranted : vmm::Acquired::kStopping;
     const auto* wanted = event == nullptr ? nullptr : std::get_if<log::Gain>(&event->what);
-    if (progress && wanted == nullptr) return vmm::Acquired::kGranted;
+    if (progress && wanted == nullptr) {
+      if (!covered(least)) return diverge("needs " + describe(needed) + ", and was given something else");
+      return vmm::Acquired::kGranted;
+    }
     if (event == nullptr) return diverge("needs " + describe(needed));
     if (const auto* loss = std::get_if<log::Loss>(&event->what)) {
       if (!is_due(loss->ticket)) return vmm::Acquired::kLater;

@@ -25,8 +25,10 @@ Result<bool> run_in_parallel(ReplayMachine& replay, uint64_t tickets, const Repl
              if (options.progress)
                options.progress({monotonic_ns() - start, order.tickets_counted(), tickets, 0});
            }});
-  TRY(machine.run(replay.journals(), [&](const Error&) { abort(); }));
-  return !supervisor.interrupted();
+  const Status ran = machine.run(replay.journals(), [&](const Error&) { abort(); });
+  if (supervisor.interrupted()) return false;  // also where a vCPU had to be given up for it
+  TRY(ran);
+  return true;
 }
 
 }  // namespace

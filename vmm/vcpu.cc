@@ -174,9 +174,8 @@ Result<Flow> Vcpu::carry_out(ExitKind exit, bool anew) {
 Result<Flow> Vcpu::interrupted() {
   if (abandoned_.load(std::memory_order_seq_cst))
     return fail(ErrorCode::kGuest,
-                "vCPU {} came to no stop although the machine was stopping: the guest runs code that was not "
-                "compiled with safepoints and "
-                "makes no system call; the recording ends before that",
+                "vCPU {} executed code without safepoints and system calls, where no place has a name; the "
+                "recording is a prefix, which can be replayed up to that vCPU's last stop",
                 context_.parts().id.raw);
   KvmVcpu& kvm = context_.kvm();
   Journal& journal = context_.journal();

@@ -9,6 +9,7 @@ CHEATS = [
     ("ticket", "locks", "n=2", 3),
     ("gain-position", "lost_update", "n=100000", 2),
     ("gain-position", "bank", "n=5000", 4),
+    ("gain-page", "locks", "n=2", 3),
     ("message-position", "timer", "n=500000", 2),
     ("message-position", "ring", "n=100", 2),
     ("message-vector", "ring", "n=100", 2),

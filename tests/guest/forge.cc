@@ -2,7 +2,7 @@
 //
 //   forge FROM TO WHAT SEED
 //
-// WHAT: ticket, gain-position, loss-position, value, message-position, message-vector, digest,
+// WHAT: ticket, gain-position, gain-page, loss-position, value, message-position, message-vector, digest,
 // machine-digest, end (one event, chosen by SEED, so are vCPU and change), cpuid (the manifest asks for
 // AVX-512); checkpoint-host, checkpoint-digest, checkpoint-state (FROM and TO are one file of a checkpoint;
 // the last changes one byte of the registers, devices and journals in it). Prints what it changed. Exit
@@ -55,6 +55,10 @@ bool change(log::Event& event, std::string_view what, Random& random) {
   } else if ((what == "gain-position" && gain != nullptr) || (what == "loss-position" && loss != nullptr) ||
              (what == "message-position" && message != nullptr)) {
     move(event.position, random);
+  } else if (what == "gain-page" && gain != nullptr && gain->pages.size() == 1) {
+    // With more pages, some are given without need, and another one would not matter.
+    PageNumber& page = gain->pages.front().page;
+    page = PageNumber(near_miss(page.raw, random));
   } else if (what == "message-vector" && message != nullptr &&
              message->kind == log::ApicMessageKind::kFixed) {
     message->vector ^= 1;

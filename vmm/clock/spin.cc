@@ -49,7 +49,11 @@ class Stepper {
   // The registers after the next instruction; none if it must not be stepped over.
   Result<std::optional<kvm_regs>> step(const kvm_regs& regs) {
     if (!is_harmless(memory_, cpu_state(regs, sregs_))) return std::optional<kvm_regs>();
-    TRY(vcpu_.step());
+    TRY_ASSIGN(const ExitKind exit, vcpu_.try_step());
+    if (exit == ExitKind::kInterrupted) return std::optional<kvm_regs>();  // the vCPU is told to stop
+    if (exit != ExitKind::kDebug)
+      return fail(ErrorCode::kHost, "a single step ended in another way (KVM exit reason {})",
+                  vcpu_.shared().exit_reason);
     TRY_ASSIGN(const kvm_regs after, vcpu_.registers());
     return std::optional(after);
   }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -333,9 +334,11 @@ Result<ExitKind> KvmVcpu::trace() {
   const uint64_t wanted = synced_ & (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS);
   shared().kvm_valid_regs = wanted;
   ExitKind exit = ExitKind::kInterrupted;
-  while (exit == ExitKind::kInterrupted) {
+  // With immediate_exit set, each KVM_RUN is interrupted, for ever: whoever set it wants the vCPU back.
+  const std::atomic_ref<uint8_t> told_to_stop(shared().immediate_exit);
+  do {
     TRY_ASSIGN(exit, enter());
-  }
+  } while (exit == ExitKind::kInterrupted && told_to_stop.load(std::memory_order_seq_cst) == 0);
   current_ = wanted;
   return exit;
 }

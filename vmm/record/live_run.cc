@@ -132,16 +132,20 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
       world.request_stop({StopReason::kGuestError, 0, error.message});
     });
   }
-  TRY(ran);
+  // A vCPU that was interrupted where no place has a name: what was recorded before that is a prefix.
+  const bool is_cut = !ran && ran.error().code == ErrorCode::kGuest &&
+                      world.stop().value_or(MachineStop{}).reason == StopReason::kInterrupted;
+  if (!is_cut) TRY(ran);
   if (machine->disk() != nullptr) TRY(machine->disk()->check_unchanged());
   if (options.memory_file.has_value()) TRY(machine->save_memory(*options.memory_file));
   TRY_ASSIGN(Outcome outcome, summarise(*machine, world, ownership, std::move(console)));
   for (const auto& journal : journals) outcome.crew.push_back(static_cast<RecordJournal&>(*journal).times());
   if (writer != nullptr) {
     if (const auto error = writer->error()) return tl::unexpected(*error);
-    TRY(writer->finish(make_final(outcome), outcome.console));
+    if (!is_cut) TRY(writer->finish(make_final(outcome), outcome.console));
     outcome.log_bytes = writer->bytes_written();
   }
+  if (is_cut) outcome.stop.message = ran.error().message;
   return outcome;
 }
 

@@ -9,8 +9,9 @@ namespace reprise::vmm {
 namespace {
 
 // After the machine was told to stop, a vCPU has this long to come to a position. Hundreds of scheduler
-// slices.
+// slices; and a person who interrupts it waits for at most two seconds (docs/cli.md).
 constexpr uint64_t kGraceNs = 10'000'000'000;
+constexpr uint64_t kGraceOfInterruptNs = 1'000'000'000;
 // A person's interrupt is seen within this time, which is too short to notice and long enough to cost
 // nothing.
 constexpr auto kPoll = std::chrono::milliseconds(20);
@@ -38,18 +39,19 @@ bool Supervisor::sleep() {
 }
 
 void Supervisor::watch() {
-  uint64_t patience_ends = 0;
+  uint64_t patience_ends = UINT64_MAX;
   while (!sleep()) {
     if (interrupt_ != nullptr && interrupt_->load(std::memory_order_relaxed) && !interrupted() &&
         !hooks_.stopping()) {
       interrupted_.store(true, std::memory_order_release);
       hooks_.interrupt();
+      patience_ends = monotonic_ns() + kGraceOfInterruptNs;
     }
     hooks_.look();
     machine_.nudge();
     if (!hooks_.stopping()) continue;
     const uint64_t now = monotonic_ns();
-    if (patience_ends == 0) patience_ends = now + kGraceNs;
+    if (patience_ends == UINT64_MAX) patience_ends = now + kGraceNs;
     if (now > patience_ends) machine_.abandon();
   }
 }

@@ -1,0 +1,91 @@
+// What a replay makes of a log in which somebody changed what pages a vCPU got.
+#include "replay/replay_journal.h"
+
+#include <gtest/gtest.h>
+
+#include "log/recording_reader.h"
+#include "log/sample_recording.h"
+
+namespace reprise::replay {
+namespace {
+
+constexpr uint64_t kPages = 64;
+constexpr Position kAt{.stops = 1, .ticks = Ticks(0)};
+
+class MapperFake final : public ept::PageMapper {
+ public:
+  Status set(PageNumber /*first*/, uint64_t /*count*/, Right /*from*/, Right /*to*/) override { return {}; }
+};
+
+class ReplayJournalTest : public ::testing::Test {
+ protected:
+  // Asks for `needed` where the log has these Gains.
+  Result<vmm::Acquired> ask(std::vector<log::Gain> gains, std::vector<PageRight> needed) {
+    log::RecordingEditor editor = log::sample_prefix(1, 1);
+    editor.logs[0].clear();
+    uint64_t ticket = 0;
+    for (log::Gain& gain : gains) {
+      gain.ticket = Ticket(++ticket);
+      editor.logs[0].push_back({kAt, gain});
+    }
+    editor.logs[0].push_back({{.stops = 2, .ticks = Ticks(0)}, log::Digest{0}});
+    EXPECT_TRUE(editor.save(folder_ / "forged").has_value());
+    auto recording = log::Recording::open(folder_ / "forged");
+    EXPECT_TRUE(recording.has_value());
+    auto log = recording->open_log(VcpuId(0));
+    EXPECT_TRUE(log.has_value());
+    ReplayJournal journal(VcpuId(0), std::move(*log), order_, nullptr, view_, 0);
+    journal.arrive(kAt);
+    return journal.acquire(needed, false);
+  }
+  static void expect_divergence(const Result<vmm::Acquired>& answer) {
+    ASSERT_FALSE(answer.has_value());
+    EXPECT_EQ(answer.error().code, ErrorCode::kDivergence);
+    EXPECT_NE(answer.error().message.find("was given something else"), std::string::npos)
+        << answer.error().message;
+  }
+
+  log::TemporaryFolder folder_;
+  PageOrder order_{kPages, 1};
+  ept::View view_{kPages, 0, std::make_unique<MapperFake>()};
+};
+
+log::Gain gain(Right right, std::vector<log::PageStep> pages) {
+  return {Ticket(0), right, std::move(pages)};
+}
+
+TEST_F(ReplayJournalTest, GainOfWhatIsNeededIsTaken) {
+  const auto answer = ask({gain(Right::kWrite, {{PageNumber(3), 0}})}, {{PageNumber(3), Right::kWrite}});
+  ASSERT_TRUE(answer.has_value()) << answer.error().message;
+  EXPECT_EQ(*answer, vmm::Acquired::kGranted);
+}
+
+TEST_F(ReplayJournalTest, GainsOfWhatIsNeededMayBeSeveral) {
+  const auto answer =
+      ask({gain(Right::kWrite, {{PageNumber(3), 0}}), gain(Right::kRead, {{PageNumber(4), 0}})},
+          {{PageNumber(3), Right::kWrite}, {PageNumber(4), Right::kRead}});
+  ASSERT_TRUE(answer.has_value()) << answer.error().message;
+}
+
+TEST_F(ReplayJournalTest, ReadingBeforeWritingIsChaosAndNoForgery) {
+  const auto answer = ask({gain(Right::kRead, {{PageNumber(3), 0}})}, {{PageNumber(3), Right::kWrite}});
+  ASSERT_TRUE(answer.has_value()) << answer.error().message;
+}
+
+TEST_F(ReplayJournalTest, GainOfAnotherPageIsADivergence) {
+  expect_divergence(ask({gain(Right::kWrite, {{PageNumber(4), 0}})}, {{PageNumber(3), Right::kWrite}}));
+}
+
+TEST_F(ReplayJournalTest, GainThatLacksAPageIsADivergence) {
+  expect_divergence(ask({gain(Right::kWrite, {{PageNumber(3), 0}})},
+                        {{PageNumber(3), Right::kWrite}, {PageNumber(5), Right::kWrite}}));
+}
+
+TEST_F(ReplayJournalTest, GainOfTooLittleIsADivergence) {
+  const PageNumber page(3);
+  ASSERT_TRUE(view_.grant({&page, 1}, Right::kRead).has_value());
+  expect_divergence(ask({gain(Right::kRead, {{page, 0}})}, {{page, Right::kWrite}}));
+}
+
+}  // namespace
+}  // namespace reprise::replay
