@@ -9,6 +9,7 @@
 #include "log/recording_reader.h"
 #include "log/summary.h"
 #include "log/verify.h"
+#include "vmm/machine_description.h"
 
 namespace reprise::cli {
 namespace {
@@ -109,6 +110,7 @@ Result<ExitCode> dump(const InspectArguments& arguments) {
 
 Result<ExitCode> verify(const InspectArguments& arguments) {
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
+  TRY(vmm::check_loads(recording));
   TRY_ASSIGN(const auto verified, log::verify_recording(recording));
   uint64_t events = 0;
   for (const auto& vcpu : verified.logs) events += vcpu.events;

@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -11,7 +10,7 @@
 
 #include "cli/raw_terminal.h"
 #include "cli/run_display.h"
-#include "vmm/guest/cpu_model.h"
+#include "vmm/host/host_memory.h"
 #include "vmm/host/host_profile.h"
 
 namespace reprise::cli {
@@ -135,42 +134,37 @@ Result<std::vector<uint8_t>> read_file(const std::string& path) {
   return bytes;
 }
 
-Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments) {
-  vmm::MachineOptions machine;
-  machine.vcpus = arguments.vcpus;
-  machine.memory_bytes = arguments.memory_mib.value_or(arguments.kernel.empty() ? 64 : 256) << 20;
-  machine.start_unix_seconds =
-      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
-          .count();
-  if (arguments.image.empty() && arguments.kernel.empty())
+Status describe_machine(const MachineArguments& arguments, vmm::LiveOptions& options) {
+  const bool linux_guest = !arguments.kernel.empty();
+  if (arguments.image.empty() && !linux_guest)
     return fail(ErrorCode::kUsage,
                 "nothing to run: name a guest image, or a Linux kernel with --kernel (--help shows all)");
-  if (!arguments.kernel.empty()) {
-    machine.serial = true;
-    auto& guest = machine.linux_guest.emplace(vmm::MachineOptions::Linux{});
-    TRY_ASSIGN(machine.image, read_file(arguments.kernel));
-    if (!arguments.initrd.empty()) {
-      TRY_ASSIGN(guest.initrd, read_file(arguments.initrd));
-    }
-    if (!arguments.disk.empty()) guest.disk = arguments.disk;
-    guest.virtio_console = arguments.virtio_console;
-    machine.command_line = arguments.append;
-    machine.cpuid = vmm::linux_cpu_model();
-    return machine;
+  log::pb::Manifest& machine = options.description = vmm::new_description(linux_guest);
+  machine.set_vcpus(arguments.vcpus);
+  if (arguments.memory_mib.has_value()) machine.set_memory_bytes(*arguments.memory_mib << 20);
+  const std::string& image = linux_guest ? arguments.kernel : arguments.image;
+  machine.mutable_image()->set_original_path(image);
+  TRY_ASSIGN(options.files.image, read_file(image));
+  if (!linux_guest) {
+    machine.set_command_line(fmt::format("{}", fmt::join(arguments.guest_arguments, " ")));
+    return vmm::check_description(machine);
   }
-  TRY_ASSIGN(machine.image, read_file(arguments.image));
-  machine.command_line = fmt::format("{}", fmt::join(arguments.guest_arguments, " "));
-  machine.cpuid = vmm::cpu_model();
-  return machine;
+  machine.set_command_line(arguments.append);
+  if (!arguments.initrd.empty()) {
+    TRY_ASSIGN(options.files.initrd, read_file(arguments.initrd));
+  }
+  if (!options.files.initrd.empty()) machine.mutable_initrd()->set_original_path(arguments.initrd);
+  if (!arguments.disk.empty()) options.files.disk = arguments.disk;
+  if (arguments.virtio_console) machine.add_virtio(std::string(vmm::kVirtioConsoleName));
+  return vmm::check_description(machine);
 }
 
 Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm,
                                vmm::LiveOptions& options) {
-  options.image_path = arguments.kernel.empty() ? arguments.image : arguments.kernel;
-  options.initrd_path = arguments.initrd;
   options.pace = arguments.pace;
   options.memory_file = arguments.memory_file;
-  const bool has_input = options.machine.linux_guest.has_value();
+  warn_of_memory(options.description);
+  const bool has_input = vmm::is_linux(options.description);
   const RawTerminal terminal(has_input);
   if (has_input) options.console_input = STDIN_FILENO;
   if (terminal.is_terminal()) {
@@ -179,6 +173,11 @@ Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& argume
   }
   return run_displayed(std::move(doing), arguments.json, options,
                        [&] { return vmm::run_live(kvm, options); });
+}
+
+void warn_of_memory(const log::pb::Manifest& description) {
+  const std::string warning = vmm::memory_warning(description.memory_bytes(), vmm::available_memory());
+  if (!warning.empty()) fmt::print(stderr, "reprise: {}\n", warning);
 }
 
 const std::atomic<bool>& interrupt_flag() {

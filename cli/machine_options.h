@@ -33,14 +33,18 @@ vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views);
 // --vcpus, --memory, --json; IMAGE and [-- ARGS], or --kernel with what a Linux guest can have.
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
 
-// Reads the image and fills in the machine. Errors: kNotFound.
-Result<vmm::MachineOptions> to_machine_options(const MachineArguments& arguments);
+// Describes the machine, and reads what it starts with. Errors: kNotFound; kUsage, also for a machine that
+// cannot be.
+Status describe_machine(const MachineArguments& arguments, vmm::LiveOptions& options);
 
 // Runs a guest to its end, shown to the user while it runs (cli/run_display.h). A Linux guest's console is
-// the user's terminal. Fills in what `options` says of paths, console and pace. Errors: those of
+// the user's terminal. Fills in what `options` says of console and pace. Errors: those of
 // vmm::run_live().
 Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm,
                                vmm::LiveOptions& options);
+
+// One sentence on standard error if the guest may use more memory than the host can give.
+void warn_of_memory(const log::pb::Manifest& description);
 
 // Whole file. Errors: kNotFound, naming it.
 Result<std::vector<uint8_t>> read_file(const std::string& path);

@@ -20,42 +20,40 @@ struct RecordArguments {
   std::string mode = "auto";
 };
 
-// One vCPU at a time or all in parallel. Errors: kUsage, where the guest cannot do what was asked for.
-Result<bool> is_serial(const RecordArguments& arguments, bool linux_guest) {
-  if (arguments.serial || arguments.mode == "serial") return true;
-  if (linux_guest && arguments.mode == "crew")
-    return fail(ErrorCode::kUsage,
-                "a Linux kernel has no safepoints, so its vCPUs cannot be recorded in parallel: use --mode "
-                "serial, or auto");
-  return linux_guest;
+// What a recording's manifest says of it. Errors: those of describe_machine().
+Status describe(const RecordArguments& arguments, vmm::LiveOptions& options) {
+  TRY(describe_machine(arguments.machine, options));
+  log::pb::Manifest& description = options.description;
+  if (arguments.serial || arguments.mode == "serial")
+    description.set_mode(std::string(vmm::kModeSerial));
+  else if (arguments.mode == "crew")
+    description.set_mode(std::string(vmm::kModeCrew));
+  description.set_memory_digest_every(arguments.memory_digest_every);
+  if (arguments.digest_every.has_value()) description.set_digest_every(*arguments.digest_every);
+  return vmm::check_description(description);
 }
 
 Result<ExitCode> record(const RecordArguments& arguments) {
   vmm::LiveOptions options;
-  TRY_ASSIGN(options.machine, to_machine_options(arguments.machine));
-  TRY_ASSIGN(options.machine.serial, is_serial(arguments, options.machine.linux_guest.has_value()));
-  if (arguments.memory_digest_every != 0 && !options.machine.serial)
-    return fail(ErrorCode::kUsage,
-                "--memory-digest-every needs one vCPU at a time, for else memory has no state at a stop: add "
-                "--mode serial");
-  options.machine.memory_digest_every = arguments.memory_digest_every;
-  options.machine.views = views_or_best(arguments.views);
+  TRY(describe(arguments, options));
+  options.views = views_or_best(arguments.views);
   options.folder = arguments.folder;
-  options.policy = options.machine.serial ? ept::serial_policy() : ept::PolicyOptions{};
+  options.policy = vmm::is_serial(options.description) ? ept::serial_policy() : ept::PolicyOptions{};
   if (arguments.hold_us.has_value()) options.policy.hold_ns = *arguments.hold_us * 1000;
   options.policy.chaos = arguments.chaos;
-  // A Linux guest stops a hundred times as often.
-  options.digest_every = arguments.digest_every.value_or(options.machine.linux_guest.has_value() ? 100 : 1);
+  auto& settings = *options.description.mutable_settings();
+  if (options.policy.hold_ns.has_value()) settings.set_hold_us(*options.policy.hold_ns / 1000);
+  if (options.policy.chaos.has_value()) settings.set_chaos_seed(*options.policy.chaos);
   options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-  options.host = vmm::to_message(vmm::describe_host(*kvm, options.machine.views));
+  *options.description.mutable_host() = vmm::to_message(vmm::describe_host(*kvm, options.views));
   TRY_ASSIGN(const auto outcome, run_guest("recording", arguments.machine, *kvm, options));
   if (!outcome.patches_modules && !arguments.machine.json)
     fmt::print(stderr,
                "reprise: this kernel's modules are not patched, for its module_finalize() is not as known: "
                "one that executes rdtsc makes replays differ\n");
   const bool chosen =
-      options.machine.linux_guest.has_value() && arguments.mode == "auto" && !arguments.machine.json;
+      vmm::is_linux(options.description) && arguments.mode == "auto" && !arguments.machine.json;
   return report_outcome(
       outcome, chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
       arguments.machine.json);

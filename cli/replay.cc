@@ -32,6 +32,7 @@ Result<ExitCode> replay_for_gdb(const ReplayArguments& arguments) {
 Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   if (arguments.gdb.has_value()) return replay_for_gdb(arguments);
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
+  warn_of_memory(recording.manifest());
   replay::ReplayOptions options;
   options.views = views_or_best(arguments.views);
   options.interrupt = &interrupt_flag();

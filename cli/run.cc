@@ -13,9 +13,9 @@ void add_run(CLI::App& app, Action& action) {
   verb->callback([arguments, &action] {
     action = [arguments]() -> Result<ExitCode> {
       vmm::LiveOptions options;
-      TRY_ASSIGN(options.machine, to_machine_options(*arguments));
-      options.machine.free_run = true;
-      if (options.machine.serial) options.policy = ept::serial_policy();
+      TRY(describe_machine(*arguments, options));
+      options.free_run = true;
+      if (vmm::is_serial(options.description)) options.policy = ept::serial_policy();
       options.interrupt = &interrupt_flag();
       TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
       TRY_ASSIGN(const auto outcome, run_guest("running", *arguments, *kvm, options));

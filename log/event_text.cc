@@ -97,6 +97,11 @@ void fill(json& out, const MachineDigest& digest) {
   out["machine"] = fmt::format("{:016x}", digest.machine);
 }
 
+// JSON is UTF-8: bytes that are not are replaced (U+FFFD).
+json text_of_bytes(const std::string& bytes) {
+  return json::parse(json(bytes).dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
 // `index` < 0: the field is not repeated.
 json field_of(const Message& message, const FieldDescriptor& field, int index) {
   const auto& reflection = *message.GetReflection();
@@ -111,8 +116,8 @@ json field_of(const Message& message, const FieldDescriptor& field, int index) {
     case FieldDescriptor::CPPTYPE_INT64:
       return one ? reflection.GetInt64(message, &field) : reflection.GetRepeatedInt64(message, &field, index);
     case FieldDescriptor::CPPTYPE_STRING:
-      return one ? reflection.GetString(message, &field)
-                 : reflection.GetRepeatedString(message, &field, index);
+      return text_of_bytes(one ? reflection.GetString(message, &field)
+                               : reflection.GetRepeatedString(message, &field, index));
     case FieldDescriptor::CPPTYPE_ENUM:
       return (one ? reflection.GetEnum(message, &field) : reflection.GetRepeatedEnum(message, &field, index))
           ->name();

@@ -53,8 +53,6 @@ inline constexpr uint32_t kMaxMessageBytes = 1024 * 1024;
 inline constexpr uint64_t kMaxCheckpointBytes = 1ull << 30;
 // Largest image or initial RAM disk, bytes. A Linux kernel with all its debug information has 700 MB.
 inline constexpr uint64_t kMaxImageBytes = 1ull << 30;
-// Largest console that is read back, bytes.
-inline constexpr uint64_t kMaxConsoleBytes = 4ull << 30;
 // Page numbers above those of RAM that a log may name: the hole below 4 GiB, and tokens, of which machines
 // have a few.
 inline constexpr uint64_t kMaxOtherPages = (1ull << 30 >> kPageShift) + 1024;

@@ -24,6 +24,24 @@ std::string xxh3_128_hex(Bytes bytes) {
   return hex_of(XXH3_128bits(bytes.data(), bytes.size()));
 }
 
+struct StreamHash::State {
+  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> xxh3{XXH3_createState(), &XXH3_freeState};
+};
+
+StreamHash::StreamHash() : state_(std::make_unique<State>()) {
+  XXH3_64bits_reset(state_->xxh3.get());
+}
+
+StreamHash::~StreamHash() = default;
+
+void StreamHash::add(Bytes bytes) {
+  XXH3_64bits_update(state_->xxh3.get(), bytes.data(), bytes.size());
+}
+
+uint64_t StreamHash::digest() const {
+  return XXH3_64bits_digest(state_->xxh3.get());
+}
+
 struct ImageHash::State {
   std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> xxh3{XXH3_createState(), &XXH3_freeState};
 };

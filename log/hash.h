@@ -18,6 +18,21 @@ uint64_t xxh64(Bytes bytes, uint64_t seed = 0);  // block and envelope sums
 uint64_t xxh3_64(Bytes bytes);                   // console
 std::string xxh3_128_hex(Bytes bytes);           // images; 32 digits, the high half first
 
+// xxh3_64() of bytes that come in pieces. Threads: confined to one.
+class StreamHash {
+ public:
+  StreamHash();
+  ~StreamHash();
+  StreamHash(const StreamHash&) = delete;
+  StreamHash& operator=(const StreamHash&) = delete;
+  void add(Bytes bytes);
+  [[nodiscard]] uint64_t digest() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 // The same hash of an image that comes in pieces. Threads: confined to one.
 class ImageHash {
  public:

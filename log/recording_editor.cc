@@ -31,7 +31,9 @@ Result<RecordingEditor> RecordingEditor::open(const std::filesystem::path& folde
   editor.image = recording.image();
   if (editor.manifest.has_initrd()) editor.initrd = recording.initrd();
   if (editor.final) {
-    TRY_ASSIGN(editor.console, recording.console());
+    TRY(recording.check_console());
+    TRY_ASSIGN(const auto console, read_file(folder / kConsoleFile, kMaxImageBytes));
+    editor.console.assign(console.begin(), console.end());
   }
   for (uint32_t i = 0; i < recording.vcpus(); ++i) {
     TRY_ASSIGN(VcpuLogReader reader, recording.open_log(VcpuId(i)));

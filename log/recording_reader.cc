@@ -1,6 +1,5 @@
 #include "log/recording_reader.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -82,14 +81,26 @@ Status Recording::read_final() {
   return {};
 }
 
-Result<std::string> Recording::console() const {
-  REPRISE_CHECK(final_.has_value());
-  const std::filesystem::path path = folder_ / kConsoleFile;
-  Result<std::vector<uint8_t>> bytes = read_file(path, std::min(kMaxConsoleBytes, final_->console_bytes()));
-  if (!bytes) return fail(ErrorCode::kDamaged, "{}", bytes.error().message);
-  if (bytes->size() != final_->console_bytes() || xxh3_64(*bytes) != final_->console_xxh3())
-    return fail(ErrorCode::kDamaged, "{} is not the console output that was recorded", path.string());
-  return std::string(bytes->begin(), bytes->end());
+Result<std::optional<ConsoleReader>> Recording::open_console() const {
+  auto reader = ConsoleReader::open(folder_);
+  if (reader) return std::optional(std::move(*reader));
+  if (reader.error().code == ErrorCode::kNotFound && !final_) return std::optional<ConsoleReader>();
+  return fail(ErrorCode::kDamaged, "{}", reader.error().message);
+}
+
+Status Recording::check_console() const {
+  if (!final_) return {};
+  TRY_ASSIGN(auto reader, open_console());
+  StreamHash hash;
+  for (uint64_t bytes = 0;;) {
+    TRY_ASSIGN(const auto piece, reader->next());
+    bytes += piece.size();
+    hash.add(piece);
+    if (!piece.empty() && bytes <= final_->console_bytes()) continue;
+    if (bytes == final_->console_bytes() && hash.digest() == final_->console_xxh3()) return {};
+    return fail(ErrorCode::kDamaged, "{} is not the console output that was recorded",
+                reader->path().string());
+  }
 }
 
 Result<VcpuLogReader> Recording::open_log(VcpuId vcpu) const {

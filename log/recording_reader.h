@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
+#include "log/console_file.h"
 #include "log/schema.pb.h"
 #include "log/vcpu_log_reader.h"
 
@@ -34,9 +34,12 @@ class Recording {
   // The bytes of its initial RAM disk. Requires: manifest().has_initrd().
   [[nodiscard]] const std::vector<uint8_t>& initrd() const { return initrd_; }
 
-  // What the guest had written to its console at the end. Requires: final().
-  // Errors: kDamaged if it is missing or not what `final` says.
-  [[nodiscard]] Result<std::string> console() const;
+  // What the guest wrote to its console: all of it, or, in a prefix, what had reached the disk. Nothing: an
+  // older prefix, which has none. Errors: kDamaged.
+  [[nodiscard]] Result<std::optional<ConsoleReader>> open_console() const;
+
+  // Whether that is what `final` says; true for a prefix. Errors: kDamaged. Cost: reads it once.
+  [[nodiscard]] Status check_console() const;
 
   // A reader at the first event of one vCPU. Requires: vcpu < vcpus(). Errors: kDamaged.
   [[nodiscard]] Result<VcpuLogReader> open_log(VcpuId vcpu) const;

@@ -32,6 +32,17 @@ std::optional<Event> next_of(VcpuLogReader& reader) {
   return reader.next().value_or(std::nullopt);
 }
 
+Result<std::string> console_of(const Recording& recording) {
+  TRY_ASSIGN(auto reader, recording.open_console());
+  std::string all;
+  while (reader.has_value()) {
+    TRY_ASSIGN(const auto piece, reader->next());
+    if (piece.empty()) break;
+    all.append(piece.begin(), piece.end());
+  }
+  return all;
+}
+
 class RecordingTest : public testing::Test {
  protected:
   void SetUp() override { ASSERT_TRUE(sample_.save(path_)); }
@@ -54,7 +65,8 @@ TEST_F(RecordingTest, FinishedRecordingReadsBack) {
   EXPECT_EQ(recording->manifest().SerializeAsString(), sample_.manifest.SerializeAsString());
   EXPECT_EQ(recording->final()->SerializeAsString(), sample_.final->SerializeAsString());
   EXPECT_EQ(recording->image(), sample_.image);
-  EXPECT_EQ(recording->console(), sample_.console);
+  EXPECT_TRUE(recording->check_console());
+  EXPECT_EQ(console_of(*recording), sample_.console);
   for (uint32_t i = 0; i < 2; ++i) EXPECT_EQ(read_all(*recording, VcpuId(i)), sample_.log(VcpuId(i)));
 }
 
@@ -144,9 +156,41 @@ TEST_F(RecordingTest, OtherConsoleIsDamage) {
   write_bytes(path_ / kConsoleFile, {'s', 'u', 'm', ' ', '1', '1', '\n'});
   const auto recording = Recording::open(path_);
   ASSERT_TRUE(recording);
-  const auto console = recording->console();
+  const Status console = recording->check_console();
   ASSERT_FALSE(console);
   EXPECT_EQ(console.error().code, ErrorCode::kDamaged);
+}
+
+TEST_F(RecordingTest, MissingConsoleIsDamageButInAPrefix) {
+  std::filesystem::remove(path_ / kConsoleFile);
+  auto recording = Recording::open(path_);
+  ASSERT_TRUE(recording);
+  EXPECT_FALSE(recording->check_console());
+  EXPECT_FALSE(recording->open_console());
+  std::filesystem::remove(path_ / kFinalFile);
+  recording = Recording::open(path_);
+  ASSERT_TRUE(recording);
+  EXPECT_TRUE(recording->check_console());
+  EXPECT_EQ(console_of(*recording), "");
+}
+
+// More than 32 bits of bytes, in a file with holes.
+TEST_F(RecordingTest, ConsoleOfMoreThanFourGiBReadsBack) {
+  constexpr uint64_t kBytes = (4ull << 30) + 12345;
+  std::filesystem::resize_file(path_ / kConsoleFile, kBytes);
+  StreamHash hash;
+  const Bytes start = bytes_of(sample_.console);
+  hash.add(start);
+  const std::vector<uint8_t> zeros(1 << 20);
+  for (uint64_t left = kBytes - start.size(); left > 0; left -= std::min<uint64_t>(left, zeros.size()))
+    hash.add(Bytes(zeros).first(std::min<uint64_t>(left, zeros.size())));
+  sample_.final->set_console_bytes(kBytes);
+  sample_.final->set_console_xxh3(hash.digest());
+  ASSERT_TRUE(write_sealed_file(path_ / kFinalFile, kFinalMagic, sample_.final->SerializeAsString()));
+  const auto recording = Recording::open(path_);
+  ASSERT_TRUE(recording);
+  const Status checked = recording->check_console();
+  EXPECT_TRUE(checked) << checked.error().message;
 }
 
 TEST_F(RecordingTest, ImpossibleFinalIsDamage) {

@@ -59,6 +59,7 @@ Status RecordingWriter::fill(RecordingWriter& writer, pb::Manifest& manifest, By
     TRY_ASSIGN(std::unique_ptr<BlockWriter> file, BlockWriter::create(writer.folder_, VcpuId(i)));
     writer.logs_.push_back(std::make_unique<VcpuLogWriter>(std::move(file), writer.wake_up_, limit));
   }
+  TRY_ASSIGN(writer.console_, ConsoleWriter::create(writer.folder_, writer.wake_up_));
   return write_sealed_file(writer.folder_ / kManifestFile, kManifestMagic, manifest.SerializeAsString());
 }
 
@@ -95,13 +96,11 @@ void RecordingWriter::run() {
 }
 
 bool RecordingWriter::drain_all(bool flush) {
-  for (const auto& log : logs_) {
-    if (Status drained = log->drain(flush); !drained) {
-      fail_with(drained.error());
-      return false;
-    }
-  }
-  return true;
+  Status drained = console_->drain();
+  for (const auto& log : logs_)
+    if (drained) drained = log->drain(flush);
+  if (!drained) fail_with(drained.error());
+  return drained.has_value();
 }
 
 void RecordingWriter::fail_with(const Error& error) {
@@ -110,7 +109,7 @@ void RecordingWriter::fail_with(const Error& error) {
     error_ = error;
   }
   failed_.store(true, std::memory_order_release);
-  for (const auto& log : logs_) log->close();
+  close();
   if (options_.on_error) options_.on_error(error);
 }
 
@@ -119,19 +118,23 @@ void RecordingWriter::stop() {
   stopping_.store(true, std::memory_order_release);
   wake_up_.signal();
   thread_.join();
-  for (const auto& log : logs_) log->close();
+  close();
 }
 
-Status RecordingWriter::finish(pb::Final final, std::string_view console) {
+void RecordingWriter::close() {
+  for (const auto& log : logs_) log->close();
+  console_->close();
+}
+
+Status RecordingWriter::finish(pb::Final final) {
   REPRISE_CHECK(thread_.joinable());
   stop();
   if (std::optional<Error> failure = error()) return tl::unexpected(std::move(*failure));
-  TRY(write_file_atomically(folder_ / kConsoleFile, bytes_of(console)));
   pb::Index index;
   for (const auto& log : logs_) *index.add_logs() = log->file().index();
   TRY(write_sealed_file(folder_ / kIndexFile, kIndexMagic, index.SerializeAsString()));
-  final.set_console_bytes(console.size());
-  final.set_console_xxh3(xxh3_64(bytes_of(console)));
+  final.set_console_bytes(console_->bytes());
+  final.set_console_xxh3(console_->xxh3());
   return write_sealed_file(folder_ / kFinalFile, kFinalMagic, final.SerializeAsString());
 }
 

@@ -8,13 +8,13 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "base/mutex.h"
 #include "base/result.h"
 #include "base/units.h"
+#include "log/console_file.h"
 #include "log/hash.h"
 #include "log/schema.pb.h"
 #include "log/vcpu_log_writer.h"
@@ -59,6 +59,9 @@ class RecordingWriter {
   // The log of one vCPU. It lives as long as this object.
   [[nodiscard]] VcpuLogWriter& vcpu(VcpuId vcpu);
 
+  // What the guest writes to its console. It lives as long as this object.
+  [[nodiscard]] ConsoleWriter& console() { return *console_; }
+
   // Whether a write has failed: events are dropped, what was written before stays. Cost: one load.
   [[nodiscard]] bool failed() const { return failed_.load(std::memory_order_acquire); }
   [[nodiscard]] std::optional<Error> error() const EXCLUDES(mutex_);
@@ -66,10 +69,10 @@ class RecordingWriter {
   // Bytes of the logs so far, compressed.
   [[nodiscard]] uint64_t bytes_written() const;
 
-  // The clean end: flushes all logs, then writes console, index and, last and atomically, `final`, of which
-  // the console's size and hash are filled in. Call once. Requires: each log ended with End. Errors: kOutput,
-  // also an earlier one; the recording is a prefix then.
-  Status finish(pb::Final final, std::string_view console = {});
+  // The clean end: flushes all logs and the console, then writes index and, last and atomically, `final`, of
+  // which the console's size and hash are filled in. Call once. Requires: each log ended with End. Errors:
+  // kOutput, also an earlier one; the recording is a prefix then.
+  Status finish(pb::Final final);
 
  private:
   RecordingWriter(std::filesystem::path folder, Options options);
@@ -77,12 +80,14 @@ class RecordingWriter {
   void run();
   bool drain_all(bool flush);
   void fail_with(const Error& error) EXCLUDES(mutex_);
+  void close();
   void stop();
 
   const std::filesystem::path folder_;
   const Options options_;
   WakeUp wake_up_;
   std::vector<std::unique_ptr<VcpuLogWriter>> logs_;
+  std::unique_ptr<ConsoleWriter> console_;
   std::atomic<bool> stopping_ = false;
   std::atomic<bool> failed_ = false;
   mutable Mutex mutex_;

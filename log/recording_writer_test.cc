@@ -68,7 +68,8 @@ TEST_F(RecordingWriterTest, WhatIsFinishedVerifies) {
   auto writer = create(3);
   for (uint32_t i = 0; i < 3; ++i)
     for (const Event& event : sample.logs[i]) writer->vcpu(VcpuId(i)).append(event);
-  ASSERT_TRUE(writer->finish(*sample.final, sample.console));
+  for (const char byte : sample.console) writer->console().append(static_cast<uint8_t>(byte));
+  ASSERT_TRUE(writer->finish(*sample.final));
   const auto recording = Recording::open(path_);
   ASSERT_TRUE(recording) << recording.error().message;
   const auto verified = verify_recording(*recording);
@@ -76,7 +77,8 @@ TEST_F(RecordingWriterTest, WhatIsFinishedVerifies) {
   EXPECT_EQ(recording->manifest().SerializeAsString().size(), recording->manifest().ByteSizeLong());
   EXPECT_EQ(recording->manifest().format_version(), kFormatVersion);
   EXPECT_EQ(recording->image(), kImage);
-  EXPECT_EQ(recording->console(), sample.console);
+  EXPECT_EQ(read_bytes(path_ / kConsoleFile),
+            std::vector<uint8_t>(sample.console.begin(), sample.console.end()));
   for (uint32_t i = 0; i < 3; ++i) EXPECT_EQ(events_of(path_, VcpuId(i)), sample.logs[i]);
 }
 
@@ -113,6 +115,35 @@ TEST_F(RecordingWriterTest, DestroyedWithoutFinishLeavesAPrefixWithAllEvents) {
   const auto events = events_of(path_, VcpuId(0));
   ASSERT_TRUE(events);
   EXPECT_EQ(events->size(), 1000u);
+}
+
+TEST_F(RecordingWriterTest, ConsoleReachesTheFileWithinTheFlushInterval) {
+  auto writer = create(1, {.flush_interval = milliseconds(5)});
+  writer->console().append('x');
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (read_bytes(path_ / kConsoleFile).empty() && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(milliseconds(1));
+  EXPECT_EQ(read_bytes(path_ / kConsoleFile), std::vector<uint8_t>{'x'});
+  writer->console().append('y');
+  writer.reset();
+  EXPECT_EQ(read_bytes(path_ / kConsoleFile), (std::vector<uint8_t>{'x', 'y'}));
+}
+
+TEST_F(RecordingWriterTest, ConsoleOfManyBuffersComesBackWhole) {
+  const auto writer = create(1);
+  StreamHash hash;
+  std::vector<uint8_t> bytes(3'000'000);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 7 + i / 251);
+  for (const uint8_t byte : bytes) writer->console().append(byte);
+  writer->vcpu(VcpuId(0)).append({{1, Ticks(1)}, End{1}});
+  pb::Final final;
+  final.set_reason(pb::REASON_GUEST_EXIT);
+  final.add_register_digests(1);
+  ASSERT_TRUE(writer->finish(final));
+  const auto recording = Recording::open(path_);
+  ASSERT_TRUE(recording) << recording.error().message;
+  EXPECT_TRUE(recording->check_console());
+  EXPECT_EQ(read_bytes(path_ / kConsoleFile), bytes);
 }
 
 TEST_F(RecordingWriterTest, EventsReachTheFileWithinTheFlushInterval) {
@@ -191,7 +222,7 @@ TEST_F(RecordingWriterTest, WriteErrorIsStickyAndKeepsWhatWasWritten) {
       ++i;
     }
     for (uint64_t more = 0; more < 100'000; ++more) writer->vcpu(VcpuId(0)).append(random_event(i + more));
-    const Status finished = writer->finish({}, "");
+    const Status finished = writer->finish({});
     ASSERT_FALSE(finished);
     EXPECT_EQ(finished.error().code, ErrorCode::kOutput);
   }
@@ -233,7 +264,8 @@ TEST_F(RecordingWriterTest, FullDiskAtTheEndLeavesAPrefix) {
   for (const Event& event : sample.logs[0]) writer->vcpu(VcpuId(0)).append(event);
   {
     const FileSizeLimit limit(5'000);
-    const Status finished = writer->finish(*sample.final, std::string(10'000, 'x'));
+    for (int i = 0; i < 10'000; ++i) writer->console().append('x');
+    const Status finished = writer->finish(*sample.final);
     ASSERT_FALSE(finished);
     EXPECT_EQ(finished.error().code, ErrorCode::kOutput);
   }

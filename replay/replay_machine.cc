@@ -5,6 +5,7 @@
 #include "vmm/device/disk/disk_image.h"
 #include "vmm/guest/cpu_model.h"
 #include "vmm/host/host_profile.h"
+#include "vmm/machine_description.h"
 
 namespace reprise::replay {
 namespace {
@@ -28,6 +29,12 @@ Result<std::optional<std::filesystem::path>> disk_of(const log::pb::Manifest& ma
 
 // Errors: kDamaged; kHost.
 Status check_disk(const log::pb::Image& recorded, const vmm::DiskImage& disk) {
+  if (disk.bytes() != recorded.size())
+    return fail(
+        ErrorCode::kDamaged,
+        "{} is not the disk image that was recorded: it has {} bytes, recorded were {}; name the right "
+        "one with --disk",
+        disk.path().string(), disk.bytes(), recorded.size());
   TRY_ASSIGN(const std::string found, disk.hash());
   if (found == recorded.xxh3_128()) return {};
   return fail(ErrorCode::kDamaged,
@@ -36,51 +43,16 @@ Status check_disk(const log::pb::Image& recorded, const vmm::DiskImage& disk) {
               disk.path().string(), found, recorded.xxh3_128());
 }
 
-Status add_virtio(const log::pb::Manifest& manifest, vmm::MachineOptions::Linux& guest) {
-  guest.virtio_random = false;
-  for (const auto& name : manifest.virtio()) {
-    if (name == vmm::kVirtioRandomName)
-      guest.virtio_random = true;
-    else if (name == vmm::kVirtioConsoleName)
-      guest.virtio_console = true;
-    else
-      return fail(ErrorCode::kDamaged,
-                  "the manifest says that the guest has a virtio device {}, which this program does not know",
-                  name);
-  }
-  return {};
-}
-
 Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vmm::Kvm& kvm,
                                        vmm::ViewKind views,
                                        const std::optional<std::filesystem::path>& disk) {
+  TRY(vmm::check_recorded(recording));
   const auto& manifest = recording.manifest();
-  vmm::MachineOptions machine;
-  machine.vcpus = manifest.vcpus();
-  machine.memory_bytes = manifest.memory_bytes();
-  machine.image = recording.image();
-  machine.command_line = manifest.command_line();
-  machine.serial = manifest.mode() == "serial";
-  if (manifest.memory_digest_every() != 0 && !machine.serial)
-    return fail(ErrorCode::kDamaged,
-                "the manifest says that memory was compared at stops, which only mode serial can");
+  vmm::GuestFiles files{.image = recording.image(), .initrd = recording.initrd()};
+  TRY_ASSIGN(files.disk, disk_of(manifest, disk));
+  TRY_ASSIGN(auto machine, vmm::to_machine_options(manifest, std::move(files)));
   machine.views = views;
-  machine.memory_digest_every = manifest.memory_digest_every();
-  machine.digest_scope = scope_of(manifest);
-  machine.msr_filter = manifest.filters_msrs() ? vmm::MsrFilter::kAllowList : vmm::MsrFilter::kFourDenied;
-  machine.start_unix_seconds = manifest.start_unix_seconds();
-  if (manifest.boot() == "linux") {
-    auto& guest = machine.linux_guest.emplace(vmm::MachineOptions::Linux{});
-    if (manifest.has_initrd()) guest.initrd = recording.initrd();
-    TRY(add_virtio(manifest, guest));
-    TRY_ASSIGN(guest.disk, disk_of(manifest, disk));
-  } else if (!manifest.boot().empty()) {
-    return fail(ErrorCode::kDamaged,
-                "the manifest says that the guest boots by {}, which this program does not know",
-                manifest.boot());
-  }
   if (!machine.serial) TRY(vmm::check_stops_alike(manifest.host(), vmm::describe_host(kvm, views)));
-  machine.cpuid = vmm::from_message(manifest.cpuid());
   TRY_ASSIGN(const auto host, kvm.supported_cpuid());
   TRY(vmm::check_cpu_model(machine.cpuid, host));
   return machine;
@@ -93,18 +65,8 @@ tl::unexpected<Error> end_differs(std::string_view what, uint64_t expected, uint
       what, expected, found);
 }
 
-// The same machine in the end: console, memory, registers, and every ticket exactly once.
-Status compare_end(const log::pb::Final& final, const std::string& console, const vmm::Outcome& run,
-                   const PageOrder& order) {
-  if (console != run.console) {
-    const auto [recorded, replayed] =
-        std::mismatch(console.begin(), console.end(), run.console.begin(), run.console.end());
-    return fail(ErrorCode::kDivergence,
-                "the replay differs from the recording at its end: console output differs from byte {} on "
-                "({} bytes recorded, {} "
-                "replayed)",
-                recorded - console.begin(), console.size(), run.console.size());
-  }
+// The same machine in the end: memory, registers, and every ticket exactly once.
+Status compare_end(const log::pb::Final& final, const vmm::Outcome& run, const PageOrder& order) {
   if (final.ram_digest() != run.memory_digest)
     return end_differs("memory, devices or disk", final.ram_digest(), run.memory_digest);
   for (int i = 0; i < final.register_digests_size(); ++i)
@@ -121,11 +83,6 @@ Status compare_end(const log::pb::Final& final, const std::string& console, cons
   return {};
 }
 
-vmm::DigestScope scope_of(const log::pb::Manifest& manifest) {
-  if (manifest.compares_all_registers()) return vmm::DigestScope::kAll;
-  return manifest.compares_mxcsr() ? vmm::DigestScope::kWithMxcsr : vmm::DigestScope::kWithoutMxcsr;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm,
@@ -135,18 +92,17 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
                                                              vmm::ConsoleSink console) {
   TRY_ASSIGN(auto options, machine_of(recording, kvm, views, disk));
   options.note_writes = total != nullptr;
-  // Read before anything runs: what is damaged is refused first.
-  std::string recorded;
-  if (recording.final().has_value()) {
-    TRY_ASSIGN(recorded, recording.console());
-  }
-  std::unique_ptr<ReplayMachine> replay(new ReplayMachine(recording, std::move(recorded)));
-  TRY_ASSIGN(replay->machine_,
-             vmm::Machine::create(kvm, options,
-                                  [written = &replay->console_, console = std::move(console)](uint8_t byte) {
-                                    written->push_back(static_cast<char>(byte));
-                                    if (console) console(byte);
-                                  }));
+  TRY_ASSIGN(ConsoleCheck check, ConsoleCheck::create(recording));
+  std::unique_ptr<ReplayMachine> replay(new ReplayMachine(recording, std::move(check)));
+  const auto written = [to = replay.get(), stays = total != nullptr,
+                        show = std::move(console)](uint8_t byte) {
+    if (stays)
+      to->console_.push_back(static_cast<char>(byte));
+    else
+      to->console_check_.write(byte);
+    if (show) show(byte);
+  };
+  TRY_ASSIGN(replay->machine_, vmm::Machine::create(kvm, options, written));
   vmm::Machine& machine = *replay->machine_;
   if (machine.disk() != nullptr) TRY(check_disk(recording.manifest().disk(), *machine.disk()));
   // Where vCPUs run one at a time, nobody can wait for anybody.
@@ -163,7 +119,7 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
 
 Result<ReplayOutcome> ReplayMachine::finish() {
   ReplayOutcome outcome;
-  outcome.run.console = console_;
+  for (const char byte : console_) console_check_.write(static_cast<uint8_t>(byte));
   if (machine_->disk() != nullptr) TRY(machine_->disk()->check_unchanged());
   outcome.run.patches_modules = machine_->patches_modules();
   TRY_ASSIGN(outcome.run.memory_digest, machine_->memory_digest());
@@ -180,6 +136,7 @@ Result<ReplayOutcome> ReplayMachine::finish() {
   // In a prefix, the transition that a vCPU waits for may be in a part of another log that was not written
   // any more.
   if (!recording_.final().has_value() && (log_ended || !stuck)) {
+    TRY(console_check_.finish(false));
     outcome.run.stop.reason = vmm::StopReason::kLogEnded;
     outcome.run.tickets = order_->tickets_counted();
     return outcome;
@@ -192,7 +149,8 @@ Result<ReplayOutcome> ReplayMachine::finish() {
   const auto& final = *recording_.final();
   outcome.run.stop = {static_cast<vmm::StopReason>(final.reason()), final.guest_status(), final.message()};
   outcome.run.tickets = final.tickets();
-  TRY(compare_end(final, recorded_console_, outcome.run, *order_));
+  TRY(console_check_.finish(true));
+  TRY(compare_end(final, outcome.run, *order_));
   outcome.complete = true;
   return outcome;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "log/recording_reader.h"
+#include "replay/console_check.h"
 #include "replay/page_order.h"
 #include "replay/replay_journal.h"
 #include "replay/replay_run.h"
@@ -32,18 +33,19 @@ class ReplayMachine {
     return static_cast<ReplayJournal&>(*journals_[vcpu.raw]);
   }
   [[nodiscard]] std::span<const std::unique_ptr<vmm::Journal>> journals() const { return journals_; }
-  // What the guest has written.
+  // What the guest has written, of a machine that goes back and forth (`total`): it stays in memory. Else it
+  // is compared as it comes, and gone.
   [[nodiscard]] std::string& console() { return console_; }
 
   // When every vCPU has left: what the run came to, compared with what was recorded. Errors: kDivergence.
   Result<ReplayOutcome> finish();
 
  private:
-  ReplayMachine(const log::Recording& recording, std::string recorded_console)
-      : recording_(recording), recorded_console_(std::move(recorded_console)) {}
+  ReplayMachine(const log::Recording& recording, ConsoleCheck check)
+      : recording_(recording), console_check_(std::move(check)) {}
 
   const log::Recording& recording_;
-  const std::string recorded_console_;
+  ConsoleCheck console_check_;
   std::string console_;
   std::unique_ptr<vmm::Machine> machine_;
   std::unique_ptr<PageOrder> order_;

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import re
+import shutil
 import struct
 
 from harness import (DAMAGED, FORGE, HOST_CANNOT, NOT_FOUND, OK, USAGE, Skip, Test, expect, one_sentence, record, report_of)
@@ -164,7 +165,65 @@ def other_processor(bench):
     one_sentence(bench.reprise("replay", bench.folder / "forged"), HOST_CANNOT, "avx512f")
 
 
+# What forge changes, and to which number.
+IMPOSSIBLE = [
+    ("last-ticket", 400_000_000), ("last-ticket", 2**32 - 1), ("last-ticket", 2**63), ("last-page", 2**40),
+    ("final-tickets", 2**63), ("final-tickets", 0), ("final-console", 2**62), ("final-digests", 0), ("final-reason", 77),
+    ("memory", 0), ("memory", 4097), ("memory", 2**63), ("memory", 2**64 - 4096), ("vcpus", 0), ("vcpus", 33), ("vcpus", 2**31),
+    ("start", 2**63 - 1), ("start", 2**63), ("command-line", 10_000), ("command-line", 1_500_000), ("cpuids", 100), ("cpuids", 20_000),
+    ("mode", 1), ("boot", 0), ("boot", 1), ("virtio", 1), ("image-bytes", 0), ("image-bytes", 2**40),
+]
+HOSTILE_MIB = 700  # resident, for a recording of a guest with 64 MiB
+
+
+def peak_mib(bench, *words):
+    """Runs reprise; its result, and how much memory it had at most."""
+    done = bench.command(["sh", "-c", '/usr/bin/env python3 -c "$0" "$@"', PEAK, bench.installation.reprise, *words], timeout=60)
+    lines = done.err.splitlines()
+    done.err = b"\n".join(lines[:-1]) + b"\n" if lines[:-1] else b""
+    return done, int(lines[-1]) // 1024
+
+
+PEAK = """import os, resource, subprocess, sys
+status = subprocess.run(sys.argv[1:]).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(status & 255)"""
+
+
+def impossible(bench):
+    """Hostile values: verify and replay agree that the recording is damaged, at once and with little memory."""
+    if not FORGE.exists():
+        raise Skip("forge is not built (ninja tests/guest/forge)")
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", ARGUMENTS)
+    for number, (what, value) in enumerate(IMPOSSIBLE):
+        forged = bench.folder / f"forged-{number}"
+        done = bench.command([FORGE, folder, forged, what, value])
+        if done.status == 1:
+            expect(b"at most" in done.err, f"forge cannot make {what} {value}", done)
+        for verb in ("verify", "replay"):
+            done, mib = peak_mib(bench, verb, forged)
+            expect(done.status == DAMAGED, f"{verb} of {what} = {value}: exit status {done.status} instead of {DAMAGED}", done)
+            expect(len(done.err.splitlines()) == 1, f"{verb} of {what} = {value}: not one sentence", done)
+            expect(mib < HOSTILE_MIB, f"{verb} of {what} = {value} takes {mib} MiB")
+        shutil.rmtree(forged)
+
+
+def other_bytes(bench):
+    """A command line and a path that are not UTF-8 are recorded and replayed like any other."""
+    image = bench.folder / os.fsdecode(b"im\xffage.elf")
+    shutil.copy(bench.image("lost_update"), image)
+    folder = bench.folder / os.fsdecode(b"rec\xe9ording")
+    done = bench.reprise("record", "-o", folder, image, "--", "n=2000", os.fsdecode(b"name=\xff\xfe\x80"))
+    expect(done.status == OK, "record fails", done)
+    for verb in ("verify", "replay", "info"):
+        done = bench.reprise(verb, folder)
+        expect(done.status == OK, f"{verb} fails", done)
+    manifest = report_of(bench.reprise("info", "--json", folder))["manifest"]
+    expect("name=" in manifest["command_line"], f"the command line is {manifest['command_line']!r}")
+
+
 def tests(_options):
     return [Test(f"bad_input/{function.__name__}", function)
             for function in (no_kvm, other_device, no_permission, userfault_device, not_bootable, no_safepoints, little_memory, crew_digests, usage,
-                             folder_exists, missing_recording, truncated, newer_format, other_processor)]
+                             folder_exists, missing_recording, truncated, newer_format, other_processor, impossible, other_bytes)]

@@ -1,18 +1,24 @@
 // forge: copies a recording with one thing changed and all sums valid, for tests of what replay finds.
 //
 //   forge FROM TO WHAT SEED
+//   forge FROM TO WHAT NUMBER
 //
 // WHAT: ticket, gain-position, gain-page, loss-position, value, message-position, message-vector, digest,
 // machine-digest, end (one event, chosen by SEED, so are vCPU and change), cpuid (the manifest asks for
 // AVX-512); checkpoint-host, checkpoint-digest, checkpoint-state (FROM and TO are one file of a checkpoint;
-// the last changes one byte of the registers, devices and journals in it). Prints what it changed. Exit
-// status: 0; 3 the recording has no such event; 1 any other failure.
+// the last changes one byte of the registers, devices and journals in it). With a NUMBER, which may be
+// impossible: last-ticket, last-page, final-tickets, final-console, final-digests, final-reason, memory,
+// vcpus, start, command-line (its length), cpuids (how many more), mode, boot, virtio, image-bytes.
+// Prints what it changed. Exit status: 0; 3 the recording has no such event; 1 any other failure.
 #include <fmt/format.h>
 #include <zstd.h>
 
 #include <charconv>
 #include <cstdio>
+#include <functional>
+#include <map>
 #include <random>
+#include <string>
 #include <string_view>
 
 #include "log/event_text.h"
@@ -144,6 +150,53 @@ Status forge_checkpoint(const char* from, const char* to, std::string_view what,
   return log::write_sealed_file(to, log::kCheckpointMagic, checkpoint.SerializeAsString());
 }
 
+// Values that no recorder writes. False: `what` is another kind of change.
+bool change_number(log::RecordingEditor& editor, std::string_view what, uint64_t number) {
+  using Change = std::function<void()>;
+  auto& manifest = editor.manifest;
+  const auto last = [&](auto change) {
+    for (auto& log : editor.logs)
+      for (auto event = log.rbegin(); event != log.rend(); ++event)
+        if (change(*event)) return;
+  };
+  const std::map<std::string_view, Change> changes = {
+      {"last-ticket",
+       [&] {
+         last([&](log::Event& event) {
+           if (auto* gain = part<log::Gain>(event)) return gain->ticket = Ticket(number), true;
+           if (auto* loss = part<log::Loss>(event)) return loss->ticket = Ticket(number), true;
+           return false;
+         });
+       }},
+      {"last-page",
+       [&] {
+         last([&](log::Event& event) {
+           auto* gain = part<log::Gain>(event);
+           return gain != nullptr && (gain->pages.front().page = PageNumber(number), true);
+         });
+       }},
+      {"final-tickets", [&] { editor.final->set_tickets(number); }},
+      {"final-console", [&] { editor.final->set_console_bytes(number); }},
+      {"final-digests", [&] { editor.final->add_register_digests(number); }},
+      {"final-reason", [&] { editor.final->set_reason(static_cast<log::pb::Reason>(number)); }},
+      {"memory", [&] { manifest.set_memory_bytes(number); }},
+      {"vcpus", [&] { manifest.set_vcpus(static_cast<uint32_t>(number)); }},
+      {"start", [&] { manifest.set_start_unix_seconds(static_cast<int64_t>(number)); }},
+      {"command-line", [&] { manifest.set_command_line(std::string(number, 'x')); }},
+      {"cpuids",
+       [&] {
+         for (uint32_t i = 0; i < number; ++i) manifest.add_cpuid()->set_function(0x1000 + i);
+       }},
+      {"mode", [&] { manifest.set_mode(std::to_string(number)); }},
+      {"boot", [&] { manifest.set_boot(number == 0 ? "linux" : std::to_string(number)); }},
+      {"virtio", [&] { manifest.add_virtio(std::to_string(number)); }},
+      {"image-bytes", [&] { manifest.mutable_image()->set_size(number); }},
+  };
+  const auto found = changes.find(what);
+  if (found != changes.end()) found->second();
+  return found != changes.end();
+}
+
 int forge(const char* from, const char* to, std::string_view what, uint64_t seed) {
   Random random(seed);
   if (what.starts_with("checkpoint-")) {
@@ -156,7 +209,8 @@ int forge(const char* from, const char* to, std::string_view what, uint64_t seed
     fmt::print(stderr, "forge: {}\n", editor.error().message);
     return 1;
   }
-  const bool changed = what == "cpuid" ? change_cpuid(*editor) : change_event(*editor, what, random);
+  const bool changed = change_number(*editor, what, seed) ||
+                       (what == "cpuid" ? change_cpuid(*editor) : change_event(*editor, what, random));
   if (!changed) return kNoSuchEvent;
   if (const auto saved = editor->save(to); !saved) {
     fmt::print(stderr, "forge: {}\n", saved.error().message);
@@ -175,6 +229,6 @@ int main(int argc, char** argv) {
     if (std::from_chars(text.data(), text.data() + text.size(), seed).ec == std::errc{})
       return reprise::forge(argv[1], argv[2], argv[3], seed);
   }
-  fmt::print(stderr, "usage: forge FROM TO WHAT SEED\n");
+  fmt::print(stderr, "usage: forge FROM TO WHAT SEED|NUMBER\n");
   return 1;
 }

@@ -1,7 +1,6 @@
 #include "vmm/record/live_run.h"
 
 #include "log/recording_writer.h"
-#include "vmm/guest/cpu_model.h"
 #include "vmm/record/console_input.h"
 #include "vmm/record/record_journal.h"
 #include "vmm/record/supervisor.h"
@@ -11,48 +10,18 @@ namespace reprise::vmm {
 namespace {
 
 // Reads the whole disk image, for its hash. Errors: kHost.
-Result<log::pb::Manifest> make_manifest(const LiveOptions& options, const DiskImage* disk) {
-  log::pb::Manifest manifest;
-  manifest.set_tool_version(REPRISE_VERSION);
-  manifest.set_vcpus(options.machine.vcpus);
-  manifest.set_memory_bytes(options.machine.memory_bytes);
-  manifest.mutable_image()->set_original_path(options.image_path);
-  manifest.set_command_line(options.machine.command_line);
-  manifest.set_cpu_model(
-      std::string(options.machine.linux_guest.has_value() ? kLinuxCpuModelName : kCpuModelName));
-  to_message(options.machine.cpuid, *manifest.mutable_cpuid());
-  *manifest.mutable_host() = options.host;
-  manifest.set_digest_every(options.digest_every);
-  manifest.set_memory_digest_every(options.machine.memory_digest_every);
-  manifest.set_mode(options.machine.serial ? "serial" : "crew");
-  if (options.policy.hold_ns.has_value())
-    manifest.mutable_settings()->set_hold_us(*options.policy.hold_ns / 1000);
-  if (options.policy.chaos.has_value()) manifest.mutable_settings()->set_chaos_seed(*options.policy.chaos);
-  manifest.set_compares_mxcsr(true);
-  manifest.set_compares_all_registers(true);
-  manifest.set_filters_msrs(true);
-  manifest.set_start_unix_seconds(options.machine.start_unix_seconds);
-  if (const auto& linux_guest = options.machine.linux_guest) {
-    manifest.set_boot("linux");
-    if (!linux_guest->initrd.empty()) manifest.mutable_initrd()->set_original_path(options.initrd_path);
-    if (linux_guest->virtio_random) manifest.add_virtio(std::string(kVirtioRandomName));
-    if (linux_guest->virtio_console) manifest.add_virtio(std::string(kVirtioConsoleName));
-  }
-  if (disk != nullptr) {
-    TRY_ASSIGN(const std::string hash, disk->hash());
-    manifest.mutable_disk()->set_original_path(std::filesystem::absolute(disk->path()).string());
-    manifest.mutable_disk()->set_size(disk->bytes());
-    manifest.mutable_disk()->set_xxh3_128(hash);
-  }
-  return manifest;
+Status describe_disk(const DiskImage& disk, log::pb::Manifest& manifest) {
+  TRY_ASSIGN(const std::string hash, disk.hash());
+  manifest.mutable_disk()->set_original_path(std::filesystem::absolute(disk.path()).string());
+  manifest.mutable_disk()->set_size(disk.bytes());
+  manifest.mutable_disk()->set_xxh3_128(hash);
+  return {};
 }
 
-Result<Outcome> summarise(const Machine& machine, const World& world, const ept::Ownership& ownership,
-                          std::string console) {
+Result<Outcome> summarise(const Machine& machine, const World& world, const ept::Ownership& ownership) {
   Outcome outcome;
   outcome.wall_ns = world.elapsed_ns();
   outcome.stop = world.stop().value_or(MachineStop{});
-  outcome.console = std::move(console);
   TRY_ASSIGN(outcome.memory_digest, machine.memory_digest());
   outcome.tickets = ownership.tickets_taken();
   outcome.patches_modules = machine.patches_modules();
@@ -77,30 +46,32 @@ log::pb::Final make_final(const Outcome& outcome) {
 
 ept::PolicyOptions policy_of(const LiveOptions& options) {
   ept::PolicyOptions policy = options.policy;
-  if (options.machine.linux_guest.has_value()) policy.patience_ns = 0;
+  if (is_linux(options.description)) policy.patience_ns = 0;
   return policy;
 }
 
 }  // namespace
 
 Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
-  std::string console;
-  TRY_ASSIGN(auto machine, Machine::create(kvm, options.machine, [&](uint8_t byte) {
-               console.push_back(static_cast<char>(byte));
+  std::unique_ptr<log::RecordingWriter> writer;  // outlives the machine, which writes to it
+  TRY_ASSIGN(MachineOptions made, to_machine_options(options.description, options.files));
+  made.views = options.views;
+  made.free_run = options.free_run;
+  TRY_ASSIGN(auto machine, Machine::create(kvm, made, [&](uint8_t byte) {
+               if (writer != nullptr) writer->console().append(byte);
                if (options.console) options.console(byte);
              }));
   World* told = nullptr;  // whom the writer tells about a full disk; set before anything is appended
-  std::unique_ptr<log::RecordingWriter> writer;
   if (options.folder.has_value()) {
     log::RecordingWriter::Options writing;
     writing.on_error = [&](const Error& error) {
       if (told != nullptr) told->request_stop({StopReason::kInterrupted, 0, error.message});
     };
-    if (options.machine.linux_guest.has_value() && !options.machine.linux_guest->initrd.empty())
-      writing.initrd = options.machine.linux_guest->initrd;
-    TRY_ASSIGN(auto manifest, make_manifest(options, machine->disk()));
-    TRY_ASSIGN(writer, log::RecordingWriter::create(*options.folder, std::move(manifest),
-                                                    options.machine.image, writing));
+    if (!options.files.initrd.empty()) writing.initrd = options.files.initrd;
+    log::pb::Manifest manifest = options.description;
+    if (machine->disk() != nullptr) TRY(describe_disk(*machine->disk(), manifest));
+    TRY_ASSIGN(writer, log::RecordingWriter::create(*options.folder, std::move(manifest), options.files.image,
+                                                    writing));
   }
   std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
   for (uint32_t i = 0; i < machine->vcpus(); ++i)
@@ -112,7 +83,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
   for (uint32_t i = 0; i < machine->vcpus(); ++i)
     journals.push_back(std::make_unique<RecordJournal>(
         VcpuId(i), world, ownership, mailboxes, machine->view(VcpuId(i)), policy_of(options),
-        writer ? &writer->vcpu(VcpuId(i)) : nullptr, options.digest_every));
+        writer ? &writer->vcpu(VcpuId(i)) : nullptr, options.description.digest_every()));
   Status ran;
   {
     const ConsoleInput input(world, options.console_input, options.console_escape);
@@ -138,11 +109,11 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
   if (!is_cut) TRY(ran);
   if (machine->disk() != nullptr) TRY(machine->disk()->check_unchanged());
   if (options.memory_file.has_value()) TRY(machine->save_memory(*options.memory_file));
-  TRY_ASSIGN(Outcome outcome, summarise(*machine, world, ownership, std::move(console)));
+  TRY_ASSIGN(Outcome outcome, summarise(*machine, world, ownership));
   for (const auto& journal : journals) outcome.crew.push_back(static_cast<RecordJournal&>(*journal).times());
   if (writer != nullptr) {
     if (const auto error = writer->error()) return tl::unexpected(*error);
-    if (!is_cut) TRY(writer->finish(make_final(outcome), outcome.console));
+    if (!is_cut) TRY(writer->finish(make_final(outcome)));
     outcome.log_bytes = writer->bytes_written();
   }
   if (is_cut) outcome.stop.message = ran.error().message;

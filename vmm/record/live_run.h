@@ -7,7 +7,6 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -15,12 +14,9 @@
 #include "ept/policy.h"
 #include "log/schema.pb.h"
 #include "vmm/machine.h"
+#include "vmm/machine_description.h"
 
 namespace reprise::vmm {
-
-// What a manifest calls the virtio devices that are not the disk.
-inline constexpr std::string_view kVirtioRandomName = "rng";
-inline constexpr std::string_view kVirtioConsoleName = "console";
 
 // How far a run is, for people who wait for it.
 struct Progress {
@@ -33,11 +29,14 @@ struct Progress {
 using ProgressSink = std::function<void(const Progress&)>;
 
 struct LiveOptions {
-  MachineOptions machine;
+  // The machine, and what a recording's manifest says beside it; what is known only later (of the disk, what
+  // the recording's files hold) is filled in.
+  log::pb::Manifest description;
+  GuestFiles files;
+  ViewKind views = ViewKind::kUserfault;
+  bool free_run = false;  // as MachineOptions
   // Where to record; nothing: no recording is made.
   std::optional<std::filesystem::path> folder;
-  std::string image_path;   // for people
-  std::string initrd_path;  // for people
   // Bytes for the guest's console are taken from here while the run lasts; negative: there are none. Ends
   // without ending the run.
   int console_input = -1;
@@ -45,8 +44,6 @@ struct LiveOptions {
   ept::PolicyOptions policy;
   std::optional<std::filesystem::path> memory_file;  // guest RAM goes there at the end
   double pace = 1;                                   // see World
-  uint64_t digest_every = 1;                         // k: every k-th stop's register digest is logged
-  log::pb::HostProfile host;                         // what this host is, for the manifest
   ConsoleSink console;                               // sees each byte as the guest writes it
   ProgressSink progress;                             // may be empty
   const std::atomic<bool>* interrupt = nullptr;      // set by a signal handler: the run is to end cleanly
@@ -55,7 +52,6 @@ struct LiveOptions {
 // What a run came to.
 struct Outcome {
   MachineStop stop;
-  std::string console;
   uint64_t memory_digest = 0;
   std::vector<uint64_t> register_digests;  // one a vCPU
   uint64_t tickets = 0;                    // transitions

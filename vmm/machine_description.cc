@@ -1,0 +1,241 @@
+#include "vmm/machine_description.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "vmm/device/disk/disk.h"
+#include "vmm/guest/bare/pvh.h"
+#include "vmm/guest/cpu_model.h"
+#include "vmm/guest/linux/kernel_unpack.h"
+#include "vmm/guest/linux/linux.h"
+
+namespace reprise::vmm {
+namespace {
+
+constexpr uint64_t kMiB = 1ull << 20;
+// Entries of a CPUID table. KVM before Linux 5.11 took 80; ours have 12 (KVM_MAX_CPUID_ENTRIES,
+// arch/x86/include/asm/kvm_host.h).
+constexpr int kMaxCpuidEntries = 80;
+// The last second of the year 9999, which is as far as a PC's clock counts.
+constexpr int64_t kLastSecond = 253'402'300'799;
+constexpr size_t kHashDigits = 32;
+
+template <typename... Args>
+tl::unexpected<Error> impossible(fmt::format_string<Args...> format, Args&&... args) {
+  return fail(ErrorCode::kUsage, format, std::forward<Args>(args)...);
+}
+
+Status check_memory(const log::pb::Manifest& description) {
+  const bool linux_guest = is_linux(description);
+  const uint64_t least = linux_guest ? kMinLinuxRamBytes : kMinRamBytes;
+  const uint64_t most = linux_guest ? kMaxLinuxRamBytes : kMaxRamBytes;
+  const uint64_t unit = linux_guest ? kMiB : kPageSize;
+  const uint64_t bytes = description.memory_bytes();
+  if (bytes >= least && bytes <= most && bytes % unit == 0) return {};
+  return impossible("{} cannot have {} bytes of memory: {} to {} MiB in whole {} are possible",
+                    linux_guest ? "a Linux guest" : "a machine", bytes, least / kMiB, most / kMiB,
+                    linux_guest ? "MiB" : "pages");
+}
+
+Status check_mode(const log::pb::Manifest& description) {
+  const std::string& mode = description.mode();
+  if (mode != kModeCrew && mode != kModeSerial)
+    return impossible("there is no mode \"{}\": known are {} and {}", mode, kModeCrew, kModeSerial);
+  if (is_linux(description) && mode != kModeSerial)
+    return impossible(
+        "a Linux kernel has no safepoints, so its vCPUs cannot be recorded in parallel: use --mode serial, "
+        "or "
+        "auto");
+  if (description.memory_digest_every() != 0 && mode != kModeSerial)
+    return impossible(
+        "--memory-digest-every needs one vCPU at a time, for else memory has no state at a stop: add --mode "
+        "serial");
+  return {};
+}
+
+Status check_command_line(const log::pb::Manifest& description) {
+  const std::string& given = description.command_line();
+  const size_t own = is_linux(description) ? linux_command_line("").size() : 0;
+  const size_t most = is_linux(description) ? kMaxLinuxCommandLine : kMaxCommandLine;
+  if (own + given.size() <= most && given.find('\0') == std::string::npos) return {};
+  return impossible("the guest's command line has {} bytes: at most {} without a zero are possible",
+                    given.size(), most - own);
+}
+
+Status check_cpuid(const log::pb::Manifest& description) {
+  const auto& table = description.cpuid();
+  if (table.empty() || table.size() > kMaxCpuidEntries)
+    return impossible("a processor cannot be described by {} CPUID entries: 1 to {} are possible",
+                      table.size(), kMaxCpuidEntries);
+  std::set<std::pair<uint32_t, uint32_t>> seen;
+  for (const auto& entry : table) {
+    if (!seen.emplace(entry.function(), entry.index()).second)
+      return impossible("CPUID leaf {:#x}, sub-leaf {:#x} is there twice", entry.function(), entry.index());
+    if ((entry.flags() & ~uint32_t{KVM_CPUID_FLAG_SIGNIFCANT_INDEX}) != 0)
+      return impossible("CPUID leaf {:#x} has flags {:#x}: {:#x} is possible", entry.function(),
+                        entry.flags(), uint32_t{KVM_CPUID_FLAG_SIGNIFCANT_INDEX});
+    // Linear addresses: KVM refuses any other width. Source: kvm_check_cpuid(), arch/x86/kvm/cpuid.c.
+    const uint32_t width = entry.eax() >> 8 & 0xff;
+    if (entry.function() == 0x80000008 && width != 48 && width != 57 && width != 0)
+      return impossible("CPUID leaf 0x80000008 says {} bits of linear address: 48 or 57 are possible", width);
+  }
+  for (const uint32_t needed : {0u, 1u})
+    if (!seen.contains({needed, 0})) return impossible("the CPUID table has no leaf {}", needed);
+  return {};
+}
+
+Status check_devices(const log::pb::Manifest& description) {
+  if (!is_linux(description)) {
+    if (description.has_initrd() || description.has_disk() || !description.virtio().empty())
+      return impossible("only a Linux guest can have an initial RAM disk, a disk or virtio devices");
+    return {};
+  }
+  std::set<std::string_view> seen;
+  for (const auto& name : description.virtio()) {
+    if (name != kVirtioRandomName && name != kVirtioConsoleName)
+      return impossible("there is no virtio device \"{}\": known are {} and {}", name, kVirtioRandomName,
+                        kVirtioConsoleName);
+    if (!seen.insert(name).second) return impossible("the virtio device {} is there twice", name);
+  }
+  return {};
+}
+
+DigestScope scope_of(const log::pb::Manifest& description) {
+  if (description.compares_all_registers()) return DigestScope::kAll;
+  return description.compares_mxcsr() ? DigestScope::kWithMxcsr : DigestScope::kWithoutMxcsr;
+}
+
+// What a recording says of its disk. Of a machine that is to be recorded, the image itself is looked at.
+Status check_recorded_disk(const log::pb::Image& disk) {
+  const std::filesystem::path path = disk.original_path();
+  if (!path.is_absolute() || disk.original_path().find('\0') != std::string::npos)
+    return impossible("its disk has the path \"{}\", needed is an absolute one", path.string());
+  if (disk.size() == 0 || disk.size() % kSectorBytes != 0)
+    return impossible("its disk has {} bytes, needed is a multiple of {}", disk.size(), kSectorBytes);
+  if (disk.xxh3_128().size() != kHashDigits ||
+      disk.xxh3_128().find_first_not_of("0123456789abcdef") != std::string::npos)
+    return impossible("the hash of its disk is no hash");
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  // One that is not there can be named otherwise (--disk).
+  if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status)) return {};
+  return impossible("it names {} as its disk, which is no regular file", path.string());
+}
+
+Status load_guest(const log::Recording& recording) {
+  const log::pb::Manifest& manifest = recording.manifest();
+  if (!is_linux(manifest)) {
+    TRY_ASSIGN(const Image image, parse_image(recording.image()));
+    TRY(require_safepoints(image));
+    return check_fits(image, manifest.memory_bytes());
+  }
+  TRY_ASSIGN(const auto kernel, unpack_kernel(recording.image()));
+  TRY_ASSIGN(const auto memory, GuestMemory::create(linux_ram_span(manifest.memory_bytes()), false));
+  return load_linux({.kernel = kernel,
+                     .initrd = recording.initrd(),
+                     .command_line = manifest.command_line(),
+                     .vcpus = manifest.vcpus(),
+                     .memory_bytes = manifest.memory_bytes()},
+                    memory->writable(Gpa(0), memory->bytes()))
+      .map([](const LoadedLinux&) {});
+}
+
+Status damaged(const log::Recording& recording, const Error& why) {
+  return fail(ErrorCode::kDamaged, "{} describes a machine that cannot be: {}", recording.folder().string(),
+              why.message);
+}
+
+}  // namespace
+
+log::pb::Manifest new_description(bool linux_guest) {
+  log::pb::Manifest description;
+  description.set_tool_version(REPRISE_VERSION);
+  description.set_vcpus(1);
+  description.set_memory_bytes((linux_guest ? 256 : 64) * kMiB);
+  description.set_mode(std::string(linux_guest ? kModeSerial : kModeCrew));
+  description.set_cpu_model(std::string(linux_guest ? kLinuxCpuModelName : kCpuModelName));
+  to_message(linux_guest ? linux_cpu_model() : cpu_model(), *description.mutable_cpuid());
+  description.set_compares_mxcsr(true);
+  description.set_compares_all_registers(true);
+  description.set_filters_msrs(true);
+  // A Linux guest stops a hundred times as often.
+  description.set_digest_every(linux_guest ? 100 : 1);
+  description.set_start_unix_seconds(
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count());
+  if (linux_guest) {
+    description.set_boot(std::string(kBootLinux));
+    description.add_virtio(std::string(kVirtioRandomName));
+  }
+  return description;
+}
+
+bool is_linux(const log::pb::Manifest& description) {
+  return description.boot() == kBootLinux;
+}
+
+bool is_serial(const log::pb::Manifest& description) {
+  return description.mode() == kModeSerial;
+}
+
+Status check_description(const log::pb::Manifest& description) {
+  if (!description.boot().empty() && !is_linux(description))
+    return impossible("there is no way to boot called \"{}\": known is {}", description.boot(), kBootLinux);
+  const uint32_t most = is_linux(description) ? kMaxLinuxVcpus : kMaxVcpus;
+  if (description.vcpus() < 1 || description.vcpus() > most)
+    return impossible("{} vCPUs asked for, {} can have 1 to {}", description.vcpus(),
+                      is_linux(description) ? "a Linux guest" : "a machine", most);
+  TRY(check_memory(description));
+  TRY(check_mode(description));
+  TRY(check_command_line(description));
+  TRY(check_cpuid(description));
+  TRY(check_devices(description));
+  const int64_t start = description.start_unix_seconds();
+  if (start < 0 || start > kLastSecond)
+    return impossible("the machine starts {} seconds after 1970: 0 to {} are possible", start, kLastSecond);
+  return {};
+}
+
+Result<MachineOptions> to_machine_options(const log::pb::Manifest& description, GuestFiles files) {
+  TRY(check_description(description));
+  MachineOptions machine;
+  machine.vcpus = description.vcpus();
+  machine.memory_bytes = description.memory_bytes();
+  machine.image = std::move(files.image);
+  machine.command_line = description.command_line();
+  machine.cpuid = from_message(description.cpuid());
+  machine.serial = is_serial(description);
+  machine.digest_scope = scope_of(description);
+  machine.msr_filter = description.filters_msrs() ? MsrFilter::kAllowList : MsrFilter::kFourDenied;
+  machine.start_unix_seconds = description.start_unix_seconds();
+  machine.memory_digest_every = description.memory_digest_every();
+  if (!is_linux(description)) return machine;
+  const auto has = [&](std::string_view name) {
+    return std::ranges::find(description.virtio(), name) != description.virtio().end();
+  };
+  machine.linux_guest = MachineOptions::Linux{.initrd = std::move(files.initrd),
+                                              .disk = std::move(files.disk),
+                                              .virtio_random = has(kVirtioRandomName),
+                                              .virtio_console = has(kVirtioConsoleName)};
+  return machine;
+}
+
+Status check_recorded(const log::Recording& recording) {
+  const log::pb::Manifest& manifest = recording.manifest();
+  Status checked = check_description(manifest);
+  if (checked && manifest.has_disk()) checked = check_recorded_disk(manifest.disk());
+  return checked ? checked : damaged(recording, checked.error());
+}
+
+Status check_loads(const log::Recording& recording) {
+  TRY(check_recorded(recording));
+  Status loaded = load_guest(recording);
+  // The host may lack what it takes to find out.
+  return loaded || loaded.error().code == ErrorCode::kHost ? loaded : damaged(recording, loaded.error());
+}
+
+}  // namespace reprise::vmm
