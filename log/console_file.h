@@ -63,6 +63,8 @@ class ConsoleReader {
   static Result<ConsoleReader> open(const std::filesystem::path& folder);
 
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  // To byte `offset`, from 0.
+  void seek(uint64_t offset) { offset_ = offset; }
   // Bytes from the next one on, some or all; none at the end. Valid until the next call. Errors: kDamaged.
   Result<std::span<const uint8_t>> next();
 

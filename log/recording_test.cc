@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "log/format.h"
 #include "log/hash.h"
 #include "log/recording_reader.h"
@@ -174,23 +176,19 @@ TEST_F(RecordingTest, MissingConsoleIsDamageButInAPrefix) {
   EXPECT_EQ(console_of(*recording), "");
 }
 
-// More than 32 bits of bytes, in a file with holes.
-TEST_F(RecordingTest, ConsoleOfMoreThanFourGiBReadsBack) {
-  constexpr uint64_t kBytes = (4ull << 30) + 12345;
-  std::filesystem::resize_file(path_ / kConsoleFile, kBytes);
-  StreamHash hash;
-  const Bytes start = bytes_of(sample_.console);
-  hash.add(start);
-  const std::vector<uint8_t> zeros(1 << 20);
-  for (uint64_t left = kBytes - start.size(); left > 0; left -= std::min<uint64_t>(left, zeros.size()))
-    hash.add(Bytes(zeros).first(std::min<uint64_t>(left, zeros.size())));
-  sample_.final->set_console_bytes(kBytes);
-  sample_.final->set_console_xxh3(hash.digest());
-  ASSERT_TRUE(write_sealed_file(path_ / kFinalFile, kFinalMagic, sample_.final->SerializeAsString()));
+// More than 32 bits of bytes, in a file with a hole: reading all of it would take half a minute.
+TEST_F(RecordingTest, ConsoleBehindFourGiBReadsBack) {
+  constexpr uint64_t kHole = 5ull << 30;
+  std::filesystem::resize_file(path_ / kConsoleFile, kHole);
+  std::ofstream(path_ / kConsoleFile, std::ios::binary | std::ios::app) << "behind";
   const auto recording = Recording::open(path_);
   ASSERT_TRUE(recording);
-  const Status checked = recording->check_console();
-  EXPECT_TRUE(checked) << checked.error().message;
+  auto reader = recording->open_console();
+  ASSERT_TRUE(reader) << reader.error().message;
+  (*reader)->seek(kHole);
+  const auto piece = (*reader)->next();
+  ASSERT_TRUE(piece) << piece.error().message;
+  EXPECT_EQ(std::string(piece->begin(), piece->end()), "behind");
 }
 
 TEST_F(RecordingTest, ImpossibleFinalIsDamage) {
