@@ -1,9 +1,10 @@
 // reprise checkpoint: checkpoints beside a recording, for debuggers that come later.
-#include <fmt/format.h>
-
 #include <memory>
 
+#include "base/printable.h"
+#include "cli/interrupt.h"
 #include "cli/machine_options.h"
+#include "cli/output.h"
 #include "cli/verbs.h"
 #include "replay/timeline/timeline.h"
 
@@ -30,6 +31,7 @@ Status verify_checkpoints(const vmm::Kvm& kvm, const log::Recording& recording,
 }
 
 Result<ExitCode> make_checkpoints(const CheckpointArguments& arguments) {
+  const CleanEnd clean_end("the checkpoints that were stored until then can be used");
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   replay::TimelineOptions options;
@@ -41,14 +43,21 @@ Result<ExitCode> make_checkpoints(const CheckpointArguments& arguments) {
   size_t stored = 0;
   {
     TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, options));
-    TRY(timeline->run_to_end());
+    if (Status ran = timeline->run_to_end(); !ran) {
+      // Timeline's code for an interruption is kUsage, as for GDB's.
+      if (ran.error().code != ErrorCode::kUsage || !interrupt_flag().load())
+        return tl::unexpected(ran.error());
+      say("{}; the checkpoints that were stored until then can be used ({})", ran.error().message,
+          timeline->checkpoints_made() - 1);
+      return interrupted_exit_code();
+    }
     TRY(timeline->finish());
     stored = timeline->checkpoints_made() - 1;  // the beginning needs no file
   }
   options.store_checkpoints = false;
   options.checkpoint_every_ns = 0;
   TRY(verify_checkpoints(*kvm, recording, std::move(options), stored));
-  fmt::print("{} checkpoints in {}\n", stored, arguments.folder);
+  print("{} checkpoints in {}\n", stored, printable(arguments.folder));
   return kOk;
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/output.h"
 #include "cli/verbs.h"
 #include "vmm/host/host_profile.h"
 
@@ -14,9 +15,9 @@ const char* name_of(vmm::ViewKind views) {
 }
 
 void print_row(size_t first, size_t second, const vmm::HostFact& row) {
-  fmt::print("{}\n", row.consequence.empty() ? fmt::format("{:<{}}  {}", row.name, first, row.value)
-                                             : fmt::format("{:<{}}  {:<{}}  {}", row.name, first, row.value,
-                                                           second, row.consequence));
+  print("{}\n", row.consequence.empty()
+                    ? fmt::format("{:<{}}  {}", row.name, first, row.value)
+                    : fmt::format("{:<{}}  {:<{}}  {}", row.name, first, row.value, second, row.consequence));
 }
 
 void print_table(const vmm::HostProfile& profile) {
@@ -29,11 +30,10 @@ void print_table(const vmm::HostProfile& profile) {
   for (const auto& timing : profile.timings) first = std::max(first, timing.name.size());
   print_row(first, second, {"fact", "found", "what follows"});
   for (const auto& fact : profile.facts) print_row(first, second, fact);
-  fmt::print("\n{:<{}}  {:>10}\n", "cost", first, "us");
+  print("\n{:<{}}  {:>10}\n", "cost", first, "us");
   for (const auto& timing : profile.timings)
-    fmt::print("{:<{}}  {:>10.{}f}\n", timing.name, first, timing.microseconds,
-               timing.microseconds < 1 ? 4 : 1);
-  fmt::print("\n");
+    print("{:<{}}  {:>10.{}f}\n", timing.name, first, timing.microseconds, timing.microseconds < 1 ? 4 : 1);
+  print("\n");
   const auto obstacle = profile.obstacle();
   print_row(first, second, {"profile", profile.name(), ""});
   print_row(first, second, {"clock", profile.clock(), ""});
@@ -70,7 +70,7 @@ Result<ExitCode> doctor(bool json) {
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   TRY_ASSIGN(const auto profile, vmm::probe_host(*kvm));
   if (json)
-    fmt::print("{}\n", to_json(profile).dump(2));
+    print_json(to_json(profile), 2);
   else
     print_table(profile);
   return profile.obstacle().has_value() ? kHostCannot : kOk;

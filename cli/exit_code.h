@@ -11,11 +11,12 @@ enum ExitCode : int {
   kUsageError = 2,
   kDiverged = 10,
   kGuestFailed = 11,
-  kDamagedInput = 65,   // EX_DATAERR of sysexits.h: recording or image damaged or unreadable
-  kInputNotFound = 66,  // EX_NOINPUT
-  kHostCannot = 69,     // EX_UNAVAILABLE
-  kInternalError = 70,  // EX_SOFTWARE
-  kCannotWrite = 74,    // EX_IOERR: the recording cannot be written (on)
+  kDamagedInput = 65,    // EX_DATAERR of sysexits.h: recording or image damaged or unreadable
+  kInputNotFound = 66,   // EX_NOINPUT
+  kHostCannot = 69,      // EX_UNAVAILABLE
+  kInternalError = 70,   // EX_SOFTWARE
+  kCannotWrite = 74,     // EX_IOERR: the recording, or standard output, cannot be written (on)
+  kInterruptedBy = 128,  // + the signal, as shells report it: 130 SIGINT, 141 SIGPIPE, 143 SIGTERM
 };
 
 constexpr ExitCode exit_code(ErrorCode code) {

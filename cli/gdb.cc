@@ -6,15 +6,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <thread>
 
+#include "base/mutex.h"
 #include "cli/gdb_session.h"
+#include "cli/interrupt.h"
 #include "cli/machine_options.h"
+#include "cli/output.h"
 #include "cli/verbs.h"
 #include "log/recording_reader.h"
 #include "vmm/guest/linux/kernel_symbols.h"
@@ -41,7 +45,8 @@ class PrivateFolder {
   explicit PrivateFolder(std::string path) : path_(std::move(path)) {}
   PrivateFolder(PrivateFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
   PrivateFolder& operator=(PrivateFolder&&) = delete;
-  ~PrivateFolder() {
+  ~PrivateFolder() { remove(); }
+  void remove() const {
     std::error_code ignored;
     if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
   }
@@ -58,17 +63,16 @@ Result<std::vector<std::string>> kernel_words(const GdbArguments& arguments, con
   TRY_ASSIGN(const auto kernel, vmm::unpack_kernel(recording.image()));
   if (arguments.vmlinux.has_value()) {
     TRY_ASSIGN(const uint64_t offset, vmm::offset_of_vmlinux(kernel, *arguments.vmlinux));
-    fmt::print(stderr, "reprise: symbols of {}, moved by {:#x}\n", *arguments.vmlinux, offset);
+    say("symbols of {}, moved by {:#x}", *arguments.vmlinux, offset);
     return std::vector<std::string>{"-ex",
                                     fmt::format("symbol-file -o {:#x} {}", offset, *arguments.vmlinux)};
   }
   const auto symbols = vmm::write_kernel_symbols(kernel, file);
   if (!symbols) {
-    fmt::print(stderr, "reprise: no symbols: {}; --vmlinux names a file that has them\n",
-               symbols.error().message);
+    say("no symbols: {}; --vmlinux names a file that has them", symbols.error().message);
     return std::vector<std::string>();
   }
-  fmt::print(stderr, "reprise: {} symbols that the kernel carries, at its addresses\n", *symbols);
+  say("{} symbols that the kernel carries, at its addresses", *symbols);
   return std::vector<std::string>{file};
 }
 
@@ -95,12 +99,69 @@ Result<pid_t> start_gdb(const GdbArguments& arguments, const std::vector<std::st
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   pid_t pid = 0;
-  const int error = ::posix_spawnp(&pid, "gdb", nullptr, nullptr, argv.data(), environ);
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawnattr_setsigmask(&attributes, &signal_mask_for_children());
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+  const int error = ::posix_spawnp(&pid, "gdb", nullptr, &attributes, argv.data(), environ);
+  ::posix_spawnattr_destroy(&attributes);
   if (error != 0) return fail_errno(ErrorCode::kNotFound, error, "cannot start gdb");
   return pid;
 }
 
-// Whoever waits for the next GDB sees a connection that ends at once.
+// GDB as a child process. Threads: started and waited for on one; end() may be called on another.
+class GdbProcess {
+ public:
+  // `ended` is called when it has ended, on a thread of its own.
+  Status start(const GdbArguments& arguments, const std::vector<std::string>& symbols,
+               const std::string& socket, std::function<void()> ended) {
+    TRY_ASSIGN(const pid_t pid, start_gdb(arguments, symbols, socket));
+    {
+      MutexLock lock(mutex_);
+      pid_ = pid;
+    }
+    waiter_ = std::thread([this, pid, ended = std::move(ended)] {
+      siginfo_t info{};
+      while (::waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+      }
+      {
+        MutexLock lock(mutex_);
+        pid_ = 0;
+        changed_.notify_all();
+      }
+      (void)::waitpid(pid, nullptr, 0);
+      ended();
+    });
+    return {};
+  }
+  ~GdbProcess() {
+    if (waiter_.joinable()) waiter_.join();
+  }
+
+  [[nodiscard]] bool is_running() const {
+    MutexLock lock(mutex_);
+    return pid_ != 0;
+  }
+
+  // Asks it to end, so that it leaves the terminal as it found it, and ends it if it does not.
+  void end() {
+    constexpr auto kGdbPatience = std::chrono::milliseconds(1000);
+    MutexLock lock(mutex_);
+    if (pid_ != 0) (void)::kill(pid_, SIGTERM);
+    const auto deadline = std::chrono::steady_clock::now() + kGdbPatience;
+    while (pid_ != 0)
+      if (!changed_.wait_until(mutex_, deadline)) break;
+    if (pid_ != 0) (void)::kill(pid_, SIGKILL);
+  }
+
+ private:
+  mutable Mutex mutex_;
+  Condition changed_;
+  pid_t pid_ GUARDED_BY(mutex_) = 0;  // 0: there is none to send a signal to
+  std::thread waiter_;
+};
+
+// Ends the wait for the next GDB by a connection that ends at once.
 void wake_listener(const std::string& socket) {
   const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};
@@ -111,25 +172,19 @@ void wake_listener(const std::string& socket) {
 
 Result<ExitCode> debug_recording(const GdbArguments& arguments) {
   TRY_ASSIGN(const auto folder, PrivateFolder::create());
+  const OnForcedEnd remove_folder([&] { folder.remove(); });
   TRY_ASSIGN(const auto symbols, symbol_words(arguments, folder.symbols()));
   TRY_ASSIGN(const auto listener, replay::gdb::Listener::create("unix:" + folder.socket()));
-  std::atomic<bool> gone{false};
-  std::thread waiter;
-  std::optional<Error> failed;
+  GdbProcess gdb;
+  const OnForcedEnd end_gdb([&] { gdb.end(); });
+  const LeavesCtrlC leaves_ctrl_c;
+  Status started;
   const auto start = [&] {
-    const auto pid = start_gdb(arguments, symbols, folder.socket());
-    (void)::signal(SIGINT, SIG_IGN);  // Ctrl-C is for GDB, which has it from the same terminal
-    if (!pid) failed = pid.error();
-    waiter = std::thread([&, pid = pid ? *pid : 0] {
-      if (pid != 0) (void)::waitpid(pid, nullptr, 0);
-      gone.store(true, std::memory_order_release);
-      wake_listener(folder.socket());
-    });
+    started = gdb.start(arguments, symbols, folder.socket(), [&] { wake_listener(folder.socket()); });
+    if (!started) wake_listener(folder.socket());
   };
-  auto served =
-      serve_gdb(arguments.session, *listener, start, [&] { return gone.load(std::memory_order_acquire); });
-  if (waiter.joinable()) waiter.join();
-  if (failed.has_value()) return tl::unexpected(*failed);
+  auto served = serve_gdb(arguments.session, *listener, start, [&] { return !gdb.is_running(); });
+  TRY(started);
   return served;
 }
 

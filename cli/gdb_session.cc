@@ -1,8 +1,7 @@
 #include "cli/gdb_session.h"
 
-#include <fmt/format.h>
-
 #include "cli/machine_options.h"
+#include "cli/output.h"
 #include "cli/recording_answers.h"
 #include "cli/run_display.h"
 #include "replay/gdb/server.h"
@@ -14,11 +13,12 @@ Result<ExitCode> serve_gdb(const GdbSessionArguments& arguments, replay::gdb::Li
                            const std::function<void()>& listening, const std::function<bool()>& ended) {
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-  RunDisplay display("replaying", arguments.json);
+  const bool serial = recording.manifest().mode() == "serial";
+  RunDisplay display({.doing = "replaying", .transition = transition_name(serial), .json = arguments.json});
   replay::TimelineOptions options;
   options.views = views_or_best(arguments.views);
   options.console = display.console();
-  const auto remark = [](const std::string& sentence) { fmt::print(stderr, "reprise: {}\n", sentence); };
+  const auto remark = [](const std::string& sentence) { say("{}", sentence); };
   options.remark = remark;
   if (arguments.disk.has_value()) options.disk = *arguments.disk;
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
@@ -33,9 +33,10 @@ Result<ExitCode> serve_gdb(const GdbSessionArguments& arguments, replay::gdb::Li
   }
   TRY(timeline->run_to_end());
   TRY_ASSIGN(const auto outcome, timeline->finish());
-  (void)report_outcome(outcome.run,
-                       outcome.complete ? "replayed, identical" : "replayed as far as it was recorded",
-                       arguments.json);
+  (void)report_outcome(
+      outcome.run, {.what = outcome.complete ? "replayed, identical" : "replayed as far as it was recorded",
+                    .serial = serial,
+                    .json = arguments.json});
   return kOk;
 }
 

@@ -1,9 +1,12 @@
 // reprise info, dump and verify: questions about a recording that need no machine.
-#include <cstdio>
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "analysis/transfers.h"
+#include "base/printable.h"
+#include "cli/machine_options.h"
+#include "cli/output.h"
 #include "cli/verbs.h"
 #include "log/event_text.h"
 #include "log/recording_reader.h"
@@ -24,40 +27,39 @@ struct InspectArguments {
 
 void print_info(const log::Recording& recording, const log::Summary& summary) {
   const auto& manifest = recording.manifest();
-  fmt::print("machine     {} vCPUs, {} MiB, CPU model {}, mode {}\n", manifest.vcpus(),
-             manifest.memory_bytes() >> 20, manifest.cpu_model(), manifest.mode());
-  fmt::print("image       {} ({} bytes, xxh3 {})\n", manifest.image().original_path(),
-             manifest.image().size(), manifest.image().xxh3_128());
+  print("machine     {} vCPUs, {} MiB, CPU model {}, mode {}\n", manifest.vcpus(),
+        manifest.memory_bytes() >> 20, printable(manifest.cpu_model()), printable(manifest.mode()));
+  print("image       {} ({} bytes, xxh3 {})\n", printable(manifest.image().original_path()),
+        manifest.image().size(), printable(manifest.image().xxh3_128()));
   if (manifest.has_disk())
-    fmt::print("disk        {} ({} bytes, xxh3 {})\n", manifest.disk().original_path(),
-               manifest.disk().size(), manifest.disk().xxh3_128());
-  fmt::print("arguments   {}\n", manifest.command_line().empty() ? "(none)" : manifest.command_line());
+    print("disk        {} ({} bytes, xxh3 {})\n", printable(manifest.disk().original_path()),
+          manifest.disk().size(), printable(manifest.disk().xxh3_128()));
+  print("arguments   {}\n", manifest.command_line().empty() ? "(none)" : printable(manifest.command_line()));
   const double seconds = static_cast<double>(summary.wall_nanoseconds) / 1e9;
   if (summary.finished) {
-    fmt::print("duration    {:.3f} s\n", seconds);
-    fmt::print("digest      {:016x}\n", recording.final()->ram_digest());
+    print("duration    {:.3f} s\n", seconds);
+    print("digest      {:016x}\n", recording.final()->ram_digest());
   } else {
-    fmt::print("duration    unknown: the recording has no end (a prefix; it replays as far as it goes)\n");
+    print("duration    unknown: the recording has no end (a prefix; it replays as far as it goes)\n");
   }
-  fmt::print("log         {} events, {} bytes, {} before compression\n", summary.events, summary.file_bytes,
-             summary.raw_bytes);
-  fmt::print("pages       {} with transitions, {} transitions\n\n", summary.pages, summary.transitions);
-  fmt::print("{:<12}{:>12}{:>14}{:>12}\n", "kind", "events", "events/s", "bytes");
+  print("log         {} events, {} bytes, {} before compression\n", summary.events, summary.file_bytes,
+        summary.raw_bytes);
+  print("pages       {} with transitions, {} transitions\n\n", summary.pages, summary.transitions);
+  print("{:<12}{:>12}{:>14}{:>12}\n", "kind", "events", "events/s", "bytes");
   for (const auto& kind : summary.kinds)
-    fmt::print("{:<12}{:>12}{:>14}{:>12}\n", kind.kind, kind.events,
-               seconds > 0 ? fmt::format("{:.0f}", static_cast<double>(kind.events) / seconds) : "-",
-               kind.bytes);
+    print("{:<12}{:>12}{:>14}{:>12}\n", kind.kind, kind.events,
+          seconds > 0 ? fmt::format("{:.0f}", static_cast<double>(kind.events) / seconds) : "-", kind.bytes);
   if (summary.top_pages.empty()) return;
-  fmt::print("\n{:<18}{:>12}\n", "page (GPA)", "transitions");
+  print("\n{:<18}{:>12}\n", "page (GPA)", "transitions");
   for (const auto& page : summary.top_pages)
-    fmt::print("{:<18}{:>12}\n", fmt::format("{:#x}", address_of(page.page).raw), page.transitions);
+    print("{:<18}{:>12}\n", fmt::format("{:#x}", address_of(page.page).raw), page.transitions);
 }
 
 void print_transfers(const analysis::Transfers& transfers) {
   if (transfers.pairs.empty()) return;
-  fmt::print("\n{:<18}{:>12}\n", "from, to", "transfers");
+  print("\n{:<18}{:>12}\n", "from, to", "transfers");
   for (const auto& pair : transfers.pairs)
-    fmt::print("{:<18}{:>12}\n", fmt::format("vCPU {}, vCPU {}", pair.from.raw, pair.to.raw), pair.count);
+    print("{:<18}{:>12}\n", fmt::format("vCPU {}, vCPU {}", pair.from.raw, pair.to.raw), pair.count);
 }
 
 nlohmann::json json_of(const analysis::Transfers& transfers) {
@@ -81,30 +83,45 @@ Result<ExitCode> info(const InspectArguments& arguments) {
                          {"summary", log::to_json(summary)}};
   json["transfers"] = json_of(transfers);
   if (recording.final().has_value()) json["final"] = log::to_json(*recording.final());
-  fmt::print("{}\n", json.dump(2));
+  print_json(json, 2);
   return kOk;
+}
+
+// Prints a part of a log; returns how many events it has, as far as it was read.
+Result<uint64_t> dump_log(const log::Recording& recording, VcpuId vcpu, const InspectArguments& arguments) {
+  TRY_ASSIGN(auto reader, recording.open_log(vcpu));
+  for (uint64_t number = 0;; ++number) {
+    TRY_ASSIGN(const auto event, reader.next());
+    if (!event.has_value()) return number;
+    if (number < arguments.from) continue;
+    if (arguments.count.has_value() && number - arguments.from >= *arguments.count) return number;
+    TRY(output_status());
+    if (arguments.json) {
+      nlohmann::json json = log::to_json(*event);
+      json["vcpu"] = vcpu.raw;
+      print_json(json);
+    } else {
+      print("{:>3} {}\n", vcpu.raw, log::to_text(*event));
+    }
+  }
 }
 
 Result<ExitCode> dump(const InspectArguments& arguments) {
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
+  if (arguments.vcpu.has_value() && *arguments.vcpu >= recording.vcpus())
+    return fail(ErrorCode::kUsage, "there is no vCPU {}: the recording has {}, numbered from 0",
+                *arguments.vcpu, counted(recording.vcpus(), "vCPU"));
+  uint64_t most = 0;
   for (uint32_t vcpu = 0; vcpu < recording.vcpus(); ++vcpu) {
     if (arguments.vcpu.has_value() && *arguments.vcpu != vcpu) continue;
-    TRY_ASSIGN(auto reader, recording.open_log(VcpuId(vcpu)));
-    uint64_t number = 0;
-    for (;; ++number) {
-      TRY_ASSIGN(const auto event, reader.next());
-      if (!event.has_value()) break;
-      if (number < arguments.from) continue;
-      if (arguments.count.has_value() && number >= arguments.from + *arguments.count) break;
-      if (arguments.json) {
-        nlohmann::json json = log::to_json(*event);
-        json["vcpu"] = vcpu;
-        fmt::print("{}\n", json.dump());
-      } else {
-        fmt::print("{:>3} {}\n", vcpu, log::to_text(*event));
-      }
-    }
+    TRY_ASSIGN(const uint64_t events, dump_log(recording, VcpuId(vcpu), arguments));
+    most = std::max(most, events);
   }
+  if (arguments.from > 0 && arguments.from >= most)
+    return fail(ErrorCode::kUsage, "there is no event {}: {} {}, numbered from 0", arguments.from,
+                arguments.vcpu.has_value() ? fmt::format("the log of vCPU {} has", *arguments.vcpu)
+                                           : "the longest log has",
+                counted(most, "event"));
   return kOk;
 }
 
@@ -115,14 +132,14 @@ Result<ExitCode> verify(const InspectArguments& arguments) {
   uint64_t events = 0;
   for (const auto& vcpu : verified.logs) events += vcpu.events;
   if (arguments.json)
-    fmt::print("{}\n", nlohmann::json{{"finished", verified.finished},
-                                      {"events", events},
-                                      {"transitions", verified.transitions},
-                                      {"pages", verified.pages}}
-                           .dump());
+    print_json({{"finished", verified.finished},
+                {"events", events},
+                {"transitions", verified.transitions},
+                {"pages", verified.pages}});
   else
-    fmt::print("{}: {} events and {} page transitions agree{}\n", arguments.folder, events,
-               verified.transitions, verified.finished ? "" : "; a prefix without an end");
+    print("{}: {} and {} agree{}\n", printable(arguments.folder), counted(events, "event"),
+          counted(verified.transitions, transition_name(recording.manifest().mode() == "serial")),
+          verified.finished ? "" : "; a prefix without an end");
   return kOk;
 }
 

@@ -1,13 +1,15 @@
 #include "cli/machine_options.h"
 
-#include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <span>
 
+#include "cli/output.h"
 #include "cli/raw_terminal.h"
 #include "cli/run_display.h"
 #include "vmm/host/host_memory.h"
@@ -15,8 +17,6 @@
 
 namespace reprise::cli {
 namespace {
-
-std::atomic<bool> g_interrupted{false};
 
 std::string_view reason_name(vmm::StopReason reason) {
   switch (reason) {
@@ -71,6 +71,15 @@ nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
                     {"register_digest", fmt::format("{:016x}", outcome.register_digests[i])}});
   }
   return list;
+}
+
+// Source: Linux' Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header": boot_flag and header.
+bool is_bzimage(std::span<const uint8_t> file) {
+  constexpr size_t kBootFlag = 0x1fe, kHeader = 0x202;
+  constexpr std::string_view kHeaderMagic = "HdrS";
+  return file.size() >= kHeader + kHeaderMagic.size() && file[kBootFlag] == 0x55 &&
+         file[kBootFlag + 1] == 0xaa &&
+         std::equal(kHeaderMagic.begin(), kHeaderMagic.end(), file.begin() + kHeader);
 }
 
 }  // namespace
@@ -146,6 +155,8 @@ Status describe_machine(const MachineArguments& arguments, vmm::LiveOptions& opt
   machine.mutable_image()->set_original_path(image);
   TRY_ASSIGN(options.files.image, read_file(image));
   if (!linux_guest) {
+    if (is_bzimage(options.files.image))
+      return fail(ErrorCode::kUsage, "{} is a Linux kernel (bzImage): name it with --kernel", image);
     machine.set_command_line(fmt::format("{}", fmt::join(arguments.guest_arguments, " ")));
     return vmm::check_description(machine);
   }
@@ -169,51 +180,53 @@ Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& argume
   if (has_input) options.console_input = STDIN_FILENO;
   if (terminal.is_terminal()) {
     options.console_escape = kEscapeKey;
-    fmt::print(stderr, "reprise: keys go to the guest; Ctrl-] ends the run\n");
+    say("keys go to the guest; Ctrl-] ends the run");
   }
-  return run_displayed(std::move(doing), arguments.json, options,
-                       [&] { return vmm::run_live(kvm, options); });
+  return run_displayed({.doing = std::move(doing),
+                        .transition = transition_name(vmm::is_serial(options.description)),
+                        .json = arguments.json},
+                       options, [&] { return vmm::run_live(kvm, options); });
 }
 
 void warn_of_memory(const log::pb::Manifest& description) {
   const std::string warning = vmm::memory_warning(description.memory_bytes(), vmm::available_memory());
-  if (!warning.empty()) fmt::print(stderr, "reprise: {}\n", warning);
+  if (!warning.empty()) say("{}", warning);
 }
 
-const std::atomic<bool>& interrupt_flag() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { g_interrupted.store(true, std::memory_order_relaxed); };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);  // a second one ends the process at once
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-  return g_interrupted;
+std::string_view transition_name(bool serial) {
+  return serial ? "turn change" : "page transition";
 }
 
-ExitCode report_outcome(const vmm::Outcome& outcome, std::string_view what, bool json) {
+ExitCode report_outcome(const vmm::Outcome& outcome, const Report& report) {
   const bool failed = outcome.stop.reason == vmm::StopReason::kGuestError ||
                       outcome.stop.reason == vmm::StopReason::kAllHalted ||
                       (outcome.stop.reason == vmm::StopReason::kGuestExit && outcome.stop.status != 0);
-  std::fflush(stdout);
-  if (json) {
-    const nlohmann::json report = {{"verb", what},
-                                   {"reason", reason_name(outcome.stop.reason)},
-                                   {"guest_status", outcome.stop.status},
-                                   {"message", outcome.stop.message},
-                                   {"wall_ns", outcome.wall_ns},
-                                   {"tickets", outcome.tickets},
-                                   {"log_bytes", outcome.log_bytes},
-                                   {"patches_modules", outcome.patches_modules},
-                                   {"memory_digest", fmt::format("{:016x}", outcome.memory_digest)},
-                                   {"vcpus", vcpus_json(outcome)},
-                                   {"crew", crew_json(outcome)}};
-    fmt::print("{}\n", report.dump());
+  if (report.json) {
+    const nlohmann::json message = {{"verb", report.what},
+                                    {"reason", reason_name(outcome.stop.reason)},
+                                    {"guest_status", outcome.stop.status},
+                                    {"message", outcome.stop.message},
+                                    {"wall_ns", outcome.wall_ns},
+                                    {"tickets", outcome.tickets},
+                                    {"log_bytes", outcome.log_bytes},
+                                    {"patches_modules", outcome.patches_modules},
+                                    {"memory_digest", fmt::format("{:016x}", outcome.memory_digest)},
+                                    {"vcpus", vcpus_json(outcome)},
+                                    {"crew", crew_json(outcome)}};
+    print_json(message);
   } else {
     std::string how(reason_name(outcome.stop.reason));
     if (outcome.stop.reason == vmm::StopReason::kGuestExit)
       how += fmt::format(", status {}", outcome.stop.status);
     if (!outcome.stop.message.empty()) how += ": " + outcome.stop.message;
-    fmt::print(stderr, "reprise: {}: {}; {:.3f} s, {} page transitions, digest {:016x}\n", what, how,
-               static_cast<double>(outcome.wall_ns) / 1e9, outcome.tickets, outcome.memory_digest);
+    // After a debugger's session there is no duration: it went back and forth.
+    const std::string duration =
+        outcome.wall_ns != 0 ? fmt::format("{:.3f} s, ", static_cast<double>(outcome.wall_ns) / 1e9) : "";
+    // An interrupted replay has not come to a state that could be compared.
+    const std::string digest =
+        outcome.register_digests.empty() ? "" : fmt::format(", digest {:016x}", outcome.memory_digest);
+    say("{}: {}; {}{}{}", report.what, how, duration,
+        counted(outcome.tickets, transition_name(report.serial)), digest);
   }
   return failed ? kGuestFailed : kOk;
 }

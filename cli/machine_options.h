@@ -49,10 +49,16 @@ void warn_of_memory(const log::pb::Manifest& description);
 // Whole file. Errors: kNotFound, naming it.
 Result<std::vector<uint8_t>> read_file(const std::string& path);
 
-// Set by SIGINT and SIGTERM from the first call on: the run is to end cleanly.
-const std::atomic<bool>& interrupt_flag();
+// What tickets count in a run, for people: pages change hands where vCPUs run in parallel, else the turn
+// does.
+std::string_view transition_name(bool serial);
 
+struct Report {
+  std::string_view what;  // "recorded"
+  bool serial = false;    // one vCPU at a time
+  bool json = false;
+};
 // One line, or JSON: how the run ended. Returns kOk, or kGuestFailed where the guest said so.
-ExitCode report_outcome(const vmm::Outcome& outcome, std::string_view what, bool json);
+ExitCode report_outcome(const vmm::Outcome& outcome, const Report& report);
 
 }  // namespace reprise::cli

@@ -14,6 +14,10 @@ RawTerminal::RawTerminal(bool wanted) {
 }
 
 RawTerminal::~RawTerminal() {
+  restore();
+}
+
+void RawTerminal::restore() const {
   if (saved_.has_value()) (void)::tcsetattr(STDIN_FILENO, TCSADRAIN, &*saved_);
 }
 

@@ -5,6 +5,8 @@
 
 #include <optional>
 
+#include "cli/interrupt.h"
+
 namespace reprise::cli {
 
 // The key that ends the run: Ctrl-].
@@ -21,7 +23,10 @@ class RawTerminal {
   [[nodiscard]] bool is_terminal() const { return saved_.has_value(); }
 
  private:
+  void restore() const;
+
   std::optional<termios> saved_;
+  const OnForcedEnd forced_end_{[this] { restore(); }};
 };
 
 }  // namespace reprise::cli

@@ -1,7 +1,9 @@
 // reprise record: run a guest and write down what a replay needs.
 #include <memory>
 
+#include "cli/interrupt.h"
 #include "cli/machine_options.h"
+#include "cli/output.h"
 #include "cli/verbs.h"
 #include "vmm/host/host_profile.h"
 
@@ -34,6 +36,7 @@ Status describe(const RecordArguments& arguments, vmm::LiveOptions& options) {
 }
 
 Result<ExitCode> record(const RecordArguments& arguments) {
+  const CleanEnd clean_end("the recording is a prefix, which replays as far as it goes");
   vmm::LiveOptions options;
   TRY(describe(arguments, options));
   options.views = views_or_best(arguments.views);
@@ -49,14 +52,15 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   *options.description.mutable_host() = vmm::to_message(vmm::describe_host(*kvm, options.views));
   TRY_ASSIGN(const auto outcome, run_guest("recording", arguments.machine, *kvm, options));
   if (!outcome.patches_modules && !arguments.machine.json)
-    fmt::print(stderr,
-               "reprise: this kernel's modules are not patched, for its module_finalize() is not as known: "
-               "one that executes rdtsc makes replays differ\n");
+    say("this kernel's modules are not patched, for its module_finalize() is not as known: one that executes "
+        "rdtsc makes replays differ");
   const bool chosen =
       vmm::is_linux(options.description) && arguments.mode == "auto" && !arguments.machine.json;
   return report_outcome(
-      outcome, chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
-      arguments.machine.json);
+      outcome,
+      {.what = chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
+       .serial = vmm::is_serial(options.description),
+       .json = arguments.machine.json});
 }
 
 }  // namespace
@@ -72,11 +76,12 @@ void add_record(CLI::App& app, Action& action) {
   verb->add_option("--hold", arguments->hold_us,
                    "microseconds that a vCPU keeps a contended page at least; without it, as long as a few "
                    "transfers take (serial: its turn)");
-  verb->add_option(
-      "--digest-every", arguments->digest_every,
-      "log the register digest at every k-th stop (1; of a Linux guest 100); 0: only at the end");
+  verb->add_option("--digest-every", arguments->digest_every,
+                   "log the register digest at every k-th deterministic exit (1; of a Linux guest 100); 0: "
+                   "only at the end");
   verb->add_option("--memory-digest-every", arguments->memory_digest_every,
-                   "log a digest of memory and devices at every k-th stop of each vCPU (mode serial); 0: "
+                   "log a digest of memory and devices at every k-th deterministic exit of each vCPU (mode "
+                   "serial); 0: "
                    "only at the end")
       ->capture_default_str();
   verb->add_option("--mode", arguments->mode,

@@ -2,7 +2,9 @@
 #include <memory>
 
 #include "cli/gdb_session.h"
+#include "cli/interrupt.h"
 #include "cli/machine_options.h"
+#include "cli/output.h"
 #include "cli/run_display.h"
 #include "cli/verbs.h"
 #include "replay/replay_run.h"
@@ -23,29 +25,35 @@ Result<ExitCode> replay_for_gdb(const ReplayArguments& arguments) {
   if (arguments.memory_file.has_value())
     return fail(ErrorCode::kUsage, "--gdb does not go with --save-memory");
   TRY_ASSIGN(const auto listener, replay::gdb::Listener::create(*arguments.gdb));
-  const auto tell = [&] {
-    fmt::print(stderr, "reprise: GDB can attach: target extended-remote {}\n", listener->address());
-  };
+  const OnForcedEnd remove_socket([&] { listener->remove(); });
+  const auto tell = [&] { say("GDB can attach: target extended-remote {}", listener->address()); };
   return serve_gdb({arguments.folder, arguments.views, arguments.json, arguments.disk}, *listener, tell, {});
 }
 
 Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   if (arguments.gdb.has_value()) return replay_for_gdb(arguments);
+  const CleanEnd clean_end("the replay came to no position where it could be ended");
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
   warn_of_memory(recording.manifest());
+  const bool serial = vmm::is_serial(recording.manifest());
   replay::ReplayOptions options;
   options.views = views_or_best(arguments.views);
   options.interrupt = &interrupt_flag();
   if (arguments.memory_file.has_value()) options.memory_file = *arguments.memory_file;
   if (arguments.disk.has_value()) options.disk = *arguments.disk;
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
-  TRY_ASSIGN(const auto outcome, run_displayed("replaying", arguments.json, options,
-                                               [&] { return replay::replay(*kvm, recording, options); }));
+  TRY_ASSIGN(
+      const auto outcome,
+      run_displayed({.doing = "replaying", .transition = transition_name(serial), .json = arguments.json},
+                    options, [&] { return replay::replay(*kvm, recording, options); }));
   // The guest's own failure was recorded and replayed as it should be: that is a success of the replay.
-  (void)report_outcome(outcome.run,
-                       outcome.complete ? "replayed, identical" : "replayed as far as it was recorded",
-                       arguments.json);
-  return kOk;
+  const bool interrupted = outcome.run.stop.reason == vmm::StopReason::kInterrupted && !outcome.complete;
+  (void)report_outcome(outcome.run, {.what = interrupted        ? "replayed in part, identical so far"
+                                             : outcome.complete ? "replayed, identical"
+                                                                : "replayed as far as it was recorded",
+                                     .serial = serial,
+                                     .json = arguments.json});
+  return interrupted ? interrupted_exit_code() : kOk;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // reprise run: run a guest without recording it, to compare with.
 #include <memory>
 
+#include "cli/interrupt.h"
 #include "cli/machine_options.h"
 #include "cli/verbs.h"
 
@@ -12,6 +13,7 @@ void add_run(CLI::App& app, Action& action) {
   add_machine_arguments(*verb, *arguments);
   verb->callback([arguments, &action] {
     action = [arguments]() -> Result<ExitCode> {
+      const CleanEnd clean_end("the guest was ended where it was");
       vmm::LiveOptions options;
       TRY(describe_machine(*arguments, options));
       options.free_run = true;
@@ -19,7 +21,8 @@ void add_run(CLI::App& app, Action& action) {
       options.interrupt = &interrupt_flag();
       TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
       TRY_ASSIGN(const auto outcome, run_guest("running", *arguments, *kvm, options));
-      return report_outcome(outcome, "ran", arguments->json);
+      return report_outcome(
+          outcome, {.what = "ran", .serial = vmm::is_serial(options.description), .json = arguments->json});
     };
   });
 }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "cli/output.h"
+
 namespace reprise::cli {
 namespace {
 
@@ -19,16 +21,16 @@ std::string size_text(uint64_t bytes) {
 
 }  // namespace
 
-RunDisplay::RunDisplay(std::string doing, bool json)
-    : doing_(std::move(doing)),
-      console_(json ? stderr : stdout),
+RunDisplay::RunDisplay(Options options)
+    : options_(std::move(options)),
+      console_(options_.json ? stderr : stdout),
       terminal_(::isatty(STDERR_FILENO) == 1),
       next_ns_(kFirstNs) {}
 
 RunDisplay::~RunDisplay() {
   MutexLock lock(mutex_);
   clear();
-  std::fflush(console_);
+  write_console(console_, "", true);
 }
 
 vmm::ConsoleSink RunDisplay::console() {
@@ -43,30 +45,29 @@ vmm::ProgressSink RunDisplay::progress() {
 void RunDisplay::write(uint8_t byte) {
   MutexLock lock(mutex_);
   clear();
-  std::fputc(byte, console_);
   at_line_start_ = byte == '\n';
-  if (at_line_start_ || !waits_for_lines_) std::fflush(console_);
+  const char character = static_cast<char>(byte);
+  write_console(console_, {&character, 1}, at_line_start_ || !waits_for_lines_);
 }
 
 void RunDisplay::show(const vmm::Progress& progress) {
   MutexLock lock(mutex_);
   if (!at_line_start_ || progress.wall_ns < next_ns_) return;
   next_ns_ = progress.wall_ns + kBetweenNs;
-  std::string line = fmt::format("{}: {:.1f} s, {} page transitions", doing_,
-                                 static_cast<double>(progress.wall_ns) / 1e9, progress.transitions);
+  std::string line =
+      fmt::format("{}: {:.1f} s, {}", options_.doing, static_cast<double>(progress.wall_ns) / 1e9,
+                  counted(progress.transitions, options_.transition));
   if (progress.of_transitions != 0)
     line += fmt::format(" of {} ({} %)", progress.of_transitions,
                         progress.transitions * 100 / progress.of_transitions);
   if (progress.log_bytes != 0) line += ", " + size_text(progress.log_bytes) + " of log";
-  fmt::print(stderr, "{}{}", kEraseLine, line);
-  std::fflush(stderr);
+  std::fputs((kEraseLine + line).c_str(), stderr);
   shown_ = true;
 }
 
 void RunDisplay::clear() {
   if (!shown_) return;
   std::fputs(kEraseLine, stderr);
-  std::fflush(stderr);
   shown_ = false;
 }
 

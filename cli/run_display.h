@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <string_view>
 
 #include "base/mutex.h"
 #include "vmm/record/live_run.h"
@@ -16,9 +17,12 @@ namespace reprise::cli {
 // Threads: the sinks may be called from any; they must not outlive the display.
 class RunDisplay {
  public:
-  // `doing`: "recording", for the line. The console goes to standard output, or to standard error where that
-  // is for JSON.
-  RunDisplay(std::string doing, bool json);
+  struct Options {
+    std::string doing;            // "recording", for the line
+    std::string_view transition;  // what the line counts, in the singular
+    bool json = false;            // the console goes to standard error, for standard output is for JSON
+  };
+  explicit RunDisplay(Options options);
   // Takes the line away.
   ~RunDisplay();
   RunDisplay(const RunDisplay&) = delete;
@@ -33,7 +37,7 @@ class RunDisplay {
   void show(const vmm::Progress& progress) EXCLUDES(mutex_);
   void clear() REQUIRES(mutex_);
 
-  const std::string doing_;
+  const Options options_;
   FILE* const console_;
   const bool terminal_;
   const bool waits_for_lines_ = ::isatty(STDOUT_FILENO) == 0;  // else a prompt must show
@@ -45,8 +49,8 @@ class RunDisplay {
 
 // Calls `run` with `options` (vmm::LiveOptions, replay::ReplayOptions) connected to a display, which is gone
 // when this returns.
-auto run_displayed(std::string doing, bool json, auto& options, auto run) {
-  RunDisplay display(std::move(doing), json);
+auto run_displayed(RunDisplay::Options shown, auto& options, auto run) {
+  RunDisplay display(std::move(shown));
   options.console = display.console();
   options.progress = display.progress();
   return run();

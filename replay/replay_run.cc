@@ -31,6 +31,14 @@ Result<bool> run_in_parallel(ReplayMachine& replay, uint64_t tickets, const Repl
   return true;
 }
 
+// What was compared until then was equal, else the replay would have ended with kDivergence.
+ReplayOutcome interrupted(ReplayMachine& replay) {
+  ReplayOutcome outcome;
+  outcome.run.stop.reason = vmm::StopReason::kInterrupted;
+  outcome.run.tickets = replay.order().tickets_counted();
+  return outcome;
+}
+
 }  // namespace
 
 Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording,
@@ -41,7 +49,7 @@ Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recordin
   TRY_ASSIGN(
       const bool ended,
       run_in_parallel(*replay, recording.final().has_value() ? recording.final()->tickets() : 0, options));
-  if (!ended) return fail(ErrorCode::kUsage, "interrupted before the end of the recording");
+  if (!ended) return interrupted(*replay);
   const uint64_t wall_ns = monotonic_ns() - start;
   if (options.memory_file.has_value()) TRY(replay->machine().save_memory(*options.memory_file));
   TRY_ASSIGN(auto outcome, replay->finish());

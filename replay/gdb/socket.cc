@@ -84,7 +84,7 @@ Result<std::unique_ptr<Listener>> Listener::create(std::string_view where) {
   const std::string port(colon == where.npos ? where : where.substr(colon + 1));
   if (port.size() > 5 || port.find_first_not_of("0123456789") != port.npos ||
       (port.empty() && !where.empty()))
-    return fail(ErrorCode::kUsage, "'{}' is no place to wait for GDB at; give HOST:PORT, PORT or unix:PATH",
+    return fail(ErrorCode::kUsage, "invalid GDB listen address '{}': give HOST:PORT, PORT or unix:PATH",
                 where);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   return listen_tcp(host.empty() ? "127.0.0.1" : host, port.empty() ? "0" : port);
@@ -115,7 +115,7 @@ Result<std::unique_ptr<Listener>> Listener::listen_tcp(const std::string& host, 
       .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
   addrinfo* list = nullptr;
   if (const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &list); error != 0)
-    return fail(ErrorCode::kUsage, "'{}:{}' is no place to wait for GDB at: {}", host, port,
+    return fail(ErrorCode::kUsage, "invalid GDB listen address '{}:{}': {}", host, port,
                 ::gai_strerror(error));
   const std::unique_ptr<addrinfo, FreeAddresses> found(list);
   UniqueFd fd(::socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, found->ai_protocol));
@@ -136,6 +136,10 @@ Result<std::unique_ptr<Listener>> Listener::listen_tcp(const std::string& host, 
 }
 
 Listener::~Listener() {
+  remove();
+}
+
+void Listener::remove() const {
   if (!path_.empty()) ::unlink(path_.c_str());
 }
 

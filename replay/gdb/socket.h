@@ -27,8 +27,8 @@ class Listener {
  public:
   // `where`: "HOST:PORT", ":PORT" or "PORT" (both on 127.0.0.1), "" (any free port there), or "unix:PATH". A
   // HOST that is not this machine's loopback lets everybody who reaches it read the guest's memory. A Unix
-  // socket that nobody listens on any more is replaced. Errors: kUsage if that is no such place; kHost if it
-  // cannot be listened on.
+  // socket that nobody listens on any more is replaced. Errors: kUsage if that is no such address; kHost if
+  // it cannot be listened on.
   static Result<std::unique_ptr<Listener>> create(std::string_view where);
   ~Listener();
   Listener(const Listener&) = delete;
@@ -38,6 +38,8 @@ class Listener {
   Result<UniqueFd> accept();
   // What GDB's `target remote` takes.
   [[nodiscard]] const std::string& address() const { return address_; }
+  // Removes the Unix socket from its folder, as the destructor does. May be called on any thread.
+  void remove() const;
 
  private:
   Listener(UniqueFd fd, std::string address, std::string path)

@@ -104,11 +104,56 @@ def crew_digests(bench):
 
 
 def usage(bench):
-    for words in (["record"], ["record", "--vcpus", "0", "-o", "x", "y"], ["record", "--vcpus", "33", "-o", "x", "y"],
-                  ["record", "--memory", "many", "-o", "x", "y"], ["replay"], ["nonsense"], []):
-        done = bench.reprise(*words)
-        expect(done.status == USAGE, f"exit status {done.status} instead of {USAGE}", done)
-        expect(done.err != b"", "nothing on standard error", done)
+    """What was wrong, by whose option, and where help is."""
+    for pattern, *words in (("^reprise record: --output is required .*reprise help record", "record"),
+                            ("^reprise record: --vcpus: .*range 1 to 32", "record", "--vcpus", "0", "-o", "x", "y"),
+                            ("^reprise run: --vcpus: .*range 1 to 32", "run", "--vcpus", "33", "y"),
+                            ("^reprise record: .*--memory.*many", "record", "--memory", "many", "-o", "x", "y"),
+                            ("^reprise record: .*--frob", "record", "--frob", "-o", "x", "y"),
+                            ("^reprise record: nothing to run", "record", "-o", "x"),
+                            ("^reprise replay: recording is required", "replay"),
+                            ("^reprise: .*--json.*`reprise help`|^reprise: .*subcommand.*`reprise help`", "--json"),
+                            ("^reprise: which verb.*record, replay, gdb",)):
+        one_sentence(bench.reprise(*words), USAGE, pattern)
+
+
+def misspelt(bench):
+    for word, meant in (("recrod", "record"), ("reply", "replay"), ("verfy", "verify"), ("checkpoints", "checkpoint"), ("docter", "doctor")):
+        one_sentence(bench.reprise(word, "x"), USAGE, f"^reprise: there is no verb '{word}': did you mean '{meant}'")
+    one_sentence(bench.reprise("nonsense"), USAGE, "no verb 'nonsense': the verbs are record, replay")
+    one_sentence(bench.reprise("help", "recrod"), USAGE, "did you mean 'record'")
+    one_sentence(bench.reprise("\x1b[31m"), USAGE, r"no verb '\\x1b\[31m'")
+
+
+def help_verb(bench):
+    for words, same in ((["help"], ["--help"]), (["help", "record"], ["record", "--help"]), (["help", "help"], ["help", "--help"])):
+        done, other = bench.reprise(*words), bench.reprise(*same)
+        expect(done.status == other.status == OK and done.out == other.out and done.out and done.err == b"", "not the help", done)
+    for verb in ("record", "replay", "gdb", "checkpoint", "run", "info", "dump", "verify", "doctor"):
+        expect(f"Usage: reprise {verb} ".encode() in bench.reprise("help", verb).out, f"no help for {verb}")
+
+
+def kernels(bench):
+    """A kernel where an image is needed, and no kernel where one is."""
+    kernel = bytearray(0x1000)
+    kernel[0x1fe:0x200], kernel[0x202:0x206], kernel[0x206:0x208] = b"\x55\xaa", b"HdrS", b"\x0c\x02"
+    path = bench.folder / "memtest"
+    path.write_bytes(kernel)  # as memtest86+ begins: no payload
+    refused(bench, USAGE, "memtest is a Linux kernel .bzImage.: name it with --kernel", path)
+    refused(bench, DAMAGED, "no Linux kernel: it has the header of a bzImage", "--kernel", path)
+    path.write_bytes(b"no kernel" * 100)
+    refused(bench, DAMAGED, "no Linux kernel: it is neither a bzImage", "--kernel", path)
+
+
+def dump_beyond(bench):
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", ARGUMENTS)
+    one_sentence(bench.reprise("dump", folder, "--vcpu", 9), USAGE, "^reprise dump: there is no vCPU 9: the recording has 2 vCPUs")
+    one_sentence(bench.reprise("dump", folder, "--from", 10**9), USAGE, r"^reprise dump: there is no event 1000000000: the longest log has \d+ events")
+    events = len(bench.reprise("dump", folder, "--vcpu", 1).out.splitlines())
+    expect(len(bench.reprise("dump", folder, "--vcpu", 1, "--from", events - 1).out.splitlines()) == 1, "the last event is not shown")
+    expect(len(bench.reprise("dump", folder, "--vcpu", 1, "--from", 1, "--count", 2**64 - 1).out.splitlines()) == events - 1, "not all that follow")
+    one_sentence(bench.reprise("dump", folder, "--vcpu", 1, "--from", events), USAGE, f"no event {events}: the log of vCPU 1 has {events} events")
 
 
 def folder_exists(bench):
@@ -226,4 +271,5 @@ def other_bytes(bench):
 def tests(_options):
     return [Test(f"bad_input/{function.__name__}", function)
             for function in (no_kvm, other_device, no_permission, userfault_device, not_bootable, no_safepoints, little_memory, crew_digests, usage,
-                             folder_exists, missing_recording, truncated, newer_format, other_processor, impossible, other_bytes)]
+                             misspelt, help_verb, kernels, dump_beyond, folder_exists, missing_recording, truncated, newer_format, other_processor,
+                             impossible, other_bytes)]

@@ -83,7 +83,7 @@ struct Notes {
 };
 
 Status keep_note(std::optional<Bytes>& slot, Bytes description, std::string_view name) {
-  if (slot) return bad_image("the guest image has two {} notes: which one holds is anybody's guess", name);
+  if (slot) return bad_image("duplicate note: the guest image has two {} notes, needed is one", name);
   slot = description;
   return {};
 }

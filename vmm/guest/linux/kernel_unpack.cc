@@ -65,11 +65,15 @@ Result<std::vector<uint8_t>> unpack_kernel(Bytes file) {
   if (magic && std::memcmp(magic->data(), ELFMAG, SELFMAG) == 0)
     return std::vector<uint8_t>(file.begin(), file.end());
   if (get<uint32_t>(file, kMagic) != kMagicValue)
-    return bad_image("the kernel is neither a bzImage (/boot/vmlinuz-...) nor an ELF file (vmlinux)");
+    return bad_image(
+        "this is no Linux kernel: it is neither a bzImage (/boot/vmlinuz-...) nor an ELF file (vmlinux)");
   const auto version = get<uint16_t>(file, kVersion);
   const auto length = get<uint32_t>(file, kPayloadLength);
   if (!version || *version < kPayloadSince || !length)
     return bad_image("the kernel's boot protocol is older than 2.08 (Linux 2.6.26): use a newer kernel");
+  // Boot loaders start memtest86+ and others by the same header, without anything that is packed.
+  if (*length == 0)
+    return bad_image("this is no Linux kernel: it has the header of a bzImage, but no kernel in it");
   const uint64_t sectors = file[kSetupSectors] == 0 ? 4 : file[kSetupSectors];
   const uint64_t start = (sectors + 1) * kSectorBytes + *get<uint32_t>(file, kPayloadOffset);
   const auto payload = slice(file, start, *length);

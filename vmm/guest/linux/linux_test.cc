@@ -391,6 +391,7 @@ TEST(KernelUnpack, OtherFilesAreRefused) {
   EXPECT_THAT(unpack_refusal(Bytes(10'000)), HasSubstr("neither a bzImage"));
   EXPECT_THAT(unpack_refusal({0x7f, 'E', 'L'}), HasSubstr("neither a bzImage"));
   Bytes file = big_zimage({});
+  EXPECT_THAT(unpack_refusal(file), HasSubstr("no kernel in it"));  // as memtest86+ is
   file.resize(0x205);
   EXPECT_THAT(unpack_refusal(file), HasSubstr("neither a bzImage"));
 }
