@@ -1,5 +1,7 @@
 #include "cli/interrupt.h"
 
+#include <fmt/format.h>
+#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -9,7 +11,7 @@
 #include <thread>
 
 #include "base/mutex.h"
-#include "cli/output.h"
+#include "base/printable.h"
 
 namespace reprise::cli {
 namespace {
@@ -39,6 +41,12 @@ sigset_t interrupting_signals() {
   return signals;
 }
 
+// Not through stdio: another thread may hold its locks, in a write that never ends.
+void tell_without_waiting(const std::string& text) {
+  pollfd ready{STDERR_FILENO, POLLOUT, 0};
+  if (::poll(&ready, 1, 0) == 1) (void)!::write(STDERR_FILENO, text.data(), text.size());
+}
+
 [[noreturn]] void end_by_force(int signal, const std::string& sentence) {
   {
     MutexLock lock(state().mutex);
@@ -50,9 +58,8 @@ sigset_t interrupting_signals() {
   }
   // Nobody reads any more, so nobody is told.
   if (signal != SIGPIPE) {
-    if (::isatty(STDERR_FILENO) == 1)
-      (void)!::write(STDERR_FILENO, "\r\n", 2);  // the guest's line is not whole
-    say("{}", sentence);
+    const bool terminal = ::isatty(STDERR_FILENO) == 1;  // where the guest's line may not be whole
+    tell_without_waiting((terminal ? "\r\n" : "") + ("reprise: " + printable(sentence)) + "\n");
   }
   ::_exit(kInterruptedBy + signal);
 }
