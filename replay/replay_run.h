@@ -27,10 +27,9 @@ struct ReplayOutcome {
   bool complete = false;  // the recording has its end, and the replay agreed with it
 };
 
-// Replays a recording to its end, or a prefix as far as it goes; less far, with stop.reason kInterrupted and no
-// digests, when interrupted.
-// Errors: kDivergence, with a report of both sides; kDamaged, also if the disk image is another; kNotFound if
-// that is not there; kHost if this host cannot show the recording's machine.
+// Replays a recording to its end, or a prefix as far as it goes; less far, with stop.reason kInterrupted and
+// no digests, when interrupted. Errors: kDivergence, with a report of both sides; kDamaged, also if the disk
+// image is another; kNotFound if that is not there; kHost if this host cannot show the recording's machine.
 Result<ReplayOutcome> replay(const vmm::Kvm& kvm, const log::Recording& recording,
                              const ReplayOptions& options);
 

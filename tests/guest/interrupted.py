@@ -52,12 +52,22 @@ class Running:
         self.bench, self.words = bench, [str(word) for word in (bench.installation.reprise, *words)]
         how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
         self.process = subprocess.Popen(self.words, start_new_session=True, **how)
+        self.wait_until(self.takes_signals, "does not come to main()")
+
+    def wait_until(self, condition, text):
+        deadline = time.monotonic() + self.bench.timeout
+        while not condition() and self.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        expect(condition(), f"{text}: {self.words}")
+
+    def takes_signals(self):
+        """Before main(), a signal ends a process as it ends any; on a busy host that is long."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            blocked = next((line.split()[1] for line in status if line.startswith("SigBlk:")), "0")
+        return int(blocked, 16) >> (signal.SIGINT - 1) & 1
 
     def wait_for(self, path):
-        deadline = time.monotonic() + self.bench.timeout
-        while not path.exists() and self.process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        expect(path.exists(), f"{path} does not appear")
+        self.wait_until(path.exists, f"{path} does not appear")
 
     def interrupt(self, number, statuses, seconds=2.0, as_timeout=False):
         """Sends the signal, and expects the end in time with one of these exit statuses."""
@@ -145,9 +155,10 @@ def debugger(bench):
         # As from a script: at the terminal, Ctrl-C is GDB's.
         running.interrupt(number, [128 + number])
         expect(not list(temporary.iterdir()), f"{list(temporary.iterdir())} is left behind")
-        time.sleep(0.1)
-        left = subprocess.run(["pgrep", "-g", str(running.process.pid)], capture_output=True, text=True, check=False).stdout.split()
-        expect(not left, f"processes {left} are left behind")
+        deadline = time.monotonic() + 5  # GDB that was ended by force takes a moment to be gone
+        while left := subprocess.run(["pgrep", "-g", str(running.process.pid)], capture_output=True, text=True, check=False).stdout.split():
+            expect(time.monotonic() < deadline, f"processes {left} are left behind")
+            time.sleep(0.1)
 
 
 def blocked(bench):
