@@ -83,6 +83,7 @@ class StateVisitor {
   void operator()(std::string_view name, std::vector<bool>& values) {
     std::vector<uint8_t> bytes(values.begin(), values.end());
     (*this)(name, bytes);
+    for (const uint8_t byte : bytes) require(byte <= 1, name);
     values.assign(bytes.begin(), bytes.end());
   }
 

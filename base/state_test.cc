@@ -37,7 +37,7 @@ struct Whole {
 
 Whole example() {
   return {.word = 7,
-          .text = "text",
+          .text = "a text",
           .maybe = PageRight{PageNumber(3), Right::kWrite},
           .list = {1, 2, 3},
           .parts = {{4, true}, {5, false}},

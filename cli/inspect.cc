@@ -12,7 +12,7 @@
 #include "log/recording_reader.h"
 #include "log/summary.h"
 #include "log/verify.h"
-#include "vmm/machine_description.h"
+#include "vmm/record/machine_description.h"
 
 namespace reprise::cli {
 namespace {

@@ -5,7 +5,7 @@
 #include "vmm/device/disk/disk_image.h"
 #include "vmm/guest/cpu_model.h"
 #include "vmm/host/host_profile.h"
-#include "vmm/machine_description.h"
+#include "vmm/record/machine_description.h"
 
 namespace reprise::replay {
 namespace {

@@ -18,6 +18,18 @@ Status describe_disk(const DiskImage& disk, log::pb::Manifest& manifest) {
   return {};
 }
 
+// A recording of this machine. Errors: as describe_disk() and RecordingWriter::create().
+Result<std::unique_ptr<log::RecordingWriter>> start_writing(const LiveOptions& options,
+                                                            const Machine& machine,
+                                                            std::function<void(const Error&)> on_error) {
+  log::RecordingWriter::Options writing;
+  writing.on_error = std::move(on_error);
+  if (!options.files.initrd.empty()) writing.initrd = options.files.initrd;
+  log::pb::Manifest manifest = options.description;
+  if (machine.disk() != nullptr) TRY(describe_disk(*machine.disk(), manifest));
+  return log::RecordingWriter::create(*options.folder, std::move(manifest), options.files.image, writing);
+}
+
 Result<Outcome> summarise(const Machine& machine, const World& world, const ept::Ownership& ownership) {
   Outcome outcome;
   outcome.wall_ns = world.elapsed_ns();
@@ -63,15 +75,9 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
              }));
   World* told = nullptr;  // whom the writer tells about a full disk; set before anything is appended
   if (options.folder.has_value()) {
-    log::RecordingWriter::Options writing;
-    writing.on_error = [&](const Error& error) {
-      if (told != nullptr) told->request_stop({StopReason::kInterrupted, 0, error.message});
-    };
-    if (!options.files.initrd.empty()) writing.initrd = options.files.initrd;
-    log::pb::Manifest manifest = options.description;
-    if (machine->disk() != nullptr) TRY(describe_disk(*machine->disk(), manifest));
-    TRY_ASSIGN(writer, log::RecordingWriter::create(*options.folder, std::move(manifest), options.files.image,
-                                                    writing));
+    TRY_ASSIGN(writer, start_writing(options, *machine, [&](const Error& error) {
+                 if (told != nullptr) told->request_stop({StopReason::kInterrupted, 0, error.message});
+               }));
   }
   std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
   for (uint32_t i = 0; i < machine->vcpus(); ++i)

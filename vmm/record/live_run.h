@@ -14,7 +14,7 @@
 #include "ept/policy.h"
 #include "log/schema.pb.h"
 #include "vmm/machine.h"
-#include "vmm/machine_description.h"
+#include "vmm/record/machine_description.h"
 
 namespace reprise::vmm {
 

@@ -461,7 +461,7 @@ TEST(KernelUnpack, PayloadOutsideTheFileIsRefused) {
   file = big_zimage(Bytes(100));
   put(file, 0x24c, ~0u);
   EXPECT_THAT(unpack_refusal(file), HasSubstr("truncated"));
-  for (const size_t size : {0, 1, 3})
+  for (const size_t size : {1, 3})
     EXPECT_THAT(unpack_refusal(big_zimage(Bytes(size))), HasSubstr("truncated"));
 }
 

@@ -1,4 +1,4 @@
-#include "vmm/machine_description.h"
+#include "vmm/record/machine_description.h"
 
 #include <algorithm>
 #include <array>

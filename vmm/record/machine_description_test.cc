@@ -1,5 +1,5 @@
 // The one description of a machine: what is possible, and what a recording may not say.
-#include "vmm/machine_description.h"
+#include "vmm/record/machine_description.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
