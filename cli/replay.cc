@@ -8,6 +8,7 @@
 #include "cli/run_display.h"
 #include "cli/verbs.h"
 #include "replay/replay_run.h"
+#include "vmm/record/machine_description.h"
 
 namespace reprise::cli {
 namespace {
@@ -34,6 +35,7 @@ Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   if (arguments.gdb.has_value()) return replay_for_gdb(arguments);
   const CleanEnd clean_end("the replay came to no position where it could be ended");
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
+  TRY(vmm::check_recorded(recording));
   warn_of_memory(recording.manifest());
   const bool serial = vmm::is_serial(recording.manifest());
   replay::ReplayOptions options;

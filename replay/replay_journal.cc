@@ -200,11 +200,17 @@ bool ReplayJournal::covered(std::span<const PageRight> needed) const {
                      [this](const PageRight& need) { return view_.allows(need.page, need.right); });
 }
 
-Result<vmm::Acquired> ReplayJournal::acquire(std::span<const PageRight> needed, bool /*again*/) {
-  // Each page is granted; but of one that the view lacks altogether, chaos may grant reading before writing.
+// Each page is granted; but of one that the view lacks altogether when it is granted, which may be because it
+// was lost while the vCPU waited, chaos may grant reading before writing.
+std::vector<PageRight> ReplayJournal::least_granted(std::span<const PageRight> needed) const {
   std::vector<PageRight> least(needed.begin(), needed.end());
   for (PageRight& need : least)
     if (view_.right(need.page) == Right::kNone) need.right = Right::kRead;
+  return least;
+}
+
+Result<vmm::Acquired> ReplayJournal::acquire(std::span<const PageRight> needed, bool /*again*/) {
+  std::vector<PageRight> least;  // what the Gain has to cover
   bool progress = false;
   for (;;) {
     TRY_ASSIGN(const log::Event* const event, due());
@@ -226,6 +232,7 @@ Result<vmm::Acquired> ReplayJournal::acquire(std::span<const PageRight> needed, 
     TRY(check_pages(wanted->pages));
     TRY_ASSIGN(const bool due_now, wait_for(wanted->pages));
     if (!due_now) return vmm::Acquired::kStopping;
+    if (!progress) least = least_granted(needed);
     TRY(gain(*wanted));
     progress = true;
   }

@@ -93,6 +93,7 @@ class ReplayJournal final : public vmm::Journal {
   Status check_pages(std::span<const log::PageStep> steps) const;
   tl::unexpected<Error> diverge(const std::string& found);
   [[nodiscard]] bool covered(std::span<const PageRight> needed) const;
+  [[nodiscard]] std::vector<PageRight> least_granted(std::span<const PageRight> needed) const;
 
   VcpuId vcpu_;
   log::VcpuLogReader reader_;

@@ -41,10 +41,11 @@ class ReplayMachine {
   Result<ReplayOutcome> finish();
 
  private:
-  ReplayMachine(const log::Recording& recording, ConsoleCheck check)
-      : recording_(recording), console_check_(std::move(check)) {}
+  ReplayMachine(const log::Recording& recording, ConsoleCheck check, bool is_total)
+      : recording_(recording), is_total_(is_total), console_check_(std::move(check)) {}
 
   const log::Recording& recording_;
+  const bool is_total_;  // one vCPU at a time, in the order of tickets
   ConsoleCheck console_check_;
   std::string console_;
   std::unique_ptr<vmm::Machine> machine_;

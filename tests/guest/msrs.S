@@ -73,7 +73,7 @@ handler:
         add $4, %esp            // the error code
         addl $2, (%esp)         // rdmsr and wrmsr have two bytes
         mov $'G', %bl
-        iret
+        lret $4  // as iret, which KVM does not emulate in protected mode (host "software"); flags do not matter here
 
         .align 8
 gdt:    .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff

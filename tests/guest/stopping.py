@@ -22,7 +22,7 @@ def string_io(bench):
 def stop(bench, signal_number, *words):
     """Runs reprise, sends it a signal when the guest has said something; (what it did, seconds from the signal to its end)."""
     command = [str(word) for word in (bench.installation.reprise, *words)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     first = process.stderr.read(1)
     time.sleep(0.2)
     start = time.monotonic()
