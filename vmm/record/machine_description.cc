@@ -36,7 +36,7 @@ Status check_memory(const log::pb::Manifest& description) {
   const uint64_t unit = linux_guest ? kMiB : kPageSize;
   const uint64_t bytes = description.memory_bytes();
   if (bytes >= least && bytes <= most && bytes % unit == 0) return {};
-  return impossible("{} cannot have {} bytes of memory: {} to {} MiB in whole {} are possible",
+  return impossible("{} cannot have {} bytes of memory: {} to {} MiB are possible, in whole {}",
                     linux_guest ? "a Linux guest" : "a machine", bytes, least / kMiB, most / kMiB,
                     linux_guest ? "MiB" : "pages");
 }

@@ -237,7 +237,7 @@ Result<RepriseNote> require_safepoints(const Image& image) {
 Status check_fits(const Image& image, uint64_t ram_bytes) {
   if (ram_bytes < kMinRamBytes || ram_bytes > kMaxRamBytes || !is_page_aligned(ram_bytes))
     return fail(ErrorCode::kUsage,
-                "a machine cannot have {} bytes of memory: {} to {} MiB in whole pages are possible",
+                "a machine cannot have {} bytes of memory: {} to {} MiB are possible, in whole pages",
                 ram_bytes, kMinRamBytes / kMiB, kMaxRamBytes / kMiB);
   if (image.segments.empty()) return bad_image("the guest image has nothing to load");
   // The last one ends highest, so that the message names the size that is enough for all.
