@@ -5,7 +5,7 @@ from harness import BUILD, OK, Skip, Test, compared, expect, report_of
 from hosts import SOFTWARE, host
 
 PRELOAD = BUILD / "tests" / "guest" / "libreclaim.so"
-RUNS = [("bank", "n=20000", 2, ()), ("kv", "", 2, ()), ("timer", "n=200000", 1, ()), ("ring", "n=200", 4, ()),
+RUNS = [("bank", "n=20000", 2, ()), ("kv", "n=50", 2, ()), ("timer", "n=200000", 1, ()), ("ring", "n=200", 4, ()),
         ("bank", "n=20000", 2, ("--views", "mprotect"))]
 INTERVAL = 2000  # microseconds
 
