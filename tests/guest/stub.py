@@ -241,7 +241,7 @@ def interrupted(bench):
         def interrupt(command):
             nonlocal longest
             gdb.start(command)
-            time.sleep(0.5)
+            time.sleep(0.2)  # two of these must fit into what `count` takes, also where it was measured on a busier machine
             os.kill(gdb.process.pid, signal.SIGINT)
             asked = time.monotonic()
             stop = gdb.until(r"\*stopped")[-1]
