@@ -42,10 +42,9 @@ class AllMemory final : public x86::PhysicalReader {
 
 class Fence {
  public:
-  Fence(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan, const kvm_regs& regs, const kvm_sregs& sregs)
+  Fence(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan, const kvm_sregs& sregs)
       : vcpu_(vcpu),
         plan_(plan),
-        regs_(regs),
         sregs_(sregs),
         memory_(memory),
         all_(memory),
@@ -71,7 +70,6 @@ class Fence {
 
   KvmVcpu& vcpu_;
   const StepPlan& plan_;
-  const kvm_regs regs_;
   const kvm_sregs sregs_;
   ViewMemory& memory_;
   AllMemory all_;
@@ -256,9 +254,8 @@ Result<bool> Fence::return_to_user(uint8_t vector, const kvm_regs& after) {
 }  // namespace
 
 Result<StepOutcome> step_in_fence(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan) {
-  TRY_ASSIGN(const kvm_regs regs, vcpu.registers());
   TRY_ASSIGN(const kvm_sregs sregs, vcpu.special_registers());
-  Fence fence(vcpu, memory, plan, regs, sregs);
+  Fence fence(vcpu, memory, plan, sregs);
   if (!fence.put_up()) return StepOutcome();
   return fence.run();
 }
