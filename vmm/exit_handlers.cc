@@ -3,8 +3,6 @@
 #include <algorithm>
 
 #include "vmm/kvm/cpu_state.h"
-#include "vmm/register_digest.h"
-#include "x86/instruction.h"
 #include "x86/linear_memory.h"
 
 namespace reprise::vmm {
@@ -127,46 +125,30 @@ Status ExitHandlers::handle_halt() {
 // The first instruction boundary at which the guest takes interrupts, counted from the stop at which that was
 // asked for: a place that replay comes to by itself. But an emulated SVM forgets, on its way through an exit
 // of the host's own, that the instruction after sti is still in sti's shadow, and opens the window before it;
-// real processors never do. So that instruction is executed first.
+// real processors never do. So that instruction is carried out first.
 Status ExitHandlers::handle_window() {
   if (context_.parts().clock.kicked_stop() == KickedStop::kAnywhere) {
     context_.stand(AtPosition{});
     context_.set_interrupts_enabled(true);
     return {};
   }
-  TRY_ASSIGN(const bool in_shadow, restore_shadow());
-  if (in_shadow) {
-    context_.stand(Nowhere{});
-    return {};
-  }
+  TRY(step_over_shadow());
   context_.count_stop();
   ++context_.statistics().windows;
   return context_.end_stop();
 }
 
-// True: the next instruction is in the shadow, and the window opens behind it, unless that instruction stops
-// by itself or raises an exception, as on a real processor. Where the byte before is that of sti by chance,
-// nobody can tell: then the window opens an instruction later, on every host, in every run.
-Result<bool> ExitHandlers::restore_shadow() {
+Status ExitHandlers::step_over_shadow() {
   constexpr uint8_t kSti = 0xfb;
   KvmVcpu& kvm = context_.kvm();
   TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
   TRY_ASSIGN(const kvm_regs regs, kvm.registers());
-  const x86::LinearMemory memory(paging_of(sregs), context_.memory());
   uint8_t before = 0;
-  if (memory.read(Gva(regs.rip - 1), {&before, 1}) == 0 || before != kSti) return false;
-  // Here again: the shadow was forgotten once more, or the instruction is executed, and was a jump to itself.
-  const Moment here{digest_registers(regs, 0), context_.completed_stops()};
-  const x86::CpuState state = cpu_state(regs, sregs);
-  x86::Instruction next;
-  if (restored_shadow_ == here && x86::fetch(state, memory, next) && next.jumps_to(state, regs.rip))
-    return false;
-  restored_shadow_ = here;
-  TRY_ASSIGN(kvm_vcpu_events events, kvm.events());
-  events.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
-  events.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-  TRY(kvm.set_events(events));
-  return true;
+  if (x86::LinearMemory(paging_of(sregs), context_.memory()).read(Gva(regs.rip - 1), {&before, 1}) == 0 ||
+      before != kSti)
+    return {};
+  kvm.shared().request_interrupt_window = 0;
+  return kvm.step();
 }
 
 // Registers that KVM does not know fault, as on a processor that lacks them; time is the journal's.

@@ -1,8 +1,6 @@
 // What each kind of exit from the guest asks for.
 #pragma once
 
-#include <optional>
-
 #include "vmm/fault_resolver.h"
 #include "vmm/guest/linux/patched_ports.h"
 #include "vmm/vcpu/vcpu_context.h"
@@ -35,7 +33,7 @@ class ExitHandlers {
   Result<Flow> handle_mmio();
   Status handle_halt();
   Status handle_window();
-  Result<bool> restore_shadow();
+  Status step_over_shadow();
   Status handle_msr(bool is_write);
   Result<Flow> access_device(IoSpace space, uint64_t address, unsigned bytes, bool is_write, uint8_t* data);
   [[nodiscard]] bool is_trap(ExitKind exit) const;
@@ -44,12 +42,6 @@ class ExitHandlers {
   VcpuContext& context_;
   FaultResolver& faults_;
   PatchedPorts patched_;
-  struct Moment {
-    uint64_t registers;
-    uint64_t completed_stops;
-    bool operator==(const Moment&) const = default;
-  };
-  std::optional<Moment> restored_shadow_;  // where it was done last
 };
 
 }  // namespace reprise::vmm

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "x86/operand_address.h"
-
 namespace reprise::x86 {
 namespace {
 
@@ -68,15 +66,6 @@ bool Instruction::is_repeated() const {
   constexpr ZydisInstructionAttributes kRepeated =
       ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
   return (decoded.attributes & kRepeated) != 0;
-}
-
-bool Instruction::jumps_to(const CpuState& state, uint64_t target) const {
-  const ZydisDecodedOperand& to = operand(0);
-  if (!is_branch() || decoded.operand_count == 0) return false;
-  if (to.type == ZYDIS_OPERAND_TYPE_REGISTER) return register_value(state, to.reg.value) == target;
-  ZyanU64 address = 0;
-  return to.type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
-         ZYAN_SUCCESS(ZydisCalcAbsoluteAddress(&decoded, &to, state.rip, &address)) && address == target;
 }
 
 bool Instruction::is_iret() const {

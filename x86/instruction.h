@@ -29,8 +29,6 @@ struct Instruction {
 
   // Near and far, conditional or not; calls and returns too.
   [[nodiscard]] bool is_branch() const { return decoded.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE; }
-  // A near branch, taken or not, whose target is this one; rip is that of the branch.
-  [[nodiscard]] bool jumps_to(const CpuState& state, uint64_t target) const;
   // A string instruction with a REP prefix.
   [[nodiscard]] bool is_repeated() const;
   [[nodiscard]] bool is_iret() const;        // in all sizes

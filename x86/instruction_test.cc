@@ -160,16 +160,6 @@ TEST(InstructionTest, KindsOfInstructionsAreToldApart) {
   EXPECT_TRUE(decoded(m, "f4").is_privileged());
 }
 
-TEST(InstructionTest, TargetsOfNearBranchesAreFound) {
-  const Machine m = machine_64();  // rip 1000, rax 10800
-  EXPECT_TRUE(decoded(m, "eb fe").jumps_to(m.cpu, 0x1000));
-  EXPECT_TRUE(decoded(m, "75 10").jumps_to(m.cpu, 0x1012));
-  EXPECT_FALSE(decoded(m, "75 10").jumps_to(m.cpu, 0x1000));
-  EXPECT_TRUE(decoded(m, "ff e0").jumps_to(m.cpu, 0x10800));
-  EXPECT_FALSE(decoded(m, "90").jumps_to(m.cpu, 0x1000));
-  EXPECT_FALSE(decoded(m, "b8 fb ff ff ff").jumps_to(m.cpu, 0x1000));
-}
-
 TEST(InstructionTest, LengthsAreThoseOfIntelOnEveryHost) {
   const InstructionLengths lengths;
   EXPECT_EQ(lengths.at(bytes_of("66 0f 80 01 02 03 04")), 7u);
