@@ -132,12 +132,15 @@ Status ExitHandlers::handle_window() {
     context_.set_interrupts_enabled(true);
     return {};
   }
+  context_.stand(AtPosition{});
   TRY(step_over_shadow());
+  if (std::holds_alternative<Nowhere>(context_.standing())) return {};
   context_.count_stop();
   ++context_.statistics().windows;
   return context_.end_stop();
 }
 
+// Leaves the vCPU Nowhere if it is told to stop before.
 Status ExitHandlers::step_over_shadow() {
   constexpr uint8_t kSti = 0xfb;
   KvmVcpu& kvm = context_.kvm();
@@ -148,7 +151,11 @@ Status ExitHandlers::step_over_shadow() {
       before != kSti)
     return {};
   kvm.shared().request_interrupt_window = 0;
-  return kvm.step();
+  TRY_ASSIGN(const ExitKind exit, kvm.try_step());
+  if (exit == ExitKind::kInterrupted) context_.stand(Nowhere{});
+  if (exit == ExitKind::kDebug || exit == ExitKind::kInterrupted) return {};
+  return fail(ErrorCode::kHost, "a single step ended in another way (KVM exit reason {})",
+              kvm.shared().exit_reason);
 }
 
 // Registers that KVM does not know fault, as on a processor that lacks them; time is the journal's.
