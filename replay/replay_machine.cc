@@ -124,7 +124,7 @@ Result<ReplayOutcome> ReplayMachine::finish() {
     for (const char byte : console_) console_check_.write(static_cast<uint8_t>(byte));
   }
   if (machine_->disk() != nullptr) TRY(machine_->disk()->check_unchanged());
-  outcome.run.patches_modules = machine_->patches_modules();
+  outcome.run.patches_modules = machine_->changes_modules();
   TRY_ASSIGN(outcome.run.memory_digest, machine_->memory_digest());
   bool log_ended = false;
   bool stuck = false;

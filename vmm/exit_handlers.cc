@@ -63,13 +63,38 @@ Result<Flow> ExitHandlers::handle_port() {
   const unsigned size = io.size;
   const uint16_t port = io.port;
   const auto data = context_.kvm().port_data();
-  if (context_.parts().patches != nullptr && PatchedPorts::are_asked(port)) {
-    TRY(patched_.answer(port, data));
+  if (const GuestKernel* kernel = context_.parts().kernel; kernel != nullptr && kernel->exits_by(port)) {
+    TRY(ask_kernel(port, data));
     return Flow::kGo;
   }
   for (size_t offset = 0; offset + size <= data.size(); offset += size)
     TRY_GO(access_device(IoSpace::kPort, port, size, is_write, data.data() + offset));
   return Flow::kGo;
+}
+
+Status ExitHandlers::ask_kernel(uint16_t port, std::span<uint8_t> data) {
+  const VcpuParts& parts = context_.parts();
+  const auto asked =
+      parts.kernel->answer(port, data, {parts.id, parts.kvm, parts.memory, context_.journal()});
+  if (!asked && asked.error().code == ErrorCode::kGuest) return context_.guest_error(asked.error().message);
+  if (!asked) return tl::unexpected(asked.error());
+  VcpuStatistics& statistics = context_.statistics();
+  switch (asked->kind) {
+    case KernelRequest::Kind::kTime:
+      ++statistics.times;
+      break;
+    case KernelRequest::Kind::kPause:
+      ++statistics.pauses;
+      context_.journal().yield();
+      break;
+    case KernelRequest::Kind::kModule:
+      ++statistics.modules;
+      statistics.module_patches += asked->patches;
+      break;
+    case KernelRequest::Kind::kNothing:
+      break;
+  }
+  return {};
 }
 
 bool ExitHandlers::is_trap(ExitKind exit) const {
@@ -79,10 +104,8 @@ bool ExitHandlers::is_trap(ExitKind exit) const {
   return trap.has_value() && mmio.is_write != 0 && page_of(Gpa(mmio.phys_addr)) == page_of(*trap);
 }
 
-// No page of a PC's is ever missing, and its devices are in a hole of its RAM.
 bool ExitHandlers::is_ram_access() const {
-  const uint64_t ram = address_of(PageNumber(context_.memory().view().ram_pages())).raw;
-  return context_.parts().board == nullptr && context_.kvm().shared().mmio.phys_addr < ram;
+  return context_.memory().is_ram(Gpa(context_.kvm().shared().mmio.phys_addr));
 }
 
 bool ExitHandlers::is_hosts(ExitKind exit) const {
@@ -106,8 +129,8 @@ Result<Flow> ExitHandlers::access_device(IoSpace space, uint64_t address, unsign
   uint64_t value = 0;
   if (is_write) {
     std::copy_n(data, std::min(bytes, 8u), reinterpret_cast<uint8_t*>(&value));
-    TRY_ASSIGN(const Effects effects, parts.io.write(space, address, bytes, value, context_.journal()));
-    context_.perform(effects);
+    TRY_ASSIGN(Effects effects, parts.io.write(space, address, bytes, value, context_.journal()));
+    context_.perform(std::move(effects));
     return Flow::kGo;
   }
   TRY_ASSIGN(value, parts.io.read(space, address, bytes, context_.journal()));

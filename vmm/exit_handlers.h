@@ -2,7 +2,6 @@
 #pragma once
 
 #include "vmm/fault_resolver.h"
-#include "vmm/guest/linux/patched_ports.h"
 #include "vmm/vcpu/vcpu_context.h"
 
 namespace reprise::vmm {
@@ -17,8 +16,7 @@ namespace reprise::vmm {
 // Threads: confined to the vCPU's thread.
 class ExitHandlers {
  public:
-  ExitHandlers(VcpuContext& context, FaultResolver& faults)
-      : context_(context), faults_(faults), patched_(context) {}
+  ExitHandlers(VcpuContext& context, FaultResolver& faults) : context_(context), faults_(faults) {}
 
   // Deals with an exit that is not kInterrupted. `anew`: the same exit was begun before, and is counted.
   // kLater, kLeave: nothing has been done. kCaught: it was dealt with. Errors: kHost; those of the journal.
@@ -30,6 +28,7 @@ class ExitHandlers {
 
  private:
   Result<Flow> handle_port();
+  Status ask_kernel(uint16_t port, std::span<uint8_t> data);
   Result<Flow> handle_mmio();
   Status handle_halt();
   Status handle_window();
@@ -41,7 +40,6 @@ class ExitHandlers {
 
   VcpuContext& context_;
   FaultResolver& faults_;
-  PatchedPorts patched_;
 };
 
 }  // namespace reprise::vmm

@@ -12,7 +12,8 @@
 
 namespace reprise::vmm {
 
-Result<std::unique_ptr<GuestMemory>> GuestMemory::create(uint64_t bytes, bool huge) {
+Result<std::unique_ptr<GuestMemory>> GuestMemory::create(const RamLayout& layout, bool huge) {
+  const uint64_t bytes = layout.bytes;
   UniqueFd fd(::memfd_create("guest-ram", MFD_CLOEXEC));
   if (!fd.valid()) return fail_errno(ErrorCode::kHost, errno, "memfd_create for guest RAM");
   if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) < 0)
@@ -21,7 +22,7 @@ Result<std::unique_ptr<GuestMemory>> GuestMemory::create(uint64_t bytes, bool hu
   TRY_ASSIGN(Mapping ram,
              Mapping::create(bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get()));
   (void)::madvise(ram.data(), ram.size(), huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-  return std::unique_ptr<GuestMemory>(new GuestMemory(std::move(fd), std::move(ram), huge));
+  return std::unique_ptr<GuestMemory>(new GuestMemory(layout, std::move(fd), std::move(ram), huge));
 }
 
 // Where RAM has huge pages, lseek (Linux 6.1) leaves out pages that have data: replays had other digests than

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "base/mapping.h"
 #include "base/result.h"
@@ -30,6 +31,26 @@ struct PrivateRange {
   [[nodiscard]] bool contains(Gpa gpa) const { return start <= gpa && gpa < end; }
 };
 
+// Which guest-physical addresses are RAM: [0, bytes), but for a hole.
+struct RamLayout {
+  uint64_t bytes = 0;  // the hole counts
+  Gpa hole_begin{};    // an empty hole is none
+  Gpa hole_end{};
+  [[nodiscard]] bool has_hole() const { return hole_begin < hole_end; }
+  [[nodiscard]] bool is_ram(Gpa gpa) const {
+    return gpa.raw < bytes && !(has_hole() && hole_begin <= gpa && gpa < hole_end);
+  }
+  // In front of the hole, and behind it; one part where there is no hole.
+  struct Part {
+    Gpa start;
+    uint64_t bytes = 0;
+  };
+  [[nodiscard]] std::vector<Part> parts() const {
+    if (!has_hole()) return {{Gpa(0), bytes}};
+    return {{Gpa(0), hole_begin.raw}, {hole_end, bytes - hole_end.raw}};
+  }
+};
+
 // Which mechanism takes pages away from views.
 enum class ViewKind {
   kUserfault,  // userfaultfd; falls to the next where the kernel lacks it
@@ -41,8 +62,10 @@ enum class ViewKind {
 class GuestMemory {
  public:
   // `huge`: in huge pages where the host has them; else never. Errors: kHost.
-  static Result<std::unique_ptr<GuestMemory>> create(uint64_t bytes, bool huge);
+  static Result<std::unique_ptr<GuestMemory>> create(const RamLayout& layout, bool huge);
 
+  [[nodiscard]] const RamLayout& layout() const { return layout_; }
+  // The hole counts.
   [[nodiscard]] uint64_t bytes() const { return ram_.size(); }
   [[nodiscard]] uint64_t pages() const { return ram_.size() >> kPageShift; }
   [[nodiscard]] int fd() const { return fd_.get(); }
@@ -55,8 +78,8 @@ class GuestMemory {
     return ram_.bytes().subspan(at.raw, bytes);
   }
   // What devices may touch.
-  [[nodiscard]] DmaMemory for_devices(Gpa hole_begin, Gpa hole_end) const {
-    return {ram_.bytes(), hole_begin, hole_end, written_.get(), device_accesses_.get()};
+  [[nodiscard]] DmaMemory for_devices() const {
+    return {ram_.bytes(), layout_.hole_begin, layout_.hole_end, written_.get(), device_accesses_.get()};
   }
   [[nodiscard]] WrittenPages& written() const { return *written_; }
   [[nodiscard]] DeviceAccesses& device_accesses() const { return *device_accesses_; }
@@ -67,8 +90,9 @@ class GuestMemory {
   Status for_each_used_page(const std::function<void(PageNumber, std::span<const uint8_t>)>& visit) const;
 
  private:
-  GuestMemory(UniqueFd fd, Mapping ram, bool huge)
-      : fd_(std::move(fd)),
+  GuestMemory(const RamLayout& layout, UniqueFd fd, Mapping ram, bool huge)
+      : layout_(layout),
+        fd_(std::move(fd)),
         ram_(std::move(ram)),
         written_(std::make_unique<WrittenPages>(ram_.size() >> kPageShift)),
         device_accesses_(std::make_unique<DeviceAccesses>()),
@@ -76,6 +100,7 @@ class GuestMemory {
   // The next byte at `at` or behind it that may be other than zero; the end of RAM if there is none.
   [[nodiscard]] uint64_t next_data(uint64_t at) const;
 
+  const RamLayout layout_;
   UniqueFd fd_;
   Mapping ram_;
   std::unique_ptr<WrittenPages> written_;
@@ -95,6 +120,7 @@ class ViewMemory final : public x86::PhysicalReader {
   [[nodiscard]] ept::View& view() { return view_; }
   [[nodiscard]] const uint8_t* host_base() const { return alias_.data(); }
   [[nodiscard]] uint64_t bytes() const { return alias_.size(); }
+  [[nodiscard]] bool is_ram(Gpa gpa) const { return memory_.layout().is_ram(gpa); }
   // This vCPU's private copy.
   [[nodiscard]] std::span<uint8_t> private_bytes() const {
     return alias_.bytes().subspan(range_.start.raw, range_.bytes());

@@ -17,9 +17,7 @@ Status Injector::startup(uint8_t vector) {
 
 void Injector::visit(StateVisitor& visitor) {
   visitor("for_board", for_board_);
-  visitor.require(
-      !for_board_.has_value() || (context_.parts().board != nullptr && PcBoard::is_for_board(*for_board_)),
-      "for_board");
+  visitor.require(!for_board_.has_value() || context_.parts().board.takes(*for_board_), "for_board");
 }
 
 Result<Flow> Injector::take_async() {
@@ -31,12 +29,12 @@ Result<Flow> Injector::take_async() {
     if (std::holds_alternative<Leave>(*event)) return Flow::kLeave;
     if (std::holds_alternative<Later>(*event)) return Flow::kLater;
     const auto& message = std::get<log::ApicMessage>(*event);
-    if (context_.parts().board != nullptr && PcBoard::is_for_board(message)) {
+    if (context_.parts().board.takes(message)) {
       for_board_ = message;
       continue;
     }
-    const auto accepted = context_.parts().apic.accept(message);
-    context_.perform(accepted.effects);
+    auto accepted = context_.parts().apic.accept(message);
+    context_.perform(std::move(accepted.effects));
     if (accepted.action == LocalApic::Action::kReset) TRY(startup(kResetVector));
     if (accepted.action == LocalApic::Action::kStartup) TRY(startup(message.vector));
   }
@@ -46,9 +44,9 @@ Result<Flow> Injector::take_async() {
 Result<Flow> Injector::tell_board() {
   if (!for_board_.has_value()) return Flow::kGo;
   TRY_GO(context_.take_turn());
-  TRY_ASSIGN(const Effects effects,
-             context_.parts().board->accept(*std::exchange(for_board_, std::nullopt), context_.journal()));
-  context_.perform(effects);
+  TRY_ASSIGN(Effects effects,
+             context_.parts().board.accept(*std::exchange(for_board_, std::nullopt), context_.journal()));
+  context_.perform(std::move(effects));
   return Flow::kGo;
 }
 

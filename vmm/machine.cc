@@ -16,15 +16,10 @@
 #include "vmm/clock/safepoint_clock.h"
 #include "vmm/clock/signal_clock.h"
 #include "vmm/guest/cpu_model.h"
-#include "vmm/guest/linux/kernel_unpack.h"
-#include "vmm/guest/linux/linux.h"
 #include "vmm/host/host_profile.h"
 
 namespace reprise::vmm {
 namespace {
-
-constexpr SharedDevice kUart{0};
-constexpr uint32_t kLowSlot = 0, kHighSlot = 1;  // of KVM's memory
 
 void ignore_kick_signal() {
   struct sigaction action {};
@@ -40,13 +35,10 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOp
                                                  ConsoleSink console) {
   if (options.vcpus < 1 || options.vcpus > kMaxVcpus)
     return fail(ErrorCode::kUsage, "{} vCPUs asked for, possible are 1 to {}", options.vcpus, kMaxVcpus);
-  auto machine =
-      std::unique_ptr<Machine>(new Machine(options.linux_guest.has_value() ? ConsoleSink() : console));
-  machine->options_ = options;
-  machine->options_.serial |= options.linux_guest.has_value();
-  TRY(options.linux_guest.has_value() ? machine->load_kernel(std::move(console)) : machine->load_image());
+  TRY_ASSIGN(LoadedGuest guest, load_guest(options, std::move(console)));
+  auto machine = std::unique_ptr<Machine>(new Machine(options, std::move(guest)));
   machine->shared_tables_ = sees_changed_tables(kvm);
-  if (options.linux_guest.has_value() && !machine->shared_tables_)
+  if (machine->kernel() != nullptr && !machine->shared_tables_)
     return fail(ErrorCode::kHost,
                 "this host's KVM shadows page tables, and a Linux guest's vCPUs share theirs: each would run "
                 "on stale translations; use a "
@@ -56,139 +48,78 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOp
   return machine;
 }
 
-Status Machine::load_image() {
-  TRY_ASSIGN(const Image image, parse_image(options_.image));
-  TRY(check_fits(image, options_.memory_bytes));
-  if (!options_.free_run) TRY(require_safepoints(image));
-  if (const auto& note = image.reprise; note.has_value()) {
-    private_ = {note->private_begin, note->private_end};
-    if (note->safepoints) {
-      clock_page_ = note->clock;
-      trap_page_ = note->trap;
-    }
-  }
-  TRY_ASSIGN(memory_, GuestMemory::create(options_.memory_bytes, is_unprotected()));
-  TRY_ASSIGN(boot_, load(image, memory_->writable(Gpa(0), memory_->bytes()), options_.command_line));
-  return {};
-}
-
-Status Machine::load_kernel(ConsoleSink console) {
-  if (options_.vcpus > kMaxLinuxVcpus)
-    return fail(ErrorCode::kUsage, "{} vCPUs asked for, a Linux guest can have 1 to {}", options_.vcpus,
-                kMaxLinuxVcpus);
-  TRY_ASSIGN(const auto kernel, unpack_kernel(options_.image));
-  const auto& guest = *options_.linux_guest;
-  if (guest.disk.has_value()) {
-    TRY_ASSIGN(disk_, DiskImage::open(*guest.disk));
-  }
-  const VirtioOptions virtio{
-      .random = guest.virtio_random, .console = guest.virtio_console, .disk = disk_.get()};
-  const auto slots = slots_of(virtio);
-  TRY_ASSIGN(memory_, GuestMemory::create(linux_ram_span(options_.memory_bytes), is_unprotected()));
-  TRY_ASSIGN(LoadedLinux loaded, load_linux({.kernel = kernel,
-                                             .initrd = guest.initrd,
-                                             .command_line = options_.command_line,
-                                             .vcpus = options_.vcpus,
-                                             .memory_bytes = options_.memory_bytes,
-                                             .virtio = slots},
-                                            memory_->writable(Gpa(0), memory_->bytes())));
-  boot_ = loaded.boot;
-  patches_ = std::move(loaded.patches);
-  private_ = {kProgramClock, kProgramClock + kPageSize};
-  clock_page_ = kProgramClock;
-  trap_page_ = kProgramTrap;
-  board_ = std::make_unique<PcBoard>(
-      PcBoardOptions{.vcpus = options_.vcpus,
-                     .start_unix_seconds = options_.start_unix_seconds,
-                     .console = std::move(console),
-                     .memory = memory_->for_devices(Gpa(kLowRamEnd), Gpa(kHighRamBegin)),
-                     .virtio = virtio});
-  return {};
-}
-
 Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
   auto cpu = std::make_unique<Cpu>();
   cpu->id = id;
   TRY_ASSIGN(cpu->memory,
-             ViewMemory::create(*memory_, private_,
-                                is_unprotected() ? ViewKind::kUnprotected : options_.views, kTokens));
+             ViewMemory::create(memory(), guest_.private_range, options_.used_views(), tokens()));
   TRY_ASSIGN(cpu->vm, kvm.create_vm());
   cpu->vm->exit_on_emulation_failure();
   TRY(map_memory(*cpu, true));
   // Each exit is a stop, which the recordings of bare-metal guests do not have.
   TRY(cpu->vm->filter_msrs(options_.msr_filter,
-                           board_ != nullptr ? RefusedMsr::kExit : RefusedMsr::kProtectionFault));
+                           kernel() != nullptr ? RefusedMsr::kExit : RefusedMsr::kProtectionFault));
   TRY_ASSIGN(cpu->kvm, cpu->vm->create_vcpu(id.raw));
   if (options_.msr_filter == MsrFilter::kAllowList) cpu->kvm->enforce_paravirtual_cpuid();
   TRY(cpu->kvm->set_cpuid(cpu_model_for(options_.cpuid, id, options_.vcpus)));
-  TRY(make_clock(*cpu, options_.vcpus));
+  make_clock(*cpu, options_.vcpus);
   cpu->apic = std::make_unique<LocalApic>(id, options_.vcpus);
-  cpu->fw_cfg = std::make_unique<FwCfg>(static_cast<uint16_t>(options_.vcpus));
-  claim_devices(*cpu);
+  cpu->io.claim(IoSpace::kMemory, kLocalApicBase, kLocalApicBytes, *cpu->apic);
+  guest_.board->claim(id, cpu->io);
   cpus_.push_back(std::move(cpu));
   return {};
 }
 
 Status Machine::map_memory(Cpu& cpu, bool present) {
-  const uint64_t all = cpu.memory->bytes();
   const bool log_writes = options_.note_writes && is_unprotected();
-  TRY(cpu.vm->map(kLowSlot, Gpa(0), cpu.memory->host_base(), present ? low_ram() : 0, log_writes));
-  if (low_ram() == all) return {};
-  return cpu.vm->map(kHighSlot, Gpa(kHighRamBegin), cpu.memory->host_base() + kHighRamBegin,
-                     present ? all - kHighRamBegin : 0, log_writes);
-}
-
-uint64_t Machine::low_ram() const {
-  return board_ != nullptr ? std::min(memory_->bytes(), kLowRamEnd) : memory_->bytes();
+  uint32_t slot = 0;
+  for (const auto& part : memory().layout().parts())
+    TRY(cpu.vm->map(slot++, part.start, cpu.memory->host_base() + part.start.raw, present ? part.bytes : 0,
+                    log_writes));
+  return {};
 }
 
 // What a vCPU may write without leave is logged by KVM; else it had the right to it.
 Result<std::vector<bool>> Machine::take_written_pages() {
   REPRISE_CHECK(options_.note_writes);
-  std::vector<bool> written = memory_->written().take();
+  std::vector<bool> written = memory().written().take();
   for (const auto& cpu : cpus_) {
     if (!is_unprotected()) {
       cpu->memory->view().take_writable([&](PageNumber page) { written[page.raw] = true; });
       continue;
     }
-    const auto add = [&](uint32_t slot, PageNumber first, uint64_t pages) {
-      return cpu->vm->take_written(slot, pages, [&](uint64_t page) { written[first.raw + page] = true; });
-    };
-    TRY(add(kLowSlot, PageNumber(0), low_ram() >> kPageShift));
-    if (low_ram() == memory_->bytes()) continue;
-    const PageNumber high = page_of(Gpa(kHighRamBegin));
-    TRY(add(kHighSlot, high, memory_->pages() - high.raw));
+    uint32_t slot = 0;
+    for (const auto& part : memory().layout().parts()) {
+      const PageNumber first = page_of(part.start);
+      TRY(cpu->vm->take_written(slot++, part.bytes >> kPageShift,
+                                [&](uint64_t page) { written[first.raw + page] = true; }));
+    }
   }
   return written;
 }
 
-void Machine::claim_devices(Cpu& cpu) {
-  cpu.io.claim(IoSpace::kMemory, kLocalApicBase, kLocalApicBytes, *cpu.apic);
-  if (board_ != nullptr) return board_->claim(cpu.io);
-  cpu.io.claim(IoSpace::kMemory, kHpetBase, kHpetBytes, hpet_);
-  cpu.io.claim(IoSpace::kPort, kCom1Port, kUartPorts, uart_, kUart);
-  cpu.io.claim(IoSpace::kPort, kFwCfgPort, kFwCfgPorts, *cpu.fw_cfg);
-  cpu.io.claim(IoSpace::kPort, kExitPort, kExitPorts, exit_port_);
+bool Machine::is_far_between_positions() const {
+  return guest_.safepoints.has_value() &&
+         guest_.safepoints->coverage == SafepointPages::Coverage::kSomePrograms;
 }
 
-Status Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
-  if (!clock_page_.has_value()) {
+void Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
+  if (!guest_.safepoints.has_value()) {
     cpu.clock = std::make_unique<SignalClock>(cpu.kvm->shared().immediate_exit);
-    return {};
+    return;
   }
-  auto* page =
-      reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() + (*clock_page_ - private_.start));
+  auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() +
+                                            (guest_.safepoints->clock - guest_.private_range.start));
   page->vcpu_count.store(vcpus, std::memory_order_relaxed);
-  if (board_ != nullptr) {
+  if (is_far_between_positions())
     cpu.clock = std::make_unique<ProgramClock>(*page);
-    return {};
-  }
-  cpu.clock = std::make_unique<SafepointClock>(*page);
-  return {};
+  else
+    cpu.clock = std::make_unique<SafepointClock>(*page);
 }
 
 Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
   ignore_kick_signal();
+  const auto trap = guest_.safepoints.has_value() ? std::optional(guest_.safepoints->trap) : std::nullopt;
   for (auto& cpu : cpus_) {
     cpu->vcpu = std::make_unique<Vcpu>(VcpuParts{
         .id = cpu->id,
@@ -198,20 +129,20 @@ Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
         .journal = *journals[cpu->id.raw],
         .apic = *cpu->apic,
         .io = cpu->io,
-        .trap = trap_page_,
+        .board = *guest_.board,
+        .trap = trap,
         .first_token = first_token(),
         .takes_turns = options_.serial,
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs
         // is compared in the replay.
         .access = {.walk_writes = true},
         .digest_scope = options_.digest_scope,
-        .board = board_.get(),
-        .patches = board_ != nullptr ? &patches_ : nullptr,
-        .own_tables = shared_tables_ ? std::nullopt : std::optional(private_),
+        .kernel = kernel(),
+        .own_tables = shared_tables_ ? std::nullopt : std::optional(guest_.private_range),
         .digest_every = options_.memory_digest_every,
         .digest = [this, cpu = cpu.get()] { return digest_at_stop(*cpu); },
     });
-    TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(boot_) : cpu->vcpu->reset());
+    TRY(cpu->id.raw == 0 ? cpu->vcpu->boot(guest_.boot) : cpu->vcpu->reset());
   }
   return {};
 }
@@ -283,20 +214,14 @@ void MachineState::visit(StateVisitor& visitor) {
 }
 
 void Machine::visit_devices(StateVisitor& visitor) {
-  for (auto& cpu : cpus_) {
-    visitor(fmt::format("apic_{}", cpu->id.raw), *cpu->apic);
-    visitor(fmt::format("fw_cfg_{}", cpu->id.raw), *cpu->fw_cfg);
-  }
-  if (board_ != nullptr)
-    visitor("board", *board_);
-  else
-    visitor("uart", uart_);
+  for (auto& cpu : cpus_) visitor(fmt::format("apic_{}", cpu->id.raw), *cpu->apic);
+  guest_.board->visit(visitor);
 }
 
 uint64_t Machine::device_digest() {
   StateDigest digest;
   visit_devices(digest);
-  uint64_t written = disk_ != nullptr ? disk_->digest() : 0;
+  uint64_t written = guest_.disk != nullptr ? guest_.disk->digest() : 0;
   digest("disk", written);
   for (auto& cpu : cpus_) {
     auto waiting = cpu->vcpu->waiting_for_turn();
@@ -318,8 +243,8 @@ Result<MachineState> Machine::save() {
   StateWriter devices;
   visit_devices(devices);
   state.devices = devices.take();
-  if (disk_ == nullptr) return state;
-  auto disk = disk_->snapshot();
+  if (guest_.disk == nullptr) return state;
+  auto disk = guest_.disk->snapshot();
   if (!disk) return tl::unexpected(disk.error());
   state.disk = std::move(*disk);
   return state;
@@ -366,7 +291,7 @@ Status Machine::restore(const MachineState& state) {
   StateReader devices(state.devices);
   visit_devices(devices);
   TRY(devices.finish());
-  return disk_ != nullptr ? disk_->restore(state.disk) : Status();
+  return guest_.disk != nullptr ? guest_.disk->restore(state.disk) : Status();
 }
 
 const uint8_t* Machine::byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) const {
@@ -386,8 +311,8 @@ bool WholeMemory::read(Gpa gpa, std::span<uint8_t> out) const {
 
 Status Machine::save_memory(const std::filesystem::path& path) const {
   TRY_ASSIGN(const UniqueFd fd, log::create_file(path));
-  int error = ::ftruncate(fd.get(), static_cast<off_t>(memory_->bytes())) == 0 ? 0 : errno;
-  TRY(memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
+  int error = ::ftruncate(fd.get(), static_cast<off_t>(memory().bytes())) == 0 ? 0 : errno;
+  TRY(memory().for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
     if (error == 0 &&
         ::pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(address_of(page).raw)) !=
             static_cast<ssize_t>(bytes.size()))
@@ -402,8 +327,8 @@ Status Machine::add_memory(StateDigest& digest) const {
     digest("page", where);
     digest.add({page, kPageSize});
   };
-  TRY(memory_->for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
-    if (!private_.contains(address_of(page))) add_page(page.raw, bytes.data());
+  TRY(memory().for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
+    if (!guest_.private_range.contains(address_of(page))) add_page(page.raw, bytes.data());
   }));
   for (const auto& cpu : cpus_) {
     const auto bytes = cpu->memory->private_bytes();
@@ -412,13 +337,14 @@ Status Machine::add_memory(StateDigest& digest) const {
       const std::span<const uint8_t> from = bytes.subspan(offset, kPageSize);
       // The limit is the VMM's own word, and says where somebody looked, not what the guest did. Any thread
       // may store it.
-      const bool is_clock = clock_page_ == private_.start + offset;
+      const bool is_clock =
+          guest_.safepoints.has_value() && guest_.safepoints->clock == guest_.private_range.start + offset;
       const size_t first = is_clock ? offsetof(ClockPage, limit) : kPageSize;
       const size_t second = is_clock ? first + sizeof(ClockPage::limit) : kPageSize;
       std::ranges::copy(from.first(first), page.begin());
       std::ranges::copy(from.subspan(second), page.begin() + static_cast<ptrdiff_t>(second));
       if (is_zeros(page)) continue;
-      add_page((cpu->id.raw + 1ull) << 52 | page_of(private_.start + offset).raw, page.data());
+      add_page((cpu->id.raw + 1ull) << 52 | page_of(guest_.private_range.start + offset).raw, page.data());
     }
   }
   return {};
@@ -427,9 +353,8 @@ Status Machine::add_memory(StateDigest& digest) const {
 Result<uint64_t> Machine::memory_digest() const {
   StateDigest digest;
   TRY(add_memory(digest));
-  if (board_ != nullptr) {
-    uint64_t devices = board_->digest();
-    digest("devices", devices);
+  if (auto devices = guest_.board->compared_digest()) {
+    digest("devices", *devices);
     for (const auto& cpu : cpus_) digest("apic", *cpu->apic);
   }
   return digest.value();
@@ -438,7 +363,7 @@ Result<uint64_t> Machine::memory_digest() const {
 Result<uint64_t> Machine::digest_at_stop(const Cpu& cpu) const {
   StateDigest digest;
   TRY(add_memory(digest));
-  uint64_t devices = board_ != nullptr ? board_->digest() : 0;
+  uint64_t devices = guest_.board->compared_digest().value_or(0);
   digest("devices", devices);
   digest("apic", *cpu.apic);
   return digest.value();

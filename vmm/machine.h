@@ -12,47 +12,15 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "vmm/clock/clock.h"
-#include "vmm/device/device.h"
-#include "vmm/device/disk/disk_image.h"
-#include "vmm/device/exit_port.h"
-#include "vmm/device/fw_cfg.h"
-#include "vmm/device/hpet.h"
 #include "vmm/device/io_map.h"
 #include "vmm/device/irq/local_apic.h"
-#include "vmm/device/pc_board.h"
-#include "vmm/device/uart16550.h"
-#include "vmm/guest/bare/pvh.h"
+#include "vmm/guest/loaded_guest.h"
+#include "vmm/guest/machine_options.h"
 #include "vmm/guest_memory.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/vcpu.h"
 
 namespace reprise::vmm {
-
-struct MachineOptions {
-  uint32_t vcpus = 1;
-  uint64_t memory_bytes = 64ull << 20;
-  std::vector<uint8_t> image;
-  std::string command_line;
-  std::vector<kvm_cpuid_entry2> cpuid;
-  ViewKind views = ViewKind::kUserfault;
-  bool serial = false;                           // one vCPU executes at a time; views are unprotected then
-  DigestScope digest_scope = DigestScope::kAll;  // of a vCPU's registers at the end
-  MsrFilter msr_filter = MsrFilter::kAllowList;
-  int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
-  // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC.
-  // Implies `serial`.
-  struct Linux {
-    std::vector<uint8_t> initrd;
-    std::optional<std::filesystem::path> disk;  // an image, which is not altered
-    bool virtio_random = true;
-    bool virtio_console = false;
-  };
-  std::optional<Linux> linux_guest;
-  uint64_t memory_digest_every =
-      0;  // k: the whole machine is compared at every k-th stop of each vCPU; 0: never. Needs `serial`
-  bool note_writes = false;  // for Machine::take_written_pages()
-  bool free_run = false;     // nothing is recorded: views are unprotected, any image will do
-};
 
 // A machine between two stops of each of its vCPUs, without its RAM and its journals.
 struct MachineState {
@@ -78,8 +46,8 @@ class Machine {
 
   [[nodiscard]] uint32_t vcpus() const { return static_cast<uint32_t>(cpus_.size()); }
   // Page numbers that ownership has to cover: RAM pages and tokens.
-  [[nodiscard]] uint64_t ownership_pages() const { return memory_->pages() + kTokens; }
-  [[nodiscard]] PageNumber first_token() const { return PageNumber(memory_->pages()); }
+  [[nodiscard]] uint64_t ownership_pages() const { return memory().pages() + tokens(); }
+  [[nodiscard]] PageNumber first_token() const { return PageNumber(memory().pages()); }
   [[nodiscard]] ept::View& view(VcpuId vcpu) { return cpus_[vcpu.raw]->memory->view(); }
   [[nodiscard]] Clock& clock(VcpuId vcpu) { return *cpus_[vcpu.raw]->clock; }
 
@@ -106,13 +74,15 @@ class Machine {
   // Of all devices, the vCPUs' own and messages that are on their way to them too. Requires: after
   // assemble().
   [[nodiscard]] uint64_t device_digest();
-  [[nodiscard]] GuestMemory& memory() { return *memory_; }
+  [[nodiscard]] const GuestMemory& memory() const { return *guest_.memory; }
   [[nodiscard]] KvmVcpu& kvm(VcpuId vcpu) { return *cpus_[vcpu.raw]->kvm; }
   // The byte at `gpa` as this vCPU sees it, with `bytes - 1` more behind it, whatever its view grants; null
   // if that is not all RAM on one page.
   [[nodiscard]] const uint8_t* byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) const;
   [[nodiscard]] uint8_t* writable_byte_at(VcpuId vcpu, Gpa gpa, size_t bytes);
-  [[nodiscard]] bool has_board() const { return board_ != nullptr; }
+  // Whether much code is executed from one position to the next: code without safepoints, where only single
+  // steps name the moments between.
+  [[nodiscard]] bool is_far_between_positions() const;
   // Makes vCPUs that pass no safepoint fail. Threads: any, while run() runs.
   void abandon();
   // Interrupts vCPUs that have executed guest code without a stop since the last call, so that they see
@@ -120,13 +90,13 @@ class Machine {
   // thread, while run() runs.
   void nudge();
 
-  // Whether modules that the guest's kernel loads are patched like itself; true also where there is no such
+  // The guest's kernel, if its code was changed when it was loaded; else null.
+  [[nodiscard]] const GuestKernel* kernel() const { return guest_.kernel.get(); }
+  // Whether modules that the guest's kernel loads are changed like itself; true also where there is no such
   // kernel.
-  [[nodiscard]] bool patches_modules() const { return board_ == nullptr || !patches_.module_pushes.empty(); }
-  // What was patched in the guest's kernel; nothing where it is none.
-  [[nodiscard]] const KernelPatches& patches() const { return patches_; }
+  [[nodiscard]] bool changes_modules() const { return kernel() == nullptr || kernel()->changes_modules(); }
   // The guest's disk, if it has one.
-  [[nodiscard]] const DiskImage* disk() const { return disk_.get(); }
+  [[nodiscard]] const DiskImage* disk() const { return guest_.disk.get(); }
 
   // After run():
   // Digest of RAM and of every vCPU's private pages, and of a PC's devices and local APICs. Pages of zeros do
@@ -137,8 +107,6 @@ class Machine {
   [[nodiscard]] const Vcpu& vcpu(VcpuId vcpu) const { return *cpus_[vcpu.raw]->vcpu; }
 
  private:
-  static constexpr uint64_t kTokens = 1 + 1;  // the turn, the UART
-
   struct Cpu {
     VcpuId id;
     std::unique_ptr<KvmVm> vm;
@@ -146,7 +114,6 @@ class Machine {
     std::unique_ptr<KvmVcpu> kvm;
     std::unique_ptr<Clock> clock;
     std::unique_ptr<LocalApic> apic;
-    std::unique_ptr<FwCfg> fw_cfg;
     IoMap io;
     std::unique_ptr<Vcpu> vcpu;
     pthread_t thread{};
@@ -154,39 +121,25 @@ class Machine {
     uint64_t nudged_at_stop = 0;
   };
 
-  explicit Machine(ConsoleSink console) : uart_(std::move(console)) {}
-  Status load_image();
-  Status load_kernel(ConsoleSink console);
-  void claim_devices(Cpu& cpu);
+  Machine(const MachineOptions& options, LoadedGuest guest) : options_(options), guest_(std::move(guest)) {}
   // Each device, by name.
   void visit_devices(StateVisitor& visitor);
   [[nodiscard]] Status check(const MachineState& state) const;
   Status map_memory(Cpu& cpu, bool present);
-  // Bytes of RAM from 0 on to the hole of a PC; all of it if there is none.
-  [[nodiscard]] uint64_t low_ram() const;
   Status add_cpu(const Kvm& kvm, VcpuId id);
-  // No view is ever taken a page from.
-  [[nodiscard]] bool is_unprotected() const { return options_.free_run || options_.serial; }
-  Status make_clock(Cpu& cpu, uint32_t vcpus);
+  [[nodiscard]] bool is_unprotected() const { return options_.used_views() == ViewKind::kUnprotected; }
+  // The turn, and the devices that have owners.
+  [[nodiscard]] uint64_t tokens() const { return 1 + guest_.board->shared_devices(); }
+  void make_clock(Cpu& cpu, uint32_t vcpus);
   Status add_memory(StateDigest& digest) const;
   // At a stop of a vCPU that has the turn: memory, devices, its own local APIC. Those of the others take
   // messages at moments of their own.
   [[nodiscard]] Result<uint64_t> digest_at_stop(const Cpu& cpu) const;
 
-  MachineOptions options_;
-  std::unique_ptr<GuestMemory> memory_;  // outlives the board, whose devices write to it
-  PrivateRange private_;
-  bool shared_tables_ = true;      // vCPUs may share page tables on this host
-  std::optional<Gpa> clock_page_;  // in the private range; none: the guest has no safepoints
-  std::optional<Gpa> trap_page_;
-  std::unique_ptr<DiskImage> disk_;  // of a Linux guest, as the next two
-  std::unique_ptr<PcBoard> board_;
-  KernelPatches patches_;       // in it
+  const MachineOptions options_;
+  LoadedGuest guest_;
+  bool shared_tables_ = true;   // vCPUs may share page tables on this host
   std::vector<uint32_t> msrs_;  // that checkpoints hold
-  BootState boot_;
-  Uart16550 uart_;
-  Hpet hpet_;
-  ExitPort exit_port_;
   std::vector<std::unique_ptr<Cpu>> cpus_;
 };
 

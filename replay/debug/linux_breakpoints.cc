@@ -47,7 +47,7 @@ struct ReturnFrame {
 
 Status SoftwareBreakpoints::check_linux() const {
   const bool user = std::ranges::any_of(addresses_, is_in_user_mode);
-  if (!user || machine_.patches().fault_handler) return {};
+  if (!user || machine_.kernel()->exits_at_protection_faults()) return {};
   return fail(ErrorCode::kHost,
               "this kernel's general-protection handler is not one that Reprise knows, so breakpoints in "
               "user mode cannot be looked for");
@@ -68,7 +68,7 @@ Status SoftwareBreakpoints::plant_linux(VcpuId vcpu) {
     put(vcpu, *at);
   }
   if (user)
-    for (const uint64_t at : machine_.patches().returns) put(vcpu, Gpa(at));
+    for (const uint64_t at : machine_.kernel()->returns_to_user()) put(vcpu, Gpa(at));
   return {};
 }
 
@@ -81,7 +81,8 @@ Result<bool> SoftwareBreakpoints::pass_return(VcpuId vcpu) {
   const x86::LinearMemory memory(vmm::paging_of(sregs), physical);
   const auto at = memory.translate(Gva(regs.rip - 1));
   if (!at.has_value() ||
-      std::ranges::find(machine_.patches().returns, at->raw) == machine_.patches().returns.end() ||
+      std::ranges::find(machine_.kernel()->returns_to_user(), at->raw) ==
+          machine_.kernel()->returns_to_user().end() ||
       planted_at(regs.rip - 1).has_value())
     return false;
   constexpr uint8_t kIretq = 0xcf;  // behind REX.W, over which the byte was put

@@ -25,13 +25,13 @@ Result<std::unique_ptr<SoftwareBreakpoints>> SoftwareBreakpoints::plant(vmm::Mac
                                                                         const std::set<Gva>& addresses) {
   std::unique_ptr<SoftwareBreakpoints> planted(new SoftwareBreakpoints(machine, addresses));
   planted->handlers_.resize(machine.vcpus());
-  if (machine.has_board()) TRY(planted->check_linux());
+  if (machine.kernel() != nullptr) TRY(planted->check_linux());
   for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) TRY(planted->plant_for(vcpu));
   return planted;
 }
 
 Status SoftwareBreakpoints::plant_for(VcpuId vcpu) {
-  if (machine_.has_board()) return plant_linux(vcpu);
+  if (machine_.kernel() != nullptr) return plant_linux(vcpu);
   TRY_ASSIGN(const kvm_sregs sregs, machine_.kvm(vcpu).special_registers());
   const vmm::WholeMemory physical(machine_, vcpu);
   const x86::LinearMemory memory(vmm::paging_of(sregs), physical);
@@ -77,7 +77,7 @@ std::optional<Gva> SoftwareBreakpoints::planted_at(uint64_t place) const {
 
 Result<bool> SoftwareBreakpoints::pass(VcpuId vcpu, vmm::ExitKind exit) {
   if (exit != vmm::ExitKind::kHalt) return false;
-  return machine_.has_board() ? pass_return(vcpu) : pass_own_fault(vcpu);
+  return machine_.kernel() != nullptr ? pass_return(vcpu) : pass_own_fault(vcpu);
 }
 
 // A general-protection fault of the guest's own: the handler's first instruction, over which the byte is, is
@@ -134,7 +134,7 @@ Result<vmm::Vcpu::Verdict> SoftwareBreakpoints::pass_unwanted(VcpuId vcpu, Gva a
 }
 
 Result<std::optional<Gva>> SoftwareBreakpoints::find(VcpuId vcpu, vmm::ExitKind exit) {
-  if (machine_.has_board()) return find_linux(vcpu, exit);
+  if (machine_.kernel() != nullptr) return find_linux(vcpu, exit);
   std::optional<Gva> none;
   if (!handlers_[vcpu.raw].has_value()) TRY(plant_for(vcpu));
   if (exit != vmm::ExitKind::kHalt && exit != vmm::ExitKind::kFault &&

@@ -145,7 +145,7 @@ Result<Gva> StopSearch::rip(VcpuId vcpu) const {
 
 Result<Gva> StopSearch::next_rip(VcpuId vcpu) {
   TRY_ASSIGN(const Gva at, rip(vcpu));
-  if (timeline_.machine().has_board()) gap_.note(timeline_.now(), at);
+  if (timeline_.machine().is_far_between_positions()) gap_.note(timeline_.now(), at);
   return at;
 }
 
@@ -284,7 +284,7 @@ Result<std::optional<Mark>> StopSearch::between(const Mark& begin, const Mark& e
     end_sum = sum_of(*vcpu);
   }
   // Without safepoints, it is far from one stop to the next.
-  const uint64_t walk = timeline_.machine().has_board() ? 1 : kWalk;
+  const uint64_t walk = timeline_.machine().is_far_between_positions() ? 1 : kWalk;
   if (end_sum <= begin.sum() + walk) return none;
   TRY(timeline_.seek(begin));
   TRY_ASSIGN(const Mark mid, seek_sum(begin.event, begin.sum() + (end_sum - begin.sum()) / 2));
@@ -322,7 +322,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
     if (begin.steps == 0 && timeline_.machine().vcpu(vcpu).at_fault()) walk.passed.insert(vcpu);
   std::optional<Hit> last;
   for (uint64_t walked = 0; !timeline_.at_end() && timeline_.now() < end; ++walked) {
-    if (timeline_.machine().has_board() && walked % kStretch == kStretch - 1) {
+    if (timeline_.machine().is_far_between_positions() && walked % kStretch == kStretch - 1) {
       TRY_ASSIGN(const bool left, is_left(end, listener));
       if (!left) break;
     }

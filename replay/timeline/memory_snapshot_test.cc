@@ -14,7 +14,7 @@ constexpr uint64_t kPages = 64;
 class MemorySnapshotTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
-    auto memory = vmm::GuestMemory::create(kPages * kPageSize, GetParam());
+    auto memory = vmm::GuestMemory::create({.bytes = kPages * kPageSize}, GetParam());
     ASSERT_TRUE(memory);
     memory_ = *std::move(memory);
   }

@@ -164,7 +164,7 @@ Status Timeline::go_on() {
 // who goes one step back will go another one.
 bool Timeline::checkpoint_is_due() {
   if (options_.checkpoint_every_ns == 0 || at_end()) return false;
-  const uint64_t every = options_.checkpoint_every_ns * (machine().has_board() ? kSparser : 1);
+  const uint64_t every = options_.checkpoint_every_ns * (machine().is_far_between_positions() ? kSparser : 1);
   const uint64_t left = sought_ns_ > executed_ns_ ? sought_ns_ - executed_ns_ : every;
   const uint64_t furthest = std::max(every, kCheckpointShare * checkpoint_cost_ns_);
   const uint64_t nearest = std::min(std::max(kNearestNs, checkpoint_cost_ns_), furthest);
@@ -202,7 +202,7 @@ Result<bool> Timeline::step() {
       base_ = base;
       ++steps_;
       // A kernel without safepoints executes hundreds of thousands of instructions from one stop to the next.
-      if (machine().has_board() && checkpoint_is_due()) TRY(checkpoint());
+      if (machine().is_far_between_positions() && checkpoint_is_due()) TRY(checkpoint());
       return true;
     }
     TRY(advanced(vcpu, how));
@@ -355,7 +355,8 @@ Result<ReplayOutcome> Timeline::finish() {
 }
 
 Result<bool> Timeline::checkpoint() {
-  if (dirty_ || (steps_ != 0 && !machine().has_board()) || !machine().can_be_saved()) return false;
+  if (dirty_ || (steps_ != 0 && !machine().is_far_between_positions()) || !machine().can_be_saved())
+    return false;
   const Mark mark = now();
   const auto place =
       std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });

@@ -186,7 +186,7 @@ class SmallMachine final : public Machine {
 class PcMachine final : public Machine {
  public:
   PcMachine() {
-    for (Vcpu& vcpu : vcpus_) board_.claim(vcpu.map);
+    for (Vcpu& vcpu : vcpus_) board_.claim(VcpuId(0), vcpu.map);
     // The lines of the interval timer and of the console lead somewhere: to vCPU 1, and to everybody.
     FakeValueSource nothing;
     for (const auto& [reg, value] :
@@ -234,7 +234,7 @@ class PcMachine final : public Machine {
   }
   Effects route(const Effects& effects) override { return only_routed(board_.route(effects)); }
   Effects accept(Vcpu& vcpu, const log::ApicMessage& message) override {
-    if (!PcBoard::is_for_board(message)) return Machine::accept(vcpu, message);
+    if (!board_.takes(message)) return Machine::accept(vcpu, message);
     FakeValueSource nothing;
     return route(board_.accept(message, nothing).value());
   }
@@ -260,7 +260,7 @@ class PcMachine final : public Machine {
     std::memcpy(&ram_[address], &value, sizeof value);
   }
   void finish() override {
-    keep(board_.digest());
+    keep(*board_.compared_digest());
     keep(XXH3_64bits(ram_.data(), ram_.size()));
   }
 

@@ -59,7 +59,7 @@ RC_GTEST_PROP(AnyStateProperty, BoardAnswersInAnyState,
                  .virtio = {.random = true, .console = true, .disk = &disk}});
   FwCfg fw_cfg(2);
   IoMap io;
-  board.claim(io);
+  board.claim(VcpuId(0), io);
   io.claim(IoSpace::kPort, kFwCfgPort, kFwCfgPorts, fw_cfg);
   Scrambler scrambler(seed);
   board.visit(scrambler);

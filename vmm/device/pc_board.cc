@@ -38,7 +38,7 @@ PcBoard::PcBoard(const PcBoardOptions& options)
   if (options.virtio.random) random_.emplace(VirtioSlot::kRandom, memory_);
 }
 
-void PcBoard::claim(IoMap& io) {
+void PcBoard::claim(VcpuId /*vcpu*/, IoMap& io) {
   io.claim(IoSpace::kPort, kPicMasterPort, kPicPorts, master_);
   io.claim(IoSpace::kPort, kPitPort, kPitPorts, pit_);
   io.claim(IoSpace::kPort, kSpeakerPort, 1, pit_.speaker());
@@ -55,7 +55,7 @@ void PcBoard::claim(IoMap& io) {
   });
 }
 
-bool PcBoard::is_for_board(const log::ApicMessage& message) {
+bool PcBoard::takes(const log::ApicMessage& message) const {
   return message.kind == log::ApicMessageKind::kLine || message.kind == log::ApicMessageKind::kConsole;
 }
 
@@ -66,7 +66,7 @@ Result<Effects> PcBoard::accept(const log::ApicMessage& message, ValueSource& va
   return console_->registers.serve(VirtioConsole::kReceiveQueue, values);
 }
 
-Effects PcBoard::route(const Effects& effects) {
+Effects PcBoard::route(Effects effects) {
   Effects routed;
   for (const Effect& effect : effects) {
     if (const auto* raised = std::get_if<RaiseLine>(&effect)) {
@@ -91,7 +91,7 @@ void PcBoard::visit(StateVisitor& visitor) {
   for_each_virtio([&](auto& virtio) { visitor(name(virtio.slot), virtio.device); });
 }
 
-uint64_t PcBoard::digest() {
+std::optional<uint64_t> PcBoard::compared_digest() {
   StateDigest digest;
   visit(digest);
   uint64_t written = disk_content_ != nullptr ? disk_content_->digest() : 0;

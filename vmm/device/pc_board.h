@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "vmm/device/acpi_pm.h"
+#include "vmm/device/board.h"
 #include "vmm/device/cmos_rtc.h"
 #include "vmm/device/exit_port.h"
 #include "vmm/device/io_map.h"
@@ -38,28 +39,24 @@ struct PcBoardOptions {
   VirtioOptions virtio;
 };
 
-// Threads: shared by all vCPUs without a lock: only who has the turn may call, through its I/O map too.
-class PcBoard {
+// Threads: shared by all vCPUs without a lock: only the vCPU that has the turn may call, through its I/O map
+// too.
+class PcBoard final : public Board {
  public:
   // A disk outlives the board.
   explicit PcBoard(const PcBoardOptions& options);
   PcBoard(const PcBoard&) = delete;
   PcBoard& operator=(const PcBoard&) = delete;
 
-  // Puts all devices into one vCPU's map.
-  void claim(IoMap& io);
-  // Whether a message is for the board and not for the receiver's local APIC.
-  [[nodiscard]] static bool is_for_board(const log::ApicMessage& message);
-  // A message for a device has arrived. Effects: of the device, to be routed like those of an access. Errors:
-  // those of `values`.
-  Result<Effects> accept(const log::ApicMessage& message, ValueSource& values);
-  // What the effects of a device come to: lines that were raised become messages for local APICs.
-  Effects route(const Effects& effects);
-  // What the devices remember, by name; but for what is on the disk. The order stays what it is: it is part
-  // of the digests in recordings.
-  void visit(StateVisitor& visitor);
-  // Digest of all that, and of what was written to the disk.
-  [[nodiscard]] uint64_t digest();
+  void claim(VcpuId vcpu, IoMap& io) override;
+  [[nodiscard]] uint32_t shared_devices() const override { return 0; }
+  [[nodiscard]] bool takes(const log::ApicMessage& message) const override;
+  Result<Effects> accept(const log::ApicMessage& message, ValueSource& values) override;
+  Effects route(Effects effects) override;
+  // But for what is on the disk. The order stays what it is: it is part of the digests in recordings.
+  void visit(StateVisitor& visitor) override;
+  // Of all that, and of what was written to the disk.
+  [[nodiscard]] std::optional<uint64_t> compared_digest() override;
 
  private:
   // One virtio device and its registers.

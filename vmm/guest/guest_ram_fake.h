@@ -19,7 +19,7 @@ namespace reprise::vmm {
 class Ram {
  public:
   explicit Ram(uint64_t memory_bytes)
-      : mapping_(Mapping::create(linux_ram_span(memory_bytes), PROT_READ | PROT_WRITE, kFlags).value()) {}
+      : mapping_(Mapping::create(linux_ram(memory_bytes).bytes, PROT_READ | PROT_WRITE, kFlags).value()) {}
 
   [[nodiscard]] std::span<uint8_t> bytes() const { return mapping_.bytes(); }
   template <typename T>

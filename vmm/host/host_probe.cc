@@ -82,7 +82,7 @@ class Prober {
   explicit Prober(const Kvm& kvm) : kvm_(kvm), profile_(describe_host(kvm, best_views())) {}
 
   Result<HostProfile> run() {
-    TRY_ASSIGN(memory_, GuestMemory::create(ProbeGuest::kBytes, false));
+    TRY_ASSIGN(memory_, GuestMemory::create({.bytes = ProbeGuest::kBytes}, false));
     TRY(renew());
     probe_userfault();
     probe_execution();
@@ -491,7 +491,7 @@ bool sees_changed_tables(const Kvm& kvm) {
   if (has_nested_paging()) return true;
   ProbeWatchdog watchdog;
   const auto tried = [&]() -> Result<bool> {
-    TRY_ASSIGN(const auto memory, GuestMemory::create(ProbeGuest::kBytes, false));
+    TRY_ASSIGN(const auto memory, GuestMemory::create({.bytes = ProbeGuest::kBytes}, false));
     TRY_ASSIGN(const auto guest, ProbeGuest::create(kvm, *memory, ViewKind::kUnprotected, watchdog));
     return try_tables(*guest);
   }();

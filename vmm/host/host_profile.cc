@@ -97,7 +97,7 @@ HostProfile describe_host(const Kvm& kvm, ViewKind views) {
 }
 
 ViewKind best_views() {
-  const auto memory = GuestMemory::create(kPageSize, false);
+  const auto memory = GuestMemory::create({.bytes = kPageSize}, false);
   if (!memory) return ViewKind::kMprotect;
   return ViewMemory::create(**memory, PrivateRange{}, ViewKind::kUserfault, 0) ? ViewKind::kUserfault
                                                                                : ViewKind::kMprotect;

@@ -36,7 +36,7 @@ Result<Outcome> summarise(const Machine& machine, const World& world, const ept:
   outcome.stop = world.stop().value_or(MachineStop{});
   TRY_ASSIGN(outcome.memory_digest, machine.memory_digest());
   outcome.tickets = ownership.tickets_taken();
-  outcome.patches_modules = machine.patches_modules();
+  outcome.patches_modules = machine.changes_modules();
   for (uint32_t i = 0; i < machine.vcpus(); ++i) {
     outcome.register_digests.push_back(machine.vcpu(VcpuId(i)).final_digest());
     outcome.vcpus.push_back(machine.vcpu(VcpuId(i)).statistics());

@@ -126,22 +126,12 @@ Status check_recorded_disk(const log::pb::Image& disk) {
   return impossible("it names {} as its disk, which is no regular file", path.string());
 }
 
-Status load_guest(const log::Recording& recording) {
-  const log::pb::Manifest& manifest = recording.manifest();
-  if (!is_linux(manifest)) {
-    TRY_ASSIGN(const Image image, parse_image(recording.image()));
-    TRY(require_safepoints(image));
-    return check_fits(image, manifest.memory_bytes());
-  }
-  TRY_ASSIGN(const auto kernel, unpack_kernel(recording.image()));
-  TRY_ASSIGN(const auto memory, GuestMemory::create(linux_ram_span(manifest.memory_bytes()), false));
-  return load_linux({.kernel = kernel,
-                     .initrd = recording.initrd(),
-                     .command_line = manifest.command_line(),
-                     .vcpus = manifest.vcpus(),
-                     .memory_bytes = manifest.memory_bytes()},
-                    memory->writable(Gpa(0), memory->bytes()))
-      .map([](const LoadedLinux&) {});
+// But for its disk, which may be elsewhere.
+Status try_to_load(const log::Recording& recording) {
+  TRY_ASSIGN(const MachineOptions options,
+             to_machine_options(recording.manifest(),
+                                {.image = recording.image(), .initrd = recording.initrd(), .disk = {}}));
+  return load_guest(options, {}).map([](const LoadedGuest&) {});
 }
 
 Status damaged(const log::Recording& recording, const Error& why) {
@@ -233,7 +223,7 @@ Status check_recorded(const log::Recording& recording) {
 
 Status check_loads(const log::Recording& recording) {
   TRY(check_recorded(recording));
-  Status loaded = load_guest(recording);
+  Status loaded = try_to_load(recording);
   // The host may lack what it takes to find out.
   return loaded || loaded.error().code == ErrorCode::kHost ? loaded : damaged(recording, loaded.error());
 }

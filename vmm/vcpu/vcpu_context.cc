@@ -83,8 +83,8 @@ Result<Flow> VcpuContext::take_turn() {
   return acquire(parts_.first_token + kTurnToken, Right::kWrite);
 }
 
-void VcpuContext::perform(const Effects& effects) {
-  for (const Effect& effect : parts_.board != nullptr ? parts_.board->route(effects) : effects) {
+void VcpuContext::perform(Effects effects) {
+  for (const Effect& effect : parts_.board.route(std::move(effects))) {
     if (const auto* stop = std::get_if<StopMachine>(&effect))
       journal_->stop_machine({StopReason::kGuestExit, stop->status, {}});
     else

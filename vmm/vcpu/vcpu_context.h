@@ -69,7 +69,7 @@ class VcpuContext {
   Result<Flow> take_turn();
 
   // What a device wants done.
-  void perform(const Effects& effects);
+  void perform(Effects effects);
 
  private:
   Status check_tables();

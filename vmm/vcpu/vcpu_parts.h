@@ -8,10 +8,10 @@
 #include "base/result.h"
 #include "base/units.h"
 #include "vmm/clock/clock.h"
+#include "vmm/device/board.h"
 #include "vmm/device/io_map.h"
 #include "vmm/device/irq/local_apic.h"
-#include "vmm/device/pc_board.h"
-#include "vmm/guest/linux/kernel_patch.h"
+#include "vmm/guest/guest_kernel.h"
 #include "vmm/guest_memory.h"
 #include "vmm/journal.h"
 #include "vmm/kvm/kvm.h"
@@ -29,16 +29,13 @@ struct VcpuParts {
   Journal& journal;
   LocalApic& apic;
   const IoMap& io;
+  Board& board;
   std::optional<Gpa> trap{};  // the page that a safepoint touches to stop
   PageNumber first_token{};   // tokens follow RAM: the turn, then the shared devices
   bool takes_turns = false;   // serial mode: executes only while it owns the turn
   x86::AccessOptions access{};
   DigestScope digest_scope = DigestScope::kAll;
-  // The devices of a PC, with their interrupts; none: lines that devices raise lead nowhere. Needs
-  // takes_turns: who has the turn has all devices.
-  PcBoard* board = nullptr;
-  // What was patched in the guest, if it is a Linux kernel (vmm/guest/linux/kernel_patch.h).
-  const KernelPatches* patches = nullptr;
+  const GuestKernel* kernel = nullptr;  // null: the guest's code is as it was built
   // Where page tables must lie, if the host does not show this vCPU what others write into them.
   std::optional<PrivateRange> own_tables{};
   // At every k-th stop, k being `digest_every`, the whole machine is compared by what this returns; 0: never.

@@ -13,6 +13,7 @@
 #include "vmm/device/virtio/virtio_mmio.h"
 #include "vmm/guest/boot_state.h"
 #include "vmm/guest/linux/kernel_patch.h"
+#include "vmm/guest_memory.h"
 
 namespace reprise::vmm {
 
@@ -32,9 +33,12 @@ inline constexpr size_t kMaxLinuxCommandLine = 2047;        // COMMAND_LINE_SIZE
 inline constexpr Gpa kProgramClock{0xd0000};
 inline constexpr Gpa kProgramTrap{0xfed80000};
 
-// Bytes of guest-physical memory from 0 to the end of RAM, the hole included.
-constexpr uint64_t linux_ram_span(uint64_t memory_bytes) {
-  return memory_bytes <= kLowRamEnd ? memory_bytes : memory_bytes + (kHighRamBegin - kLowRamEnd);
+// Where so many bytes of RAM are.
+constexpr RamLayout linux_ram(uint64_t memory_bytes) {
+  if (memory_bytes <= kLowRamEnd) return {.bytes = memory_bytes};
+  return {.bytes = memory_bytes + (kHighRamBegin - kLowRamEnd),
+          .hole_begin = Gpa(kLowRamEnd),
+          .hole_end = Gpa(kHighRamBegin)};
 }
 
 // What a kernel must be told so that it behaves on this machine, each word with its reason in linux.cc. Goes
@@ -55,7 +59,7 @@ struct LoadedLinux {
   KernelPatches patches;
 };
 
-// Loads and patches. `ram`: linux_ram_span() bytes from guest-physical 0 on, all zeros.
+// Loads and patches. `ram`: linux_ram().bytes from guest-physical 0 on, all zeros.
 // Errors: kBadImage: not a kernel, or one that does not fit; kUsage: too little or too much memory, a command
 // line that is too long.
 Result<LoadedLinux> load_linux(const LinuxGuest& guest, std::span<uint8_t> ram);

@@ -63,10 +63,10 @@ Error refusal(const std::function<void(FakeElfImage&)>& change) {
 
 // --- memory ---
 
-static_assert(linux_ram_span(64 * kMiB) == 64 * kMiB);
-static_assert(linux_ram_span(3 * kGiB) == 3 * kGiB);
-static_assert(linux_ram_span(3 * kGiB + kMiB) == 4 * kGiB + kMiB);
-static_assert(linux_ram_span(kMaxLinuxRamBytes) == 64 * kGiB);
+static_assert(linux_ram(64 * kMiB).bytes == 64 * kMiB);
+static_assert(linux_ram(3 * kGiB).bytes == 3 * kGiB);
+static_assert(linux_ram(3 * kGiB + kMiB).bytes == 4 * kGiB + kMiB);
+static_assert(linux_ram(kMaxLinuxRamBytes).bytes == 64 * kGiB);
 
 TEST(LinuxLoad, ImpossibleMemoryIsRefused) {
   const Bytes kernel = fake_kernel();

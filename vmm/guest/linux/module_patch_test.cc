@@ -20,7 +20,7 @@ using Code = std::vector<uint8_t>;
 class ModulePatch : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto ram = GuestMemory::create(kRam, false);
+    auto ram = GuestMemory::create({.bytes = kRam}, false);
     ASSERT_TRUE(ram);
     ram_ = std::move(*ram);
     auto view = ViewMemory::create(*ram_, {}, ViewKind::kUnprotected, 0);

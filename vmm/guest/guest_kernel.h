@@ -1,0 +1,55 @@
+// A guest's kernel whose code was changed when it was loaded, so that it exits where no recording could
+// answer for what it does.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "vmm/device/device.h"
+#include "vmm/guest_memory.h"
+#include "vmm/kvm/kvm.h"
+
+namespace reprise::vmm {
+
+// A vCPU at an exit, as the kernel's changed code deals with it.
+struct ExitedVcpu {
+  VcpuId id;
+  KvmVcpu& kvm;
+  ViewMemory& memory;
+  ValueSource& values;
+};
+
+// What the changed instruction was.
+struct KernelRequest {
+  enum class Kind {
+    kNothing,  // nothing that concerns the machine
+    kTime,     // a read of the time-stamp counter
+    kPause,    // it waits for another vCPU
+    kModule,   // a module was loaded
+  };
+  Kind kind = Kind::kNothing;
+  uint32_t patches = 0;  // kModule: instructions that were changed in it
+};
+
+// Threads: immutable; answer() on the vCPU's thread.
+class GuestKernel {
+ public:
+  virtual ~GuestKernel() = default;
+
+  // Whether a changed instruction exits by this port.
+  [[nodiscard]] virtual bool exits_by(uint16_t port) const = 0;
+  // Carries out the instruction that exited by `port`. `data`: of the access. Requires: exits_by(port).
+  // Errors: kGuest: the guest did what the machine cannot continue from; kHost; those of the values.
+  virtual Result<KernelRequest> answer(uint16_t port, std::span<uint8_t> data,
+                                       const ExitedVcpu& vcpu) const = 0;
+  // Whether modules that it loads are changed like itself.
+  [[nodiscard]] virtual bool changes_modules() const = 0;
+  // Whether its general-protection handler exits first, which tells user mode's breakpoints apart.
+  [[nodiscard]] virtual bool exits_at_protection_faults() const = 0;
+  // Guest-physical addresses of the instructions that return to user mode.
+  [[nodiscard]] virtual std::span<const uint64_t> returns_to_user() const = 0;
+};
+
+}  // namespace reprise::vmm

@@ -1,0 +1,44 @@
+#include "base/check.h"
+#include "vmm/device/pc_board.h"
+#include "vmm/guest/linux/kernel_unpack.h"
+#include "vmm/guest/linux/linux.h"
+#include "vmm/guest/linux/linux_kernel.h"
+#include "vmm/guest/loaded_guest.h"
+
+namespace reprise::vmm {
+
+Result<LoadedGuest> load_linux_guest(const MachineOptions& options, ConsoleSink console) {
+  if (options.vcpus > kMaxLinuxVcpus)
+    return fail(ErrorCode::kUsage, "{} vCPUs asked for, a Linux guest can have 1 to {}", options.vcpus,
+                kMaxLinuxVcpus);
+  TRY_ASSIGN(const auto kernel, unpack_kernel(options.image));
+  const auto& wanted = *options.linux_guest;
+  LoadedGuest guest;
+  if (wanted.disk.has_value()) {
+    TRY_ASSIGN(guest.disk, DiskImage::open(*wanted.disk));
+  }
+  const VirtioOptions virtio{
+      .random = wanted.virtio_random, .console = wanted.virtio_console, .disk = guest.disk.get()};
+  const auto slots = slots_of(virtio);
+  TRY_ASSIGN(guest.memory, GuestMemory::create(linux_ram(options.memory_bytes),
+                                               options.used_views() == ViewKind::kUnprotected));
+  TRY_ASSIGN(LoadedLinux loaded, load_linux({.kernel = kernel,
+                                             .initrd = wanted.initrd,
+                                             .command_line = options.command_line,
+                                             .vcpus = options.vcpus,
+                                             .memory_bytes = options.memory_bytes,
+                                             .virtio = slots},
+                                            guest.memory->writable(Gpa(0), guest.memory->bytes())));
+  guest.boot = loaded.boot;
+  guest.kernel = std::make_unique<LinuxKernel>(std::move(loaded.patches));
+  guest.private_range = {kProgramClock, kProgramClock + kPageSize};
+  guest.safepoints = SafepointPages{kProgramClock, kProgramTrap, SafepointPages::Coverage::kSomePrograms};
+  guest.board = std::make_unique<PcBoard>(PcBoardOptions{.vcpus = options.vcpus,
+                                                         .start_unix_seconds = options.start_unix_seconds,
+                                                         .console = std::move(console),
+                                                         .memory = guest.memory->for_devices(),
+                                                         .virtio = virtio});
+  return guest;
+}
+
+}  // namespace reprise::vmm

@@ -1,0 +1,48 @@
+// What a machine is made from.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/guest_memory.h"
+#include "vmm/kvm/msr_filter.h"
+#include "vmm/register_digest.h"
+
+namespace reprise::vmm {
+
+struct MachineOptions {
+  uint32_t vcpus = 1;
+  uint64_t memory_bytes = 64ull << 20;
+  std::vector<uint8_t> image;
+  std::string command_line;
+  std::vector<kvm_cpuid_entry2> cpuid;
+  ViewKind views = ViewKind::kUserfault;         // where pages are taken from views
+  bool serial = false;                           // one vCPU executes at a time
+  DigestScope digest_scope = DigestScope::kAll;  // of a vCPU's registers at the end
+  MsrFilter msr_filter = MsrFilter::kAllowList;
+  int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
+  // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC.
+  // Needs `serial`.
+  struct Linux {
+    std::vector<uint8_t> initrd;
+    std::optional<std::filesystem::path> disk;  // an image, which is not altered
+    bool virtio_random = true;
+    bool virtio_console = false;
+  };
+  std::optional<Linux> linux_guest;
+  uint64_t memory_digest_every =
+      0;  // k: the whole machine is compared at every k-th stop of each vCPU; 0: never. Needs `serial`
+  bool note_writes = false;  // for Machine::take_written_pages()
+  bool free_run = false;     // nothing is recorded: any image will do
+
+  // How memory is protected in this machine: no view is ever taken a page from where one vCPU executes at a
+  // time, or nothing is recorded.
+  [[nodiscard]] ViewKind used_views() const { return serial || free_run ? ViewKind::kUnprotected : views; }
+};
+
+}  // namespace reprise::vmm
