@@ -206,7 +206,7 @@ Status CrewMember::grant(std::span<const PageRight> wanted) {
 }
 
 void CrewMember::release(PageNumber page) {
-  if (const auto handed = ownership_.release(page, vcpu_)) mailboxes_[handed->raw]->nudge();
+  if (const auto handed = ownership_.release(page, vcpu_)) mailboxes_[handed->raw]->wake();
 }
 
 Status CrewMember::give_up(PageNumber page, Right left) {

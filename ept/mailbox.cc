@@ -13,10 +13,10 @@ void Mailbox::post(Letter letter) {
 
 void Mailbox::reply() {
   outstanding_.fetch_sub(1, std::memory_order_acq_rel);
-  nudge();
+  wake();
 }
 
-void Mailbox::nudge() {
+void Mailbox::wake() {
   MutexLock lock(mutex_);
   ++changes_;
   changed_.notify_one();

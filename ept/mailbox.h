@@ -39,7 +39,7 @@ class Kickable {
   virtual void kick() = 0;
 };
 
-// Threads: post, reply, nudge and kick are callable from any thread; the rest is for the owner.
+// Threads: post, reply, wake and kick are callable from any thread; the rest is for the owner.
 class Mailbox {
  public:
   explicit Mailbox(Kickable& vcpu) : vcpu_(vcpu) {}
@@ -48,7 +48,7 @@ class Mailbox {
   // One of the revokes that the owner asked others for is done.
   void reply();
   // Something that the owner waits for may have happened.
-  void nudge();
+  void wake();
   // Makes the owner look into its mail soon even if it runs guest code.
   void kick();
 
@@ -73,7 +73,7 @@ class Mailbox {
   mutable Mutex mutex_;
   Condition changed_;
   std::vector<Letter> letters_ GUARDED_BY(mutex_);
-  uint64_t changes_ GUARDED_BY(mutex_) = 0;  // counts post, reply and nudge, so that wait() misses none
+  uint64_t changes_ GUARDED_BY(mutex_) = 0;  // counts post, reply and wake, so that wait() misses none
   std::atomic<bool> kicked_{false};
   std::atomic<uint32_t> outstanding_{0};
 };

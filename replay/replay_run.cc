@@ -16,6 +16,7 @@ Result<bool> run_in_parallel(ReplayMachine& replay, uint64_t tickets, const Repl
     order.abort();
     for (uint32_t i = 0; i < machine.vcpus(); ++i) machine.clock(VcpuId(i)).kick();
   };
+  TRY(machine.assemble(replay.journals()));
   const vmm::Supervisor supervisor(
       machine, options.interrupt,
       {.stopping = [&] { return order.aborted(); },
@@ -25,7 +26,7 @@ Result<bool> run_in_parallel(ReplayMachine& replay, uint64_t tickets, const Repl
              if (options.progress)
                options.progress({monotonic_ns() - start, order.tickets_counted(), tickets, 0});
            }});
-  const Status ran = machine.run(replay.journals(), [&](const Error&) { abort(); });
+  const Status ran = machine.run([&](const Error&) { abort(); });
   if (supervisor.interrupted()) return false;  // also where a vCPU had to be given up for it
   TRY(ran);
   return true;

@@ -1,7 +1,6 @@
 #include "vmm/machine.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,15 +18,6 @@
 #include "vmm/host/host_profile.h"
 
 namespace reprise::vmm {
-namespace {
-
-void ignore_kick_signal() {
-  struct sigaction action {};
-  action.sa_handler = [](int) {};
-  ::sigaction(kKickSignal, &action, nullptr);  // without SA_RESTART: KVM_RUN returns
-}
-
-}  // namespace
 
 Machine::~Machine() = default;
 
@@ -105,7 +95,7 @@ bool Machine::is_far_between_positions() const {
 
 void Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
   if (!guest_.safepoints.has_value()) {
-    cpu.clock = std::make_unique<SignalClock>(cpu.kvm->shared().immediate_exit);
+    cpu.clock = std::make_unique<SignalClock>(cpu.kvm->forced_exit());
     return;
   }
   auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() +
@@ -118,7 +108,6 @@ void Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
 }
 
 Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
-  ignore_kick_signal();
   const auto trap = guest_.safepoints.has_value() ? std::optional(guest_.safepoints->trap) : std::nullopt;
   for (auto& cpu : cpus_) {
     cpu->vcpu = std::make_unique<Vcpu>(VcpuParts{
@@ -148,26 +137,18 @@ Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
 }
 
 void Machine::run_from_here() {
-  for (auto& cpu : cpus_) {
-    cpu->thread = pthread_self();
-    cpu->clock->attach();
-    cpu->running.store(true, std::memory_order_release);
-  }
+  for (auto& cpu : cpus_) cpu->kvm->forced_exit().thread().enter();
 }
 
-Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
-                    const std::function<void(const Error&)>& failed) {
-  TRY(assemble(journals));
+Status Machine::run(const std::function<void(const Error&)>& failed) {
   Mutex mutex;
   std::optional<Error> first_error;
   std::vector<std::thread> threads;
   threads.reserve(cpus_.size());
   for (auto& cpu : cpus_) {
     threads.emplace_back([&, cpu = cpu.get()] {
-      cpu->thread = pthread_self();
-      cpu->running.store(true, std::memory_order_release);
+      const RunsHere here(cpu->kvm->forced_exit().thread());
       auto result = cpu->vcpu->run();
-      cpu->running.store(false, std::memory_order_release);
       if (result) return;
       failed(result.error());
       MutexLock lock(mutex);
@@ -179,21 +160,16 @@ Status Machine::run(std::span<const std::unique_ptr<Journal>> journals,
   return {};
 }
 
-void Machine::abandon() {
-  for (auto& cpu : cpus_) {
-    if (!cpu->running.load(std::memory_order_acquire)) continue;
-    cpu->vcpu->abandon();
-    (void)pthread_kill(cpu->thread, kKickSignal);
-  }
+void Machine::give_up() {
+  for (auto& cpu : cpus_) cpu->kvm->forced_exit().give_up();
 }
 
-void Machine::nudge() {
+void Machine::force_exits() {
   for (auto& cpu : cpus_) {
-    if (cpu->clock->kicked_stop() != KickedStop::kAtStop || !cpu->running.load(std::memory_order_acquire))
-      continue;
+    if (cpu->clock->kicked_stop() != KickedStop::kAtStop) continue;
     const uint64_t stops = cpu->vcpu->visible_stops();
-    if (stops == cpu->nudged_at_stop && cpu->vcpu->in_guest()) (void)pthread_kill(cpu->thread, kKickSignal);
-    cpu->nudged_at_stop = stops;
+    if (stops == cpu->stops_seen && cpu->vcpu->in_guest()) cpu->kvm->forced_exit().interrupt();
+    cpu->stops_seen = stops;
   }
 }
 

@@ -51,15 +51,13 @@ class Machine {
   [[nodiscard]] ept::View& view(VcpuId vcpu) { return cpus_[vcpu.raw]->memory->view(); }
   [[nodiscard]] Clock& clock(VcpuId vcpu) { return *cpus_[vcpu.raw]->clock; }
 
-  // Runs all vCPUs, journals[i] being vCPU i's, until each has left. `failed` is called on a vCPU's thread
-  // when that vCPU ends with an error; it must make the others stop. Returns the first error. Call once.
-  Status run(std::span<const std::unique_ptr<Journal>> journals,
-             const std::function<void(const Error&)>& failed);
-
-  // Instead of run(), for who runs the vCPUs one at a time on one thread: makes them, as they are when the
-  // machine starts. Call once.
+  // Makes the vCPUs, as they are when the machine starts, journals[i] being vCPU i's. Call once, before
+  // anything runs.
   Status assemble(std::span<const std::unique_ptr<Journal>> journals);
-  // The calling thread runs all vCPUs from now on; nudge() interrupts it.
+  // Runs all vCPUs, until each has left. `failed` is called on a vCPU's thread when that vCPU ends with an
+  // error; it must make the others stop. Returns the first error. Call once, after assemble().
+  Status run(const std::function<void(const Error&)>& failed);
+  // Instead of run(), for callers that multiplex the vCPUs on one thread: the calling one, from now on.
   void run_from_here();
   [[nodiscard]] Vcpu& vcpu(VcpuId vcpu) { return *cpus_[vcpu.raw]->vcpu; }
   [[nodiscard]] bool can_be_saved() const;
@@ -83,12 +81,13 @@ class Machine {
   // Whether much code is executed from one position to the next: code without safepoints, where only single
   // steps name the moments between.
   [[nodiscard]] bool is_far_between_positions() const;
-  // Makes vCPUs that pass no safepoint fail. Threads: any, while run() runs.
-  void abandon();
-  // Interrupts vCPUs that have executed guest code without a stop since the last call, so that they see
+  // Vcpu::run() of vCPUs that have not left yet fails soon, wherever they are. Threads: any, after
+  // assemble().
+  void give_up();
+  // Takes vCPUs that have executed guest code without a stop since the last call out of it, so that they see
   // whether somebody wants them; does nothing where a kick does that. Call some times a second, from one
-  // thread, while run() runs.
-  void nudge();
+  // thread, after assemble().
+  void force_exits();
 
   // The guest's kernel, if its code was changed when it was loaded; else null.
   [[nodiscard]] const GuestKernel* kernel() const { return guest_.kernel.get(); }
@@ -116,9 +115,7 @@ class Machine {
     std::unique_ptr<LocalApic> apic;
     IoMap io;
     std::unique_ptr<Vcpu> vcpu;
-    pthread_t thread{};
-    std::atomic<bool> running{false};
-    uint64_t nudged_at_stop = 0;
+    uint64_t stops_seen = 0;  // by force_exits()
   };
 
   Machine(const MachineOptions& options, LoadedGuest guest) : options_(options), guest_(std::move(guest)) {}

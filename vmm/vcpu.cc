@@ -24,11 +24,6 @@ Status Vcpu::reset() {
   return injector_.startup(kResetVector);
 }
 
-void Vcpu::abandon() {
-  abandoned_.store(true, std::memory_order_seq_cst);
-  std::atomic_ref<uint8_t>(context_.kvm().shared().immediate_exit).store(1, std::memory_order_seq_cst);
-}
-
 bool Vcpu::at_fault() const {
   const auto* exit = std::get_if<InExit>(&context_.standing());
   return std::holds_alternative<AtFault>(context_.standing()) || (exit != nullptr && exit->at_fault);
@@ -40,7 +35,6 @@ bool Vcpu::is_nowhere() const {
 }
 
 Status Vcpu::run() {
-  context_.parts().clock.attach();
   for (;;) {
     TRY_ASSIGN(const Advance advanced, advance());
     REPRISE_CHECK(advanced != Advance::kLater);
@@ -172,7 +166,7 @@ Result<Flow> Vcpu::carry_out(ExitKind exit, bool anew) {
 }
 
 Result<Flow> Vcpu::interrupted() {
-  if (abandoned_.load(std::memory_order_seq_cst))
+  if (context_.kvm().forced_exit().given_up())
     return fail(ErrorCode::kGuest,
                 "vCPU {} executed code without safepoints and system calls, where no place has a name; the "
                 "recording is a prefix, which can be replayed up to that vCPU's last stop",

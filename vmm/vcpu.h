@@ -23,7 +23,7 @@
 
 namespace reprise::vmm {
 
-// Threads: confined to one thread, but for abandon(), visible_stops() and in_guest().
+// Threads: confined to one thread, but for visible_stops() and in_guest().
 class Vcpu {
  public:
   explicit Vcpu(const VcpuParts& parts) : context_(parts) {}
@@ -34,7 +34,8 @@ class Vcpu {
   Status reset();
 
   // Runs until the machine stops. Requires: a journal that never says "later".
-  // Errors: whatever ended the run early; the vCPU cannot be continued then.
+  // Errors: whatever ended the run early; the vCPU cannot be continued then. kGuest if it was given up
+  // (ForcedExit::give_up()).
   Status run();
   // One part of run(), for who runs several vCPUs in turns: up to the next stop, or less. Errors: as run().
   enum class Advance {
@@ -90,10 +91,6 @@ class Vcpu {
   [[nodiscard]] std::optional<ArmTimer> running_timer() const {
     return context_.parts().apic.running_timer();
   }
-  // Makes run() fail soon although the guest passes no safepoint; followed by kKickSignal to the vCPU's
-  // thread. Threads: any.
-  void abandon();
-
   // How many stops it has made, as seen from another thread; whether it executes guest code. Threads: any.
   [[nodiscard]] uint64_t visible_stops() const { return context_.visible_stops(); }
   [[nodiscard]] bool in_guest() const { return in_guest_.load(std::memory_order_relaxed); }
@@ -128,7 +125,6 @@ class Vcpu {
   Advance last_ = Advance::kOn;
   bool left_ = false;
   uint64_t final_digest_ = 0;
-  std::atomic<bool> abandoned_{false};
   std::atomic<bool> in_guest_{false};
 };
 

@@ -8,8 +8,8 @@ namespace {
 // A beat costs the vCPU one exit, 26 us where KVM is software: 1 % of the time. Checkpoints cannot be nearer
 // to each other than this.
 constexpr auto kPeriod = std::chrono::milliseconds(2);
-// As the supervisor of a machine in parallel does it: a signal costs more than a beat.
-constexpr unsigned kBeatsPerNudge = 10;
+// As the supervisor of a machine in parallel does it: a forced exit costs more than a beat.
+constexpr unsigned kBeatsPerForcedExit = 10;
 
 }  // namespace
 
@@ -40,7 +40,7 @@ void PreemptionTimer::beat_until_the_end() {
       if (!changed_.wait_until(mutex_, next)) break;
     if (!on_ || has_ended_) continue;
     for (VcpuId vcpu; vcpu.raw < machine_.vcpus(); ++vcpu) machine_.clock(vcpu).kick();
-    if (beats % kBeatsPerNudge == 0) machine_.nudge();
+    if (beats % kBeatsPerForcedExit == 0) machine_.force_exits();
   }
 }
 

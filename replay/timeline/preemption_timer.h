@@ -10,8 +10,9 @@
 namespace reprise::replay {
 
 // A beat kicks the clocks, as the recorder does when it wants a page: the vCPU stops at its next safepoint,
-// and that leaves no trace (vmm/clock/clock.h). Where a guest's kernel has no safepoints, beats nudge the
-// machine as well. Threads: the one that runs the machine calls; beats come on a thread of its own.
+// and that leaves no trace (vmm/clock/clock.h). Where a guest's kernel has no safepoints, some of the
+// beats force exits as well (Machine::force_exits()). Threads: the one that runs the machine calls; beats
+// come on a thread of its own.
 class PreemptionTimer {
  public:
   explicit PreemptionTimer(vmm::Machine& machine);
@@ -23,9 +24,7 @@ class PreemptionTimer {
   // that the clock has.
   class Beating {
    public:
-    explicit Beating(PreemptionTimer& metronome) : preemption_timer_(metronome) {
-      preemption_timer_.set(true);
-    }
+    explicit Beating(PreemptionTimer& timer) : preemption_timer_(timer) { preemption_timer_.set(true); }
     ~Beating() { preemption_timer_.set(false); }
     Beating(const Beating&) = delete;
     Beating& operator=(const Beating&) = delete;

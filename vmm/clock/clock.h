@@ -26,8 +26,6 @@ class Clock : public ept::Kickable {
   // The vCPU stops as soon as now() >= target. kNever: runs on until something else stops it.
   virtual void stop_at(Ticks target) = 0;
   [[nodiscard]] virtual KickedStop kicked_stop() const { return KickedStop::kAtTick; }
-  // Called once by the vCPU's thread, before it runs.
-  virtual void attach() {}
 };
 
 }  // namespace reprise::vmm

@@ -1,16 +1,11 @@
 #include "vmm/host/probe_guest.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <array>
 #include <chrono>
 #include <cstring>
 #include <vector>
 
 #include "base/time.h"
-#include "ept/mailbox.h"
-#include "vmm/clock/signal_clock.h"
 
 namespace reprise::vmm {
 namespace {
@@ -124,13 +119,11 @@ std::string describe(const ProbeExit& exit) {
 }
 
 ProbeWatchdog::ProbeWatchdog() {
-  struct sigaction action {};
-  action.sa_handler = [](int) {};
-  ::sigaction(kKickSignal, &action, nullptr);  // without SA_RESTART: KVM_RUN returns
-  thread_ = std::jthread([this, watched = pthread_self()](const std::stop_token& stop) {
+  watched_.enter();
+  thread_ = std::jthread([this](const std::stop_token& stop) {
     while (!stop.stop_requested()) {
       std::this_thread::sleep_for(kPoll);
-      if (expired()) (void)pthread_kill(watched, kKickSignal);
+      if (expired()) watched_.interrupt();
     }
   });
 }

@@ -1,6 +1,7 @@
 // A guest of a few bytes of machine code, to find out by trying what a host does.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -37,8 +38,7 @@ struct ProbeExit {
 std::string describe(const ProbeExit& exit);
 
 // Gets a vCPU out of KVM_RUN when a host behaves in a way that no probe has thought of.
-// Threads: made and destroyed by the thread that runs the probes; installs kKickSignal's handler, as Machine
-// does.
+// Threads: made and destroyed by the thread that runs the probes.
 class ProbeWatchdog {
  public:
   ProbeWatchdog();
@@ -53,6 +53,7 @@ class ProbeWatchdog {
 
  private:
   std::atomic<uint64_t> entered_ns_{0};  // 0: not in KVM_RUN
+  RunningThread watched_;
   std::jthread thread_;
 };
 

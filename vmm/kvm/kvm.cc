@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -218,10 +217,12 @@ ExitKind KvmVcpu::exit_kind() {
 Result<std::optional<ExitKind>> KvmVcpu::complete() {
   TRY(stop_tracing());
   current_ = 0;
-  shared().immediate_exit = 1;
-  const int result = ::ioctl(fd_.get(), KVM_RUN, 0);
-  const int error = errno;
-  shared().immediate_exit = 0;
+  int result = 0, error = 0;
+  {
+    const ForcedExit::OnlyComplete completing(forced_exit_);
+    result = ::ioctl(fd_.get(), KVM_RUN, 0);
+    error = errno;
+  }
   if (result == 0) return exit_kind();
   if (error == EINTR) return std::nullopt;
   return fail_errno(ErrorCode::kHost, error, "KVM_RUN while completing an access");
@@ -334,11 +335,9 @@ Result<ExitKind> KvmVcpu::trace() {
   const uint64_t wanted = synced_ & (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS);
   shared().kvm_valid_regs = wanted;
   ExitKind exit = ExitKind::kInterrupted;
-  // With immediate_exit set, each KVM_RUN is interrupted, for ever: whoever set it wants the vCPU back.
-  const std::atomic_ref<uint8_t> told_to_stop(shared().immediate_exit);
   do {
     TRY_ASSIGN(exit, enter());
-  } while (exit == ExitKind::kInterrupted && told_to_stop.load(std::memory_order_seq_cst) == 0);
+  } while (exit == ExitKind::kInterrupted && !forced_exit_.is_requested());
   current_ = wanted;
   return exit;
 }

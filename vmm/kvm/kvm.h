@@ -18,6 +18,7 @@
 #include "base/state.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
+#include "vmm/kvm/forced_exit.h"
 #include "vmm/kvm/msr_filter.h"
 
 namespace reprise::vmm {
@@ -86,7 +87,7 @@ struct KvmVcpuState {
   }
 };
 
-// One vCPU. Threads: confined to the thread that runs it.
+// One vCPU. Threads: confined to the thread that runs it, but for forced_exit().
 class KvmVcpu {
  public:
   // `synced`: what KVM can copy to shared() at each exit (KVM_CAP_SYNC_REGS, api.rst 5).
@@ -101,6 +102,9 @@ class KvmVcpu {
 
   // The structure shared with KVM; valid after run().
   [[nodiscard]] kvm_run& shared() { return *reinterpret_cast<kvm_run*>(run_.data()); }
+  // Owns immediate_exit there. Threads: as it says.
+  [[nodiscard]] ForcedExit& forced_exit() { return forced_exit_; }
+  [[nodiscard]] const ForcedExit& forced_exit() const { return forced_exit_; }
   // The bytes of a port access (api.rst, KVM_EXIT_IO: data_offset).
   [[nodiscard]] std::span<uint8_t> port_data();
 
@@ -160,12 +164,13 @@ class KvmVcpu {
   // Before anything that is no step.
   Status stop_tracing();
   KvmVcpu(UniqueFd fd, Mapping run, uint64_t synced)
-      : fd_(std::move(fd)), run_(std::move(run)), synced_(synced) {}
+      : fd_(std::move(fd)), run_(std::move(run)), forced_exit_(shared().immediate_exit), synced_(synced) {}
   [[nodiscard]] const kvm_sync_regs& copies() const {
     return reinterpret_cast<const kvm_run*>(run_.data())->s.regs;
   }
   UniqueFd fd_;
   Mapping run_;
+  ForcedExit forced_exit_;
   uint64_t synced_;
   bool tracing_ = false;  // KVM steps, until it is told otherwise
   uint64_t current_ = 0;  // which of copies() are those of this moment, beside the general registers

@@ -62,6 +62,13 @@ ept::PolicyOptions policy_of(const LiveOptions& options) {
   return policy;
 }
 
+std::vector<std::unique_ptr<ept::Mailbox>> make_mailboxes(Machine& machine) {
+  std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
+  for (uint32_t i = 0; i < machine.vcpus(); ++i)
+    mailboxes.push_back(std::make_unique<ept::Mailbox>(machine.clock(VcpuId(i))));
+  return mailboxes;
+}
+
 }  // namespace
 
 Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
@@ -79,9 +86,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
                  if (told != nullptr) told->request_stop({StopReason::kInterrupted, 0, error.message});
                }));
   }
-  std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
-  for (uint32_t i = 0; i < machine->vcpus(); ++i)
-    mailboxes.push_back(std::make_unique<ept::Mailbox>(machine->clock(VcpuId(i))));
+  const auto mailboxes = make_mailboxes(*machine);
   World world(mailboxes, options.pace);
   told = &world;
   ept::Ownership ownership(machine->ownership_pages());
@@ -90,6 +95,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
     journals.push_back(std::make_unique<RecordJournal>(
         VcpuId(i), world, ownership, mailboxes, machine->view(VcpuId(i)), policy_of(options),
         writer ? &writer->vcpu(VcpuId(i)) : nullptr, options.description.digest_every()));
+  TRY(machine->assemble(journals));
   Status ran;
   {
     const ConsoleInput input(world, options.console_input, options.console_escape);
@@ -105,7 +111,7 @@ Result<Outcome> run_live(const Kvm& kvm, const LiveOptions& options) {
                                          options.progress({world.elapsed_ns(), ownership.tickets_taken(), 0,
                                                            writer ? writer->bytes_written() : 0});
                                      }});
-    ran = machine->run(journals, [&](const Error& error) {
+    ran = machine->run([&](const Error& error) {
       world.request_stop({StopReason::kGuestError, 0, error.message});
     });
   }

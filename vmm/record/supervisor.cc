@@ -48,11 +48,11 @@ void Supervisor::watch() {
       patience_ends = monotonic_ns() + kGraceOfInterruptNs;
     }
     hooks_.look();
-    machine_.nudge();
+    machine_.force_exits();
     if (!hooks_.stopping()) continue;
     const uint64_t now = monotonic_ns();
     if (patience_ends == UINT64_MAX) patience_ends = now + kGraceNs;
-    if (now > patience_ends) machine_.abandon();
+    if (now > patience_ends) machine_.give_up();
   }
 }
 

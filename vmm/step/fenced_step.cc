@@ -166,10 +166,10 @@ bool Fence::reads_fence() const {
 Result<StepOutcome> Fence::run() {
   vcpu_.shared().request_interrupt_window = 0;
   ExitKind exit = ExitKind::kInterrupted;
-  // The host may interrupt as often as it likes; who really wants the vCPU sets immediate_exit.
+  // The host may interrupt as often as it likes; who really wants the vCPU requests an exit.
   while (exit == ExitKind::kInterrupted) {
     TRY_ASSIGN(exit, vcpu_.run());
-    if (vcpu_.shared().immediate_exit != 0) break;
+    if (vcpu_.forced_exit().is_requested()) break;
   }
   take_down();
   return arrive(exit);
