@@ -42,12 +42,20 @@ constexpr Gpa address_of(PageNumber page) {
   return Gpa(page.raw << kPageShift);
 }
 
-// A place in one vCPU's own history: how many deterministic stops it has made, and what its clock shows.
-// Two positions of one vCPU are ordered; positions of different vCPUs are not comparable.
+inline constexpr Ticks kNoTick{~0ull};  // later than every tick
+
+// A place in one vCPU's own history: how many deterministic stops it has made, what its clock shows, and how
+// many instructions it has executed since, one by one. Two positions of one vCPU are ordered; positions of
+// different vCPUs are not comparable. Recordings name stops and ticks only: a step is found by
+// single-stepping.
 struct Position {
   uint64_t stops = 0;
   Ticks ticks;
+  uint64_t steps = 0;
   constexpr auto operator<=>(const Position&) const = default;
+  [[nodiscard]] constexpr Position without_steps() const { return {stops, ticks, 0}; }
+  // How far the vCPU has come, in one number: stops and ticks never go back.
+  [[nodiscard]] constexpr uint64_t sum() const { return stops + ticks.raw; }
 };
 
 // What a view may do with a page. Write includes read and fetch.

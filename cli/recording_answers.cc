@@ -66,7 +66,7 @@ Result<std::string> AnalysisAnswers::log(const replay::Mark& now, uint32_t count
                         line_of(transition.vcpu, transition.event));
   const auto vcpu = timeline_.owner_of(now.event);
   if (nearest.size() < count && vcpu.has_value()) {
-    TRY_ASSIGN(const auto events, log_.near(*vcpu, {now.stops, Ticks(now.ticks)}, count - nearest.size()));
+    TRY_ASSIGN(const auto events, log_.near(*vcpu, now.at.without_steps(), count - nearest.size()));
     for (const auto& event : events) text += "  " + line_of(*vcpu, event);
   }
   return text.empty() ? "the recording has no events\n" : text;

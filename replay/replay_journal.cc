@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "log/event_text.h"
-#include "vmm/clock/clock.h"
 
 namespace reprise::replay {
 namespace {
@@ -117,7 +116,7 @@ Ticks ReplayJournal::next_stop() {
   // Errors and the end of the log show at the next position: stop at once to get there.
   if (!event || *event == nullptr) return Ticks(0);
   const Position& next = (*event)->position;
-  Ticks stop = next.stops == at().stops ? next.ticks : vmm::Clock::kNever;
+  Ticks stop = next.stops == at().stops ? next.ticks : kNoTick;
   if (pause_.has_value() && pause_->stops == at().stops) stop = std::min(stop, pause_->ticks);
   if (pause_at_sum_.has_value())
     stop = std::min(stop, Ticks(*pause_at_sum_ - std::min(*pause_at_sum_, at().stops)));

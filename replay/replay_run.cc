@@ -14,7 +14,7 @@ Result<bool> run_in_parallel(ReplayMachine& replay, uint64_t tickets, const Repl
   PageOrder& order = replay.order();
   const auto abort = [&] {
     order.abort();
-    for (uint32_t i = 0; i < machine.vcpus(); ++i) machine.clock(VcpuId(i)).kick();
+    for (uint32_t i = 0; i < machine.vcpus(); ++i) machine.positioner(VcpuId(i)).kick();
   };
   TRY(machine.assemble(replay.journals()));
   const vmm::Supervisor supervisor(

@@ -150,7 +150,7 @@ Status ExitHandlers::handle_halt() {
 // of the host's own, that the instruction after sti is still in sti's shadow, and opens the window before it;
 // real processors never do. So that instruction is carried out first.
 Status ExitHandlers::handle_window() {
-  if (context_.parts().clock.kicked_stop() == KickedStop::kAnywhere) {
+  if (!context_.parts().positioner.is_recordable()) {
     context_.stand(AtPosition{});
     context_.set_interrupts_enabled(true);
     return {};

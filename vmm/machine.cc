@@ -11,9 +11,9 @@
 #include "base/check.h"
 #include "base/mutex.h"
 #include "log/file_io.h"
-#include "vmm/clock/program_clock.h"
-#include "vmm/clock/safepoint_clock.h"
-#include "vmm/clock/signal_clock.h"
+#include "vmm/clock/safepoint_positioner.h"
+#include "vmm/clock/stop_positioner.h"
+#include "vmm/clock/unrecorded_positioner.h"
 #include "vmm/guest/cpu_model.h"
 #include "vmm/host/host_profile.h"
 
@@ -52,7 +52,7 @@ Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
   TRY_ASSIGN(cpu->kvm, cpu->vm->create_vcpu(id.raw));
   if (options_.msr_filter == MsrFilter::kAllowList) cpu->kvm->enforce_paravirtual_cpuid();
   TRY(cpu->kvm->set_cpuid(cpu_model_for(options_.cpuid, id, options_.vcpus)));
-  make_clock(*cpu, options_.vcpus);
+  make_positioner(*cpu);
   cpu->apic = std::make_unique<LocalApic>(id, options_.vcpus);
   cpu->io.claim(IoSpace::kMemory, kLocalApicBase, kLocalApicBytes, *cpu->apic);
   guest_.board->claim(id, cpu->io);
@@ -93,18 +93,18 @@ bool Machine::is_far_between_positions() const {
          guest_.safepoints->coverage == SafepointPages::Coverage::kSomePrograms;
 }
 
-void Machine::make_clock(Cpu& cpu, uint32_t vcpus) {
+void Machine::make_positioner(Cpu& cpu) {
   if (!guest_.safepoints.has_value()) {
-    cpu.clock = std::make_unique<SignalClock>(cpu.kvm->forced_exit());
+    cpu.positioner = std::make_unique<UnrecordedPositioner>(*cpu.kvm);
     return;
   }
   auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() +
                                             (guest_.safepoints->clock - guest_.private_range.start));
-  page->vcpu_count.store(vcpus, std::memory_order_relaxed);
+  page->vcpu_count.store(options_.vcpus, std::memory_order_relaxed);
   if (is_far_between_positions())
-    cpu.clock = std::make_unique<ProgramClock>(*page);
+    cpu.positioner = std::make_unique<StopPositioner>(*page, *cpu.kvm, *cpu.memory);
   else
-    cpu.clock = std::make_unique<SafepointClock>(*page);
+    cpu.positioner = std::make_unique<SafepointPositioner>(*page, *cpu.kvm);
 }
 
 Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
@@ -114,7 +114,7 @@ Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
         .id = cpu->id,
         .kvm = *cpu->kvm,
         .memory = *cpu->memory,
-        .clock = *cpu->clock,
+        .positioner = *cpu->positioner,
         .journal = *journals[cpu->id.raw],
         .apic = *cpu->apic,
         .io = cpu->io,
@@ -166,7 +166,7 @@ void Machine::give_up() {
 
 void Machine::force_exits() {
   for (auto& cpu : cpus_) {
-    if (cpu->clock->kicked_stop() != KickedStop::kAtStop) continue;
+    if (!cpu->positioner->needs_interruptions()) continue;
     const uint64_t stops = cpu->vcpu->visible_stops();
     if (stops == cpu->stops_seen && cpu->vcpu->in_guest()) cpu->kvm->forced_exit().interrupt();
     cpu->stops_seen = stops;

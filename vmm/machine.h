@@ -11,7 +11,7 @@
 
 #include "base/result.h"
 #include "base/units.h"
-#include "vmm/clock/clock.h"
+#include "vmm/clock/positioner.h"
 #include "vmm/device/io_map.h"
 #include "vmm/device/irq/local_apic.h"
 #include "vmm/guest/loaded_guest.h"
@@ -49,7 +49,7 @@ class Machine {
   [[nodiscard]] uint64_t ownership_pages() const { return memory().pages() + tokens(); }
   [[nodiscard]] PageNumber first_token() const { return PageNumber(memory().pages()); }
   [[nodiscard]] ept::View& view(VcpuId vcpu) { return cpus_[vcpu.raw]->memory->view(); }
-  [[nodiscard]] Clock& clock(VcpuId vcpu) { return *cpus_[vcpu.raw]->clock; }
+  [[nodiscard]] Positioner& positioner(VcpuId vcpu) { return *cpus_[vcpu.raw]->positioner; }
 
   // Makes the vCPUs, as they are when the machine starts, journals[i] being vCPU i's. Call once, before
   // anything runs.
@@ -111,7 +111,7 @@ class Machine {
     std::unique_ptr<KvmVm> vm;
     std::unique_ptr<ViewMemory> memory;
     std::unique_ptr<KvmVcpu> kvm;
-    std::unique_ptr<Clock> clock;
+    std::unique_ptr<Positioner> positioner;
     std::unique_ptr<LocalApic> apic;
     IoMap io;
     std::unique_ptr<Vcpu> vcpu;
@@ -127,7 +127,7 @@ class Machine {
   [[nodiscard]] bool is_unprotected() const { return options_.used_views() == ViewKind::kUnprotected; }
   // The turn, and the devices that have owners.
   [[nodiscard]] uint64_t tokens() const { return 1 + guest_.board->shared_devices(); }
-  void make_clock(Cpu& cpu, uint32_t vcpus);
+  void make_positioner(Cpu& cpu);
   Status add_memory(StateDigest& digest) const;
   // At a stop of a vCPU that has the turn: memory, devices, its own local APIC. Those of the others take
   // messages at moments of their own.

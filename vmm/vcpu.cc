@@ -1,7 +1,6 @@
 #include "vmm/vcpu.h"
 
 #include "base/check.h"
-#include "vmm/clock/spin.h"
 #include "vmm/register_digest.h"
 #include "vmm/vcpu/first_registers.h"
 #include "x86/rflags.h"
@@ -107,15 +106,12 @@ Result<bool> Vcpu::is_ready(Flow& flow) {
 Result<Flow> Vcpu::enter() {
   Journal& journal = context_.journal();
   if (journal.is_over()) return Flow::kLeave;
-  // An interrupt that waits for IF makes every safepoint a stop until it is in. Both journals do this, so
-  // replay agrees. Without safepoints KVM has to say when the guest can take it.
-  const bool waiting = injector_.has_pending();
-  Clock& clock = context_.parts().clock;
+  Positioner& positioner = context_.parts().positioner;
+  // Both journals do this, so replay agrees about interrupts that wait.
+  const bool waits = injector_.has_pending();
+  positioner.arm({.until = journal.next_stop(), .interrupt_waits = waits});
+  if (journal.kicked()) positioner.arm({.until = Ticks(0), .interrupt_waits = waits});
   KvmVcpu& kvm = context_.kvm();
-  const KickedStop kicked = clock.kicked_stop();
-  clock.stop_at(waiting && kicked == KickedStop::kAtTick ? Ticks(0) : journal.next_stop());
-  kvm.shared().request_interrupt_window = waiting && kicked != KickedStop::kAtTick ? 1 : 0;
-  if (journal.kicked()) clock.stop_at(Ticks(0));
   const VcpuWatch& watch = context_.watch();
   if (watch.entry) TRY(watch.entry());
   in_guest_.store(true, std::memory_order_relaxed);
@@ -171,36 +167,21 @@ Result<Flow> Vcpu::interrupted() {
                 "vCPU {} executed code without safepoints and system calls, where no place has a name; the "
                 "recording is a prefix, which can be replayed up to that vCPU's last stop",
                 context_.parts().id.raw);
-  KvmVcpu& kvm = context_.kvm();
   Journal& journal = context_.journal();
-  switch (context_.parts().clock.kicked_stop()) {
-    case KickedStop::kAtTick:
-      context_.stand(Nowhere{});
-      return Flow::kGo;  // somewhere behind its last position
-    case KickedStop::kAnywhere: {
-      context_.stand(AtPosition{});
-      TRY_ASSIGN(const kvm_regs regs, kvm.registers());
-      context_.set_interrupts_enabled((regs.rflags & x86::kInterruptFlag) != 0);
-      return Flow::kGo;
-    }
-    case KickedStop::kAtStop:
-      break;
-  }
-  context_.stand(Nowhere{});
-  TRY_ASSIGN(auto spin, journal.next_spin());
-  if (spin.has_value()) {
-    TRY_ASSIGN(const bool there, step_into_spin(kvm, context_.memory(), *spin));
-    if (!there) return Flow::kGo;
+  TRY_ASSIGN(const Interruption at, context_.parts().positioner.interrupted(journal));
+  if (std::holds_alternative<AnyPlace>(at)) {
+    context_.stand(AtPosition{});
+    TRY_ASSIGN(const kvm_regs regs, context_.kvm().registers());
+    context_.set_interrupts_enabled((regs.rflags & x86::kInterruptFlag) != 0);
+  } else if (const auto* spin = std::get_if<log::Spin>(&at)) {
+    journal.arrive(position());  // there may have been ticks since
+    TRY(journal.stopped_spin(*spin));
+    ++context_.statistics().spins;
+    context_.count_stop();
+    TRY(context_.end_stop());
   } else {
-    if (!journal.may_stop_spin()) return Flow::kGo;
-    TRY_ASSIGN(spin, find_spin(kvm, context_.memory()));
-    if (!spin.has_value()) return Flow::kGo;
+    context_.stand(Nowhere{});
   }
-  journal.arrive(position());  // there may have been ticks since
-  TRY(journal.stopped_spin(*spin));
-  ++context_.statistics().spins;
-  context_.count_stop();
-  TRY(context_.end_stop());
   return Flow::kGo;
 }
 

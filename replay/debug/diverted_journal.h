@@ -2,7 +2,6 @@
 #pragma once
 
 #include "replay/debug/diverted_world.h"
-#include "vmm/clock/clock.h"
 #include "vmm/journal.h"
 
 namespace reprise::replay {
@@ -20,7 +19,7 @@ class DivertedJournal final : public vmm::Journal {
 
   Result<std::optional<vmm::AsyncEvent>> next_async() override;
   Status wait() override;
-  Ticks next_stop() override { return vmm::Clock::kNever; }
+  Ticks next_stop() override { return kNoTick; }
   void yield() override {}
   [[nodiscard]] bool kicked() const override { return false; }
   [[nodiscard]] bool may_stop_spin() const override { return false; }

@@ -21,7 +21,7 @@ constexpr int kMostRefused = 8;
 
 // The nearest mark before `mark` that may be another position of the same vCPU.
 Mark one_tick_before(const Mark& mark) {
-  return {mark.event, mark.stops, mark.ticks == 0 ? 0 : mark.ticks - 1, 0};
+  return {mark.event, {mark.at.stops, Ticks(mark.at.ticks.raw == 0 ? 0 : mark.at.ticks.raw - 1)}};
 }
 
 // Of a repeated string instruction: all elements that were gone through. One that has left the instruction
@@ -200,7 +200,7 @@ Status StopSearch::walk(Walk& walk) {
 
 Result<StopSearch::Stop> StopSearch::arrive(const Timeline::CandidateHit& candidate, const Mark& end,
                                             Walk& walk, RunListener& listener) {
-  const Mark late{candidate.mark.event, candidate.mark.stops, candidate.mark.ticks + 1, 0};
+  const Mark late{candidate.mark.event, {candidate.mark.at.stops, candidate.mark.at.ticks + 1}};
   bool met = false;
   while (!timeline_.at_end() && timeline_.now() < late && timeline_.now() < end) {
     const VcpuId vcpu = *timeline_.turn();
@@ -249,7 +249,7 @@ Result<StopEvent> StopSearch::step_forward(VcpuId vcpu, RunListener& listener) {
     if (timeline_.turn() != vcpu) {
       uint64_t event = timeline_.now().event;
       while (event < timeline_.end_event() && timeline_.owner_of(event) != vcpu) ++event;
-      TRY_ASSIGN(const Stop stop, first({event, 0, 0, 0}, listener));
+      TRY_ASSIGN(const Stop stop, first({event}, listener));
       if (stop.has_value()) return *stop;
       continue;
     }
@@ -272,9 +272,9 @@ Result<Mark> StopSearch::seek_sum(uint64_t event, uint64_t sum) {
 
 Result<std::optional<Mark>> StopSearch::between(const Mark& begin, const Mark& end) {
   std::optional<Mark> none;
-  uint64_t end_sum = end.sum();
+  uint64_t end_sum = end.at.sum();
   if (end.event > begin.event) {
-    TRY(timeline_.seek({begin.event + std::max<uint64_t>(1, (end.event - begin.event) / 2), 0, 0, 0}));
+    TRY(timeline_.seek({begin.event + std::max<uint64_t>(1, (end.event - begin.event) / 2)}));
     const Mark mid = timeline_.now();
     if (mid < end) return std::optional(mid);
     // The end is where the begin's event ends.
@@ -285,15 +285,14 @@ Result<std::optional<Mark>> StopSearch::between(const Mark& begin, const Mark& e
   }
   // Without safepoints, it is far from one stop to the next.
   const uint64_t walk = timeline_.machine().is_far_between_positions() ? 1 : kWalk;
-  if (end_sum <= begin.sum() + walk) return none;
+  if (end_sum <= begin.at.sum() + walk) return none;
   TRY(timeline_.seek(begin));
-  TRY_ASSIGN(const Mark mid, seek_sum(begin.event, begin.sum() + (end_sum - begin.sum()) / 2));
+  TRY_ASSIGN(const Mark mid, seek_sum(begin.event, begin.at.sum() + (end_sum - begin.at.sum()) / 2));
   return begin < mid && mid < end ? std::optional(mid) : none;
 }
 
 uint64_t StopSearch::sum_of(VcpuId vcpu) const {
-  const Position position = timeline_.machine().vcpu(vcpu).position();
-  return position.stops + position.ticks.raw;
+  return timeline_.machine().vcpu(vcpu).position().sum();
 }
 
 Result<std::optional<StopSearch::Hit>> StopSearch::last_known(const Mark& begin, Mark& end,
@@ -319,7 +318,7 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
   Walk walk;
   // What a vCPU is in the middle of has begun in an earlier window.
   for (VcpuId vcpu; vcpu.raw < timeline_.machine().vcpus(); ++vcpu)
-    if (begin.steps == 0 && timeline_.machine().vcpu(vcpu).at_fault()) walk.passed.insert(vcpu);
+    if (begin.at.steps == 0 && timeline_.machine().vcpu(vcpu).at_fault()) walk.passed.insert(vcpu);
   std::optional<Hit> last;
   for (uint64_t walked = 0; !timeline_.at_end() && timeline_.now() < end; ++walked) {
     if (timeline_.machine().is_far_between_positions() && walked % kStretch == kStretch - 1) {
@@ -341,8 +340,8 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
 // Only positions can be looked up to: what is seen may be behind `end`.
 Result<std::optional<Timeline::CandidateHit>> StopSearch::find_candidate_before(const Mark& end,
                                                                                 RunListener& listener) {
-  return timeline_.find_candidate(conditions(listener),
-                                  end.steps == 0 ? end : Mark{end.event, end.stops, end.ticks + 1, 0});
+  return timeline_.find_candidate(
+      conditions(listener), end.at.steps == 0 ? end : Mark{end.event, {end.at.stops, end.at.ticks + 1}});
 }
 
 Result<bool> StopSearch::is_left(const Mark& end, RunListener& listener) {
@@ -360,7 +359,8 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_in(const Mark& begin, co
   TRY_ASSIGN(const auto known, last_known(begin, end, listener));
   if (known.has_value() || end <= begin) return known;
   TRY_ASSIGN(const auto mid, between(begin, end));
-  if (!mid.has_value() && end.steps != 0 && end.steps < kFewSteps) return last_walked(begin, end, listener);
+  if (!mid.has_value() && end.at.steps != 0 && end.at.steps < kFewSteps)
+    return last_walked(begin, end, listener);
   TRY(timeline_.seek(begin));
   TRY(timeline_.checkpoint_for_search());
   TRY_ASSIGN(const auto candidate, find_candidate_before(end, listener));
@@ -388,17 +388,17 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_before(const Mark& floor
     reached = window;
     return hit;
   };
-  for (uint64_t back = 1; back < end.sum() && reached > floor; back *= kWindowGrowth) {
-    TRY_ASSIGN(const Mark begin, seek_sum(end.event, end.sum() - back));
+  for (uint64_t back = 1; back < end.at.sum() && reached > floor; back *= kWindowGrowth) {
+    TRY_ASSIGN(const Mark begin, seek_sum(end.event, end.at.sum() - back));
     TRY_ASSIGN(const auto hit, look(begin));
     if (hit.has_value()) return hit;
     const auto vcpu = timeline_.owner_of(end.event);
-    TRY(timeline_.seek({end.event, 0, 0, 0}));
+    TRY(timeline_.seek({end.event}));
     if (!vcpu.has_value() || reached <= timeline_.now()) break;
   }
   for (uint64_t back = 0; back < end.event && reached > floor;
        back = std::max<uint64_t>(1, back * kWindowGrowth)) {
-    TRY_ASSIGN(const auto hit, look({end.event - back, 0, 0, 0}));
+    TRY_ASSIGN(const auto hit, look({end.event - back}));
     if (hit.has_value()) return hit;
   }
   return look(floor);
@@ -427,20 +427,20 @@ Result<std::vector<StopSearch::Completion>> StopSearch::completions(const Mark& 
 Result<std::vector<StopSearch::Completion>> StopSearch::last_completions(VcpuId vcpu, const Mark& end) {
   std::vector<Completion> later;  // in events behind the one that is looked at
   constexpr uint64_t kNear = 3;
-  if (timeline_.owner_of(end.event) == vcpu && end.steps >= kNear) {
-    TRY(timeline_.seek({end.event, end.stops, end.ticks, end.steps - kNear}));
+  if (timeline_.owner_of(end.event) == vcpu && end.at.steps >= kNear) {
+    TRY(timeline_.seek({end.event, {end.at.stops, end.at.ticks, end.at.steps - kNear}}));
     TRY_ASSIGN(later, completions(end));
     if (later.size() == 2) return later;
     later.clear();
   }
   for (uint64_t event = end.event; event >= 1 && later.size() < 2; --event) {
     if (timeline_.owner_of(event) != vcpu) continue;
-    if (event != end.event) TRY(timeline_.seek({event + 1, 0, 0, 0}));
-    const uint64_t sum = event == end.event ? end.sum() : sum_of(vcpu);
+    if (event != end.event) TRY(timeline_.seek({event + 1}));
+    const uint64_t sum = event == end.event ? end.at.sum() : sum_of(vcpu);
     bool whole = false;
     std::vector<Completion> found;
-    TRY(timeline_.seek({event, 0, 0, 0}));
-    const uint64_t begin_sum = timeline_.now().sum();
+    TRY(timeline_.seek({event}));
+    const uint64_t begin_sum = timeline_.now().at.sum();
     for (uint64_t back = 1; !whole && found.size() + later.size() < 2; back *= kWindowGrowth) {
       whole = back >= sum || begin_sum >= sum - back;
       TRY(timeline_.seek_sum(event, whole ? 0 : sum - back));
@@ -456,7 +456,7 @@ Result<std::vector<StopSearch::Completion>> StopSearch::last_completions(VcpuId 
 Mark StopSearch::first_of(VcpuId vcpu) const {
   uint64_t event = begin_.event;
   while (event < timeline_.end_event() && timeline_.owner_of(event) != vcpu) ++event;
-  return event == begin_.event ? begin_ : Mark{event, 0, 0, 0};
+  return event == begin_.event ? begin_ : Mark{event};
 }
 
 // Where it comes to: at once after the instruction before, so that as many steps forward lead back.

@@ -19,7 +19,7 @@ class WalkedGap {
   void note(const Mark& now, Gva rip);
   // Whether all from the gap's beginning up to `mark` was noted.
   [[nodiscard]] bool covers(const Mark& mark) const {
-    return mark.without_steps() == begin_ && mark.steps <= rips_.size();
+    return mark.without_steps() == begin_ && mark.at.steps <= rips_.size();
   }
   // The last moment in [begin, end) at which it was about to execute one of `places`. Requires: covers(end).
   [[nodiscard]] std::optional<Mark> last_at(const std::set<Gva>& places, const Mark& begin,

@@ -6,7 +6,7 @@ namespace reprise::replay {
 namespace {
 
 Mark at(uint64_t steps, uint64_t stops = 5) {
-  return {2, stops, 0, steps};
+  return {2, {stops, Ticks(0), steps}};
 }
 
 class WalkedGapTest : public testing::Test {

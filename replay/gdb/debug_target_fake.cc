@@ -44,7 +44,7 @@ std::optional<Gpa> FakeDebugTarget::translate(VcpuId /*vcpu*/, Gva address) cons
 
 Status FakeDebugTarget::seek(const Mark& mark, Interruption& /*interruption*/) {
   if (diverted_) return fail(ErrorCode::kUsage, "in a diversion; 'monitor diversion end' leaves it");
-  if (mark.ticks != 0 || mark.steps != 0 || mark > end())
+  if (mark.at.ticks.raw != 0 || mark.at.steps != 0 || mark > end())
     return fail(ErrorCode::kUsage, "{} is not in the recording, which goes from 0 to {}", to_text(mark),
                 to_text(end()));
   at_ = mark.event;

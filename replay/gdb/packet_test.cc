@@ -117,14 +117,14 @@ TEST(PacketTextTest, EscapedDataHasNothingThatFrames) {
 // --- marks ---
 
 TEST(MarkTest, TextIsReadBack) {
-  for (const Mark mark :
-       {Mark{}, Mark{7}, Mark{7, 8}, Mark{7, 0, 9}, Mark{7, 0, 0, 1}, Mark{~0ull, ~0ull, ~0ull, ~0ull}}) {
+  for (const Mark mark : {Mark{}, Mark{7}, Mark{7, {8}}, Mark{7, {0, Ticks(9)}}, Mark{7, {0, Ticks(0), 1}},
+                          Mark{~0ull, {~0ull, Ticks(~0ull), ~0ull}}}) {
     const auto read = parse_mark(to_text(mark));
     ASSERT_TRUE(read) << to_text(mark);
     EXPECT_EQ(*read, mark) << to_text(mark);
   }
   EXPECT_EQ(to_text(Mark{7}), "7");
-  EXPECT_EQ(to_text(Mark{7, 0, 9}), "7.0.9");
+  EXPECT_EQ(to_text(Mark{7, {0, Ticks(9)}}), "7.0.9");
 }
 
 TEST(MarkTest, OtherTextIsRefused) {
@@ -134,9 +134,9 @@ TEST(MarkTest, OtherTextIsRefused) {
 }
 
 TEST(MarkTest, OrderIsThatOfTheParts) {
-  EXPECT_LT((Mark{1, 9, 9}), (Mark{2}));
-  EXPECT_LT((Mark{1, 1, 9}), (Mark{1, 2}));
-  EXPECT_LT((Mark{1, 1, 1}), (Mark{1, 1, 2}));
+  EXPECT_LT((Mark{1, {9, Ticks(9)}}), (Mark{2}));
+  EXPECT_LT((Mark{1, {1, Ticks(9)}}), (Mark{1, {2}}));
+  EXPECT_LT((Mark{1, {1, Ticks(1)}}), (Mark{1, {1, Ticks(2)}}));
 }
 
 }  // namespace

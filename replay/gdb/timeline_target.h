@@ -26,7 +26,7 @@ class TimelineTarget final : public DebugTarget {
 
   [[nodiscard]] Mark now() const override { return in_diversion() ? diversion_->origin() : timeline_.now(); }
   [[nodiscard]] Mark begin() const override { return begin_; }
-  [[nodiscard]] Mark end() const override { return {timeline_.end_event(), 0, 0, 0}; }
+  [[nodiscard]] Mark end() const override { return {timeline_.end_event()}; }
   Status seek(const Mark& mark, Interruption& interruption) override;
   Result<StopEvent> resume(Direction direction, VcpuId diverted, RunListener& listener) override;
   Result<StopEvent> step(VcpuId vcpu, Direction direction, RunListener& listener) override;

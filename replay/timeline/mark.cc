@@ -7,9 +7,10 @@
 namespace reprise::replay {
 
 std::string to_text(const Mark& mark) {
-  if (mark.steps != 0) return fmt::format("{}.{}.{}.{}", mark.event, mark.stops, mark.ticks, mark.steps);
-  if (mark.ticks != 0) return fmt::format("{}.{}.{}", mark.event, mark.stops, mark.ticks);
-  if (mark.stops != 0) return fmt::format("{}.{}", mark.event, mark.stops);
+  const auto& [stops, ticks, steps] = mark.at;
+  if (steps != 0) return fmt::format("{}.{}.{}.{}", mark.event, stops, ticks.raw, steps);
+  if (ticks.raw != 0) return fmt::format("{}.{}.{}", mark.event, stops, ticks.raw);
+  if (stops != 0) return fmt::format("{}.{}", mark.event, stops);
   return fmt::format("{}", mark.event);
 }
 
@@ -17,7 +18,7 @@ Result<Mark> parse_mark(std::string_view text) {
   Mark mark;
   const char* at = text.data();
   const char* const end = text.data() + text.size();
-  for (uint64_t* part : {&mark.event, &mark.stops, &mark.ticks, &mark.steps}) {
+  for (uint64_t* part : {&mark.event, &mark.at.stops, &mark.at.ticks.raw, &mark.at.steps}) {
     const auto [rest, error] = std::from_chars(at, end, *part);
     if (error != std::errc()) break;
     if (rest == end) return mark;

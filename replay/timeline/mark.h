@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "base/state.h"
+#include "base/units.h"
 
 namespace reprise::replay {
 
@@ -17,21 +18,15 @@ struct Mark {
   // The ticket that is taken next; after the last one the vCPUs execute to their ends one after the other,
   // each as an event of its own.
   uint64_t event = 0;
-  // The position of the vCPU whose turn it is (base/units.h).
-  uint64_t stops = 0;
-  uint64_t ticks = 0;
-  // Instructions that it has executed since, one by one, with its clock set to stop it at the next tick.
-  uint64_t steps = 0;
+  // Where the vCPU whose turn it is stands. Its steps are taken with its clock set to stop it at the next
+  // tick.
+  Position at;
   auto operator<=>(const Mark&) const = default;
   void visit(StateVisitor& visitor) {
     visitor("event", event);
-    visitor("stops", stops);
-    visitor("ticks", ticks);
-    visitor("steps", steps);
+    visitor("at", at);
   }
-  // How far the vCPU has come, in one number: stops and ticks never go back.
-  [[nodiscard]] uint64_t sum() const { return stops + ticks; }
-  [[nodiscard]] Mark without_steps() const { return {event, stops, ticks, 0}; }
+  [[nodiscard]] Mark without_steps() const { return {event, at.without_steps()}; }
 };
 
 // "EVENT.STOPS.TICKS.STEPS", decimal; parts that are zero to the end are left out.

@@ -39,7 +39,7 @@ void PreemptionTimer::beat_until_the_end() {
     while (!has_ended_)
       if (!changed_.wait_until(mutex_, next)) break;
     if (!on_ || has_ended_) continue;
-    for (VcpuId vcpu; vcpu.raw < machine_.vcpus(); ++vcpu) machine_.clock(vcpu).kick();
+    for (VcpuId vcpu; vcpu.raw < machine_.vcpus(); ++vcpu) machine_.positioner(vcpu).kick();
     if (beats % kBeatsPerForcedExit == 0) machine_.force_exits();
   }
 }

@@ -10,7 +10,7 @@
 namespace reprise::replay {
 
 // A beat kicks the clocks, as the recorder does when it wants a page: the vCPU stops at its next safepoint,
-// and that leaves no trace (vmm/clock/clock.h). Where a guest's kernel has no safepoints, some of the
+// and that leaves no trace (vmm/clock/positioner.h). Where a guest's kernel has no safepoints, some of the
 // beats force exits as well (Machine::force_exits()). Threads: the one that runs the machine calls; beats
 // come on a thread of its own.
 class PreemptionTimer {

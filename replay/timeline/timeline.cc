@@ -80,11 +80,10 @@ uint64_t Timeline::event() const {
 }
 
 Mark Timeline::now() {
-  if (steps_ != 0) return {base_.event, base_.stops, base_.ticks, steps_};
+  if (steps_ != 0) return {base_.event, {base_.at.stops, base_.at.ticks, steps_}};
   const auto vcpu = turn();
-  if (!vcpu.has_value()) return {event(), 0, 0, 0};
-  const Position position = machine().vcpu(*vcpu).position();
-  return {event(), position.stops, position.ticks.raw, 0};
+  if (!vcpu.has_value()) return {event()};
+  return {event(), machine().vcpu(*vcpu).position()};
 }
 
 // A vCPU that was interrupted by the host has not come anywhere, and its clock may be ahead of its position.
@@ -92,7 +91,7 @@ void Timeline::note_move(const Mark& before) {
   if (steps_ == 0) return;
   const auto vcpu = turn();
   if (event() != before.event || !vcpu.has_value() ||
-      machine().vcpu(*vcpu).position().stops != before.stops || machine().vcpu(*vcpu).at_position())
+      machine().vcpu(*vcpu).position().stops != before.at.stops || machine().vcpu(*vcpu).at_position())
     steps_ = 0;
 }
 
@@ -117,8 +116,7 @@ Status Timeline::advance(const std::optional<Mark>& until) {
 
 Status Timeline::advance_to(const std::optional<Mark>& until) {
   const bool this_turn = until.has_value() && until->event == event();
-  replay_->journal(*turn()).pause_at(this_turn ? std::optional(Position{until->stops, Ticks(until->ticks)})
-                                               : std::nullopt);
+  replay_->journal(*turn()).pause_at(this_turn ? std::optional(until->at.without_steps()) : std::nullopt);
   return go_on();
 }
 
@@ -127,8 +125,7 @@ Status Timeline::run_to_sum(uint64_t sum) {
   const auto vcpu = turn();
   const PreemptionTimer::Beating beating(*preemption_timer_);
   while (!at_end() && event() == start) {
-    const Position position = machine().vcpu(*vcpu).position();
-    if (position.stops + position.ticks.raw >= sum) break;
+    if (machine().vcpu(*vcpu).position().sum() >= sum) break;
     ReplayJournal& journal = replay_->journal(*vcpu);
     journal.pause_at({});
     journal.pause_at_sum(sum);
@@ -184,7 +181,7 @@ Result<bool> Timeline::step() {
   const VcpuId vcpu = *turn();
   const Mark before = now();
   const Mark base = before.without_steps();
-  const Mark next{base.event, base.stops, base.ticks + 1, 0};
+  const Mark next{base.event, {base.at.stops, base.at.ticks + 1}};
   const uint64_t completed = machine().vcpu(vcpu).completed_stops();
   do {
     // In a loop that the recorder stopped, or interrupted by the host: only the next position is a place
@@ -194,9 +191,9 @@ Result<bool> Timeline::step() {
       TRY(advance_to(next));
       continue;
     }
-    replay_->journal(vcpu).pause_at(Position{next.stops, Ticks(next.ticks)});
+    replay_->journal(vcpu).pause_at(next.at);
     const uint64_t start = monotonic_ns();
-    TRY_ASSIGN(const auto how, machine().vcpu(vcpu).step(Ticks(next.ticks)));
+    TRY_ASSIGN(const auto how, machine().vcpu(vcpu).step(next.at.ticks));
     executed_ns_ += monotonic_ns() - start;
     if (machine().vcpu(vcpu).stepped()) {
       base_ = base;
@@ -237,7 +234,7 @@ Status Timeline::run_to(const Mark& mark) {
 }
 
 Status Timeline::run_to_end() {
-  return run_to({end_event(), 0, 0, 0});
+  return run_to({end_event()});
 }
 
 Status Timeline::seek(const Mark& mark) {
@@ -299,10 +296,10 @@ Result<size_t> Timeline::verify_checkpoints() {
 Status Timeline::seek_sum(uint64_t event, uint64_t sum) {
   const auto is_after = [&](const Mark& mark) {
     return mark.event > event ||
-           (mark.event == event && (mark.sum() > sum || (mark.sum() == sum && mark.steps != 0)));
+           (mark.event == event && (mark.at.sum() > sum || (mark.at.sum() == sum && mark.at.steps != 0)));
   };
   TRY(go_back_before(is_after));
-  TRY(run_to({event, 0, 0, 0}));
+  TRY(run_to({event}));
   return this->event() == event ? run_to_sum(sum) : Status();
 }
 
@@ -311,10 +308,7 @@ Result<std::optional<Timeline::CandidateHit>> Timeline::find_candidate(const Sto
   TRY_ASSIGN(const auto planted, SoftwareBreakpoints::plant(machine(), conditions.addresses));
   TRY_ASSIGN(const auto watched, WatchedMemory::watch(machine(), conditions.ranges));
   std::optional<Gva> seen;
-  const auto note_exit = [this](VcpuId vcpu) {
-    const Position position = machine().vcpu(vcpu).position();
-    exited_ = {exited_.event, position.stops, position.ticks.raw, 0};
-  };
+  const auto note_exit = [this](VcpuId vcpu) { exited_ = {exited_.event, machine().vcpu(vcpu).position()}; };
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
     machine().vcpu(vcpu).watch({
         .entry = [&, vcpu] { return watched->enter(vcpu); },
@@ -427,7 +421,7 @@ Status Timeline::go_back(const std::shared_ptr<Checkpoint>& place) {
     TRY(replay_->journal(VcpuId(i)).restore(checkpoint.journals[i]));
   replay_->order().restore(checkpoint.order);
   order_.go_to(Ticket(std::min(checkpoint.mark.event, order_.last().raw + 1)));
-  steps_ = checkpoint.mark.steps;
+  steps_ = checkpoint.mark.at.steps;
   base_ = checkpoint.mark.without_steps();
   dirty_ = caught_ = false;
   left_ = checkpoint.left;

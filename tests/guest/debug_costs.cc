@@ -70,7 +70,7 @@ class Costs {
   }
   void add(std::string_view name, uint64_t value) { add(name, fmt::format("{}", value)); }
 
-  Mark anywhere() { return {1 + random_() % (target_.end().event - 1), random_() % 20, 0, 0}; }
+  Mark anywhere() { return {1 + random_() % (target_.end().event - 1), {random_() % 20}}; }
 
   Status go_to(const Mark& mark) { return target_.seek(mark, patience_); }
 

@@ -92,7 +92,7 @@ class Stepper {
     TRY(timeline_.step());
     figures_.step_ns += monotonic_ns() - start;
     ++(stepping.stepped() ? figures_.steps : figures_.stops);
-    if (stepping.stepped() && timeline_.now().steps != before.steps + 1)
+    if (stepping.stepped() && timeline_.now().at.steps != before.at.steps + 1)
       return fail(ErrorCode::kDivergence, "one step from {} leads to {}", to_text(before),
                   to_text(timeline_.now()));
     if (stepping.coarse_steps() == coarse) return {};
@@ -121,9 +121,9 @@ Status explore(const char* folder, uint64_t steps, uint64_t seed, uint64_t windo
   const uint64_t events = timeline->end_event();
   const replay::Mark begin = timeline->now();
   do {
-    TRY(timeline->seek(
-        window == 0 ? begin
-                    : replay::Mark{1 + random() % events, random() % 3 == 0 ? random() % 1000 : 0, 0, 0}));
+    TRY(timeline->seek(window == 0
+                           ? begin
+                           : replay::Mark{1 + random() % events, {random() % 3 == 0 ? random() % 1000 : 0}}));
     TRY(stepper.go(window));
   } while (window != 0 && !stepper.done());
   TRY(timeline->run_to_end());

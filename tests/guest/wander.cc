@@ -76,9 +76,9 @@ class Wanderer {
     ++counts_[5];
     const Mark end = target_.end();
     last_ = "seek";
-    return target_.seek(
-        {1 + random_() % (end.event - 1), random_() % 3 == 0 ? random_() % 100 : 0, 0, random_() % 5},
-        patience_);
+    return target_.seek({1 + random_() % (end.event - 1),
+                         {random_() % 3 == 0 ? random_() % 100 : 0, Ticks(0), random_() % 5}},
+                        patience_);
   }
 
   Status step(Direction direction) {
@@ -110,7 +110,7 @@ class Wanderer {
     ++counts_[direction == Direction::kForward ? 2 : 3];
     last_ = direction == Direction::kForward ? "continue" : "reverse-continue";
     const Mark start = target_.now();
-    TRY(target_.seek({1 + random_() % (target_.end().event - 1), 0, 0, random_() % 10}, patience_));
+    TRY(target_.seek({1 + random_() % (target_.end().event - 1), {0, Ticks(0), random_() % 10}}, patience_));
     TRY_ASSIGN(const auto registers, target_.registers(timeline_.turn().value_or(VcpuId(0))));
     const replay::Breakpoint breakpoint{
         .kind = replay::BreakpointKind::kSoftware, .address = Gva(registers.general.rip), .length = 0};
@@ -173,7 +173,7 @@ class Wanderer {
   Status watch() {
     last_ = "watch";
     const Mark start = target_.now();
-    TRY(target_.seek({1 + random_() % (target_.end().event - 1), 0, 0, random_() % 10}, patience_));
+    TRY(target_.seek({1 + random_() % (target_.end().event - 1), {0, Ticks(0), random_() % 10}}, patience_));
     const VcpuId vcpu = timeline_.turn().value_or(VcpuId(0));
     TRY_ASSIGN(const auto touches, replay::next_touches(timeline_.machine(), vcpu));
     TRY(target_.seek(start, patience_));

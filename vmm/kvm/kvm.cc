@@ -64,6 +64,20 @@ Status call(int fd, unsigned long request, const void* argument, const char* wha
   return {};
 }
 
+Status call(VcpuCalls& calls, unsigned long request, const void* argument, const char* what) {
+  if (calls.call(request, const_cast<void*>(argument)) < 0) return fail_errno(ErrorCode::kHost, errno, what);
+  return {};
+}
+
+class KvmCalls final : public VcpuCalls {
+ public:
+  explicit KvmCalls(UniqueFd fd) : fd_(std::move(fd)) {}
+  int call(unsigned long request, void* argument) override { return ::ioctl(fd_.get(), request, argument); }
+
+ private:
+  UniqueFd fd_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<Kvm>> Kvm::open(const std::string& path) {
@@ -159,12 +173,13 @@ void KvmVcpu::enforce_paravirtual_cpuid() {
   kvm_enable_cap cap{};
   cap.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID;
   cap.args[0] = 1;
-  (void)::ioctl(fd_.get(), KVM_ENABLE_CAP, &cap);
+  (void)calls_->call(KVM_ENABLE_CAP, &cap);
 }
 
 Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(UniqueFd fd, size_t run_size, uint64_t synced) {
   TRY_ASSIGN(Mapping run, Mapping::create(run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get()));
-  auto vcpu = std::unique_ptr<KvmVcpu>(new KvmVcpu(std::move(fd), std::move(run), synced));
+  auto vcpu = std::unique_ptr<KvmVcpu>(
+      new KvmVcpu(std::make_unique<KvmCalls>(std::move(fd)), std::move(run), synced));
   vcpu->shared().kvm_valid_regs = synced & KVM_SYNC_X86_REGS;
   return vcpu;
 }
@@ -177,7 +192,7 @@ Result<ExitKind> KvmVcpu::run() {
 Result<ExitKind> KvmVcpu::enter() {
   current_ = 0;
   // The return value first: exit_reason is stale when KVM_RUN fails (before Linux 6.8 always).
-  if (::ioctl(fd_.get(), KVM_RUN, 0) < 0) {
+  if (calls_->call(KVM_RUN, nullptr) < 0) {
     if (errno == EFAULT) return ExitKind::kFault;
     if (errno == EINTR || errno == EAGAIN) return ExitKind::kInterrupted;
     return fail_errno(ErrorCode::kHost, errno, "KVM_RUN");
@@ -220,7 +235,7 @@ Result<std::optional<ExitKind>> KvmVcpu::complete() {
   int result = 0, error = 0;
   {
     const ForcedExit::OnlyComplete completing(forced_exit_);
-    result = ::ioctl(fd_.get(), KVM_RUN, 0);
+    result = calls_->call(KVM_RUN, nullptr);
     error = errno;
   }
   if (result == 0) return exit_kind();
@@ -236,7 +251,7 @@ std::span<uint8_t> KvmVcpu::port_data() {
 Result<kvm_regs> KvmVcpu::registers() {
   if ((synced_ & KVM_SYNC_X86_REGS) != 0) return copies().regs;
   kvm_regs regs{};
-  TRY(call(fd_.get(), KVM_GET_REGS, &regs, "KVM_GET_REGS"));
+  TRY(call(*calls_, KVM_GET_REGS, &regs, "KVM_GET_REGS"));
   return regs;
 }
 
@@ -244,7 +259,7 @@ Status KvmVcpu::set_registers(const kvm_regs& regs) {
   TRY(stop_tracing());  // else the trace flag would be KVM's
   if ((synced_ & KVM_SYNC_X86_REGS) != 0) shared().s.regs.regs = regs;
   current_ &= ~uint64_t{KVM_SYNC_X86_EVENTS};  // a pending exception is forgotten
-  return call(fd_.get(), KVM_SET_REGS, &regs, "KVM_SET_REGS");
+  return call(*calls_, KVM_SET_REGS, &regs, "KVM_SET_REGS");
 }
 
 Status KvmVcpu::change_registers(const kvm_regs& regs) {
@@ -258,18 +273,18 @@ Status KvmVcpu::change_registers(const kvm_regs& regs) {
 Result<kvm_sregs> KvmVcpu::special_registers() const {
   if ((current_ & KVM_SYNC_X86_SREGS) != 0) return copies().sregs;
   kvm_sregs sregs{};
-  TRY(call(fd_.get(), KVM_GET_SREGS, &sregs, "KVM_GET_SREGS"));
+  TRY(call(*calls_, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS"));
   return sregs;
 }
 
 Status KvmVcpu::set_special_registers(const kvm_sregs& sregs) {
   current_ = 0;
-  return call(fd_.get(), KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
+  return call(*calls_, KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
 }
 
 Result<std::array<uint8_t, 4096>> KvmVcpu::xsave() const {
   std::array<uint8_t, 4096> xsave{};
-  TRY(call(fd_.get(), kGetXsave, xsave.data(), "KVM_GET_XSAVE"));
+  TRY(call(*calls_, kGetXsave, xsave.data(), "KVM_GET_XSAVE"));
   return xsave;
 }
 
@@ -295,13 +310,13 @@ Result<kvm_fpu> KvmVcpu::fpu() const {
 Result<kvm_vcpu_events> KvmVcpu::events() const {
   if ((current_ & KVM_SYNC_X86_EVENTS) != 0) return copies().events;
   kvm_vcpu_events events{};
-  TRY(call(fd_.get(), KVM_GET_VCPU_EVENTS, &events, "KVM_GET_VCPU_EVENTS"));
+  TRY(call(*calls_, KVM_GET_VCPU_EVENTS, &events, "KVM_GET_VCPU_EVENTS"));
   return events;
 }
 
 Status KvmVcpu::set_events(const kvm_vcpu_events& events) {
   current_ = 0;
-  return call(fd_.get(), KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS");
+  return call(*calls_, KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS");
 }
 
 Status KvmVcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
@@ -309,11 +324,11 @@ Status KvmVcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
   const auto count = static_cast<uint32_t>(entries.size());
   std::memcpy(bytes.data(), &count, sizeof count);
   std::memcpy(bytes.data() + 8, entries.data(), entries.size_bytes());
-  return call(fd_.get(), kSetCpuid2, bytes.data(), "KVM_SET_CPUID2");
+  return call(*calls_, kSetCpuid2, bytes.data(), "KVM_SET_CPUID2");
 }
 
 Status KvmVcpu::set_guest_debug(const kvm_guest_debug& debug) {
-  return call(fd_.get(), KVM_SET_GUEST_DEBUG, &debug, "KVM_SET_GUEST_DEBUG");
+  return call(*calls_, KVM_SET_GUEST_DEBUG, &debug, "KVM_SET_GUEST_DEBUG");
 }
 
 Result<ExitKind> KvmVcpu::try_step() {
@@ -360,12 +375,12 @@ Status KvmVcpu::interrupt(uint8_t vector) {
   current_ = 0;
   kvm_interrupt irq{};
   irq.irq = vector;
-  return call(fd_.get(), KVM_INTERRUPT, &irq, "KVM_INTERRUPT");
+  return call(*calls_, KVM_INTERRUPT, &irq, "KVM_INTERRUPT");
 }
 
 Status KvmVcpu::nmi() {
   current_ = 0;
-  return call(fd_.get(), KVM_NMI, nullptr, "KVM_NMI");
+  return call(*calls_, KVM_NMI, nullptr, "KVM_NMI");
 }
 
 Result<std::vector<uint32_t>> Kvm::state_msrs() const {
@@ -397,7 +412,7 @@ std::vector<uint64_t> msr_request(std::span<const kvm_msr_entry> entries) {
 Result<uint64_t> KvmVcpu::msr(uint32_t index) const {
   const kvm_msr_entry entry{.index = index, .reserved = 0, .data = 0};
   auto request = msr_request({&entry, 1});
-  if (::ioctl(fd_.get(), kGetMsrs, request.data()) == 1)
+  if (calls_->call(kGetMsrs, request.data()) == 1)
     return reinterpret_cast<const kvm_msr_entry*>(request.data() + 1)->data;
   return fail(ErrorCode::kHost, "the vCPU has no model-specific register {:#x}", index);
 }
@@ -406,7 +421,7 @@ Result<std::vector<uint64_t>> KvmVcpu::msrs(std::span<const uint32_t> indices) c
   std::vector<kvm_msr_entry> wanted;
   for (const uint32_t index : indices) wanted.push_back({.index = index, .reserved = 0, .data = 0});
   auto request = msr_request(wanted);
-  const int got = ::ioctl(fd_.get(), kGetMsrs, request.data());
+  const int got = calls_->call(kGetMsrs, request.data());
   if (got < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_GET_MSRS");
   if (static_cast<size_t>(got) < wanted.size())
     return fail(ErrorCode::kHost, "the vCPU has no model-specific register {:#x}",
@@ -419,13 +434,13 @@ Result<std::vector<uint64_t>> KvmVcpu::msrs(std::span<const uint32_t> indices) c
 
 Result<kvm_debugregs> KvmVcpu::debug_registers() const {
   kvm_debugregs registers{};
-  TRY(call(fd_.get(), KVM_GET_DEBUGREGS, &registers, "KVM_GET_DEBUGREGS"));
+  TRY(call(*calls_, KVM_GET_DEBUGREGS, &registers, "KVM_GET_DEBUGREGS"));
   return registers;
 }
 
 Result<uint64_t> KvmVcpu::xcr0() const {
   kvm_xcrs xcrs{};
-  TRY(call(fd_.get(), KVM_GET_XCRS, &xcrs, "KVM_GET_XCRS"));
+  TRY(call(*calls_, KVM_GET_XCRS, &xcrs, "KVM_GET_XCRS"));
   constexpr uint64_t kX87 = 1;  // after a reset, and where there is no such register
   return xcrs.nr_xcrs > 0 ? xcrs.xcrs[0].value : kX87;
 }
@@ -435,16 +450,16 @@ Result<KvmVcpuState> KvmVcpu::save(std::span<const uint32_t> msrs) {
   KvmVcpuState state;
   TRY_ASSIGN(state.regs, registers());
   TRY_ASSIGN(state.sregs, special_registers());
-  TRY(call(fd_.get(), kGetXsave, state.xsave.data(), "KVM_GET_XSAVE"));
-  TRY(call(fd_.get(), KVM_GET_XCRS, &state.xcrs, "KVM_GET_XCRS"));
-  TRY(call(fd_.get(), KVM_GET_DEBUGREGS, &state.debugregs, "KVM_GET_DEBUGREGS"));
+  TRY(call(*calls_, kGetXsave, state.xsave.data(), "KVM_GET_XSAVE"));
+  TRY(call(*calls_, KVM_GET_XCRS, &state.xcrs, "KVM_GET_XCRS"));
+  TRY(call(*calls_, KVM_GET_DEBUGREGS, &state.debugregs, "KVM_GET_DEBUGREGS"));
   TRY_ASSIGN(state.events, events());
-  TRY(call(fd_.get(), KVM_GET_MP_STATE, &state.mp_state, "KVM_GET_MP_STATE"));
+  TRY(call(*calls_, KVM_GET_MP_STATE, &state.mp_state, "KVM_GET_MP_STATE"));
   std::vector<kvm_msr_entry> wanted;
   for (const uint32_t msr : msrs) wanted.push_back({.index = msr, .reserved = 0, .data = 0});
   for (size_t first = 0; first < wanted.size();) {
     auto request = msr_request(std::span(wanted).subspan(first));
-    const int got = ::ioctl(fd_.get(), kGetMsrs, request.data());
+    const int got = calls_->call(kGetMsrs, request.data());
     if (got < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_GET_MSRS");
     const auto* entries = reinterpret_cast<const kvm_msr_entry*>(request.data() + 1);
     state.msrs.insert(state.msrs.end(), entries, entries + got);
@@ -466,7 +481,7 @@ Status KvmVcpu::restore(const KvmVcpuState& state) {
   TRY(set_special_registers(state.sregs));
   shared().cr8 = state.sregs.cr8;  // KVM_RUN takes it from there
   TRY(set_registers(state.regs));
-  TRY(call(fd_.get(), KVM_SET_XCRS, &state.xcrs, "KVM_SET_XCRS"));
+  TRY(call(*calls_, KVM_SET_XCRS, &state.xcrs, "KVM_SET_XCRS"));
   // Linux takes no MXCSR from an area whose header says that x87 and SSE are in their initial states, but a
   // processor without XSAVES loads it all the same: from what was there before. The area holds the initial
   // values, so it may as well say that they are in use. Source: arch/x86/kernel/fpu/xstate.c,
@@ -475,16 +490,16 @@ Status KvmVcpu::restore(const KvmVcpuState& state) {
   constexpr uint8_t kX87AndSse = 3;
   auto xsave = state.xsave;
   xsave[kXstateBv] |= kX87AndSse;
-  TRY(call(fd_.get(), kSetXsave, xsave.data(), "KVM_SET_XSAVE"));
-  TRY(call(fd_.get(), KVM_SET_DEBUGREGS, &state.debugregs, "KVM_SET_DEBUGREGS"));
+  TRY(call(*calls_, kSetXsave, xsave.data(), "KVM_SET_XSAVE"));
+  TRY(call(*calls_, KVM_SET_DEBUGREGS, &state.debugregs, "KVM_SET_DEBUGREGS"));
   for (size_t first = 0; first < state.msrs.size();) {
     auto request = msr_request(std::span(state.msrs).subspan(first));
-    const int done = ::ioctl(fd_.get(), kSetMsrs, request.data());
+    const int done = calls_->call(kSetMsrs, request.data());
     if (done < 0) return fail_errno(ErrorCode::kHost, errno, "KVM_SET_MSRS");
     first += static_cast<size_t>(done) + 1;  // one that can only be read
   }
   TRY(set_events(state.events));
-  return call(fd_.get(), KVM_SET_MP_STATE, &state.mp_state, "KVM_SET_MP_STATE");
+  return call(*calls_, KVM_SET_MP_STATE, &state.mp_state, "KVM_SET_MP_STATE");
 }
 
 }  // namespace reprise::vmm

@@ -87,6 +87,14 @@ struct KvmVcpuState {
   }
 };
 
+// The ioctls of one vCPU; a unit test answers them itself (vmm/kvm/kvm_vcpu_fake.h).
+class VcpuCalls {
+ public:
+  virtual ~VcpuCalls() = default;
+  // As ioctl(2): negative with errno where it fails.
+  virtual int call(unsigned long request, void* argument) = 0;
+};
+
 // One vCPU. Threads: confined to the thread that runs it, but for forced_exit().
 class KvmVcpu {
  public:
@@ -157,18 +165,23 @@ class KvmVcpu {
   // kHost.
   Status forget_translations();
 
+ protected:
+  KvmVcpu(std::unique_ptr<VcpuCalls> calls, Mapping run, uint64_t synced)
+      : calls_(std::move(calls)),
+        run_(std::move(run)),
+        forced_exit_(shared().immediate_exit),
+        synced_(synced) {}
+
  private:
   [[nodiscard]] ExitKind exit_kind();
   Result<ExitKind> enter();
   Result<ExitKind> trace();
   // Before anything that is no step.
   Status stop_tracing();
-  KvmVcpu(UniqueFd fd, Mapping run, uint64_t synced)
-      : fd_(std::move(fd)), run_(std::move(run)), forced_exit_(shared().immediate_exit), synced_(synced) {}
   [[nodiscard]] const kvm_sync_regs& copies() const {
     return reinterpret_cast<const kvm_run*>(run_.data())->s.regs;
   }
-  UniqueFd fd_;
+  std::unique_ptr<VcpuCalls> calls_;
   Mapping run_;
   ForcedExit forced_exit_;
   uint64_t synced_;

@@ -56,17 +56,17 @@ log::pb::Final make_final(const Outcome& outcome) {
   return final;
 }
 
+std::vector<std::unique_ptr<ept::Mailbox>> make_mailboxes(Machine& machine) {
+  std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
+  for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu)
+    mailboxes.push_back(std::make_unique<ept::Mailbox>(machine.positioner(vcpu)));
+  return mailboxes;
+}
+
 ept::PolicyOptions policy_of(const LiveOptions& options) {
   ept::PolicyOptions policy = options.policy;
   if (is_linux(options.description)) policy.patience_ns = 0;
   return policy;
-}
-
-std::vector<std::unique_ptr<ept::Mailbox>> make_mailboxes(Machine& machine) {
-  std::vector<std::unique_ptr<ept::Mailbox>> mailboxes;
-  for (uint32_t i = 0; i < machine.vcpus(); ++i)
-    mailboxes.push_back(std::make_unique<ept::Mailbox>(machine.clock(VcpuId(i))));
-  return mailboxes;
 }
 
 }  // namespace

@@ -2,8 +2,6 @@
 
 #include <sys/random.h>
 
-#include "vmm/clock/clock.h"
-
 namespace reprise::vmm {
 namespace {
 
@@ -64,7 +62,7 @@ Status RecordJournal::wait() {
 Ticks RecordJournal::next_stop() {
   if (!crew_.letters().empty()) return Ticks(0);
   if (const auto early = crew_.policy().early_stop()) return at().ticks + *early;
-  return Clock::kNever;
+  return kNoTick;
 }
 
 Status RecordJournal::stopped_spin(const log::Spin& spin) {

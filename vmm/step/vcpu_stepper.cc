@@ -29,8 +29,7 @@ Result<VcpuStepper::Outcome> VcpuStepper::step(Ticks until) {
     if (may_stop && plan->method == StepMethod::kTrace) plan->method = StepMethod::kFence;
   }
   if (plan->method == StepMethod::kNone) return step_coarsely();
-  context_.parts().clock.stop_at(until);
-  kvm.shared().request_interrupt_window = 0;
+  context_.parts().positioner.arm({.until = until});
   StepOutcome outcome;
   if (plan->method == StepMethod::kTrace) {
     TRY_ASSIGN(outcome, single_step(kvm, *plan));
@@ -55,7 +54,7 @@ VcpuStepper::Outcome VcpuStepper::step_coarsely() {
 bool VcpuStepper::interrupt_window_is_open(const kvm_regs& regs, const kvm_vcpu_events& events) const {
   const bool waiting =
       context_.parts().apic.pending_vector().has_value() || context_.parts().apic.nmi_pending();
-  return waiting && context_.parts().clock.kicked_stop() != KickedStop::kAtTick &&
+  return waiting && context_.parts().positioner.uses_interrupt_windows() &&
          (regs.rflags & x86::kInterruptFlag) != 0 && events.interrupt.shadow == 0;
 }
 

@@ -43,7 +43,7 @@ class VcpuContext {
   void set_interrupts_enabled(bool enabled) { interrupts_enabled_ = enabled; }
 
   // --- stops ---
-  [[nodiscard]] Position position() const { return {stops_, parts_.clock.now()}; }
+  [[nodiscard]] Position position() const { return {stops_, parts_.positioner.ticks()}; }
   // A deterministic stop begins.
   void count_stop();
   // Its instruction is complete (or, at a fault, has not begun). `raises`: it ends with an exception, which

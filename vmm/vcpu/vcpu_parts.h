@@ -7,7 +7,7 @@
 
 #include "base/result.h"
 #include "base/units.h"
-#include "vmm/clock/clock.h"
+#include "vmm/clock/positioner.h"
 #include "vmm/device/board.h"
 #include "vmm/device/io_map.h"
 #include "vmm/device/irq/local_apic.h"
@@ -25,7 +25,7 @@ struct VcpuParts {
   VcpuId id;
   KvmVcpu& kvm;
   ViewMemory& memory;
-  Clock& clock;
+  Positioner& positioner;
   Journal& journal;
   LocalApic& apic;
   const IoMap& io;

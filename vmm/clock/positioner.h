@@ -1,0 +1,57 @@
+// Where one vCPU is in its own history, and what brings it to a place there.
+//
+// A position is a number of deterministic exits and of ticks (base/units.h). A positioner counts the ticks,
+// and answers three questions: where is the vCPU now; run it no further than this position; bring it to a
+// position soon. What a guest offers for that differs, so there are several; callers ask for the trait that
+// they mean.
+#pragma once
+
+#include <variant>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "ept/mailbox.h"
+#include "log/event.h"
+#include "vmm/journal.h"
+
+namespace reprise::vmm {
+
+// How far the vCPU may run.
+struct Limit {
+  Ticks until = kNoTick;         // it stops as soon as it has counted so many
+  bool interrupt_waits = false;  // it stops as soon as the guest can take an interrupt, or before
+};
+
+// Where a vCPU is whose KVM_RUN was interrupted.
+struct BetweenPositions {};  // at no place that replay could find; it goes on
+struct AnyPlace {};          // nothing is recorded, so any place will do
+using Interruption = std::variant<BetweenPositions, AnyPlace, log::Spin>;  // Spin: a stop, at that place
+
+// Threads: kick() from any; the rest is confined to the vCPU's thread.
+class Positioner : public ept::Kickable {
+ public:
+  // --- where is it now ---
+  // The count at the present stop. Exact.
+  [[nodiscard]] virtual Ticks ticks() const = 0;
+
+  // --- run it no further than this ---
+  // Before each entry into the guest. Sequentially consistent: a kick after it is not lost (Mailbox::kick()).
+  virtual void arm(const Limit& limit) = 0;
+
+  // --- bring it to a position soon ---
+  // kick() does it where the guest passes safepoints. Whether it has code that passes none and makes no
+  // exits, so that only an interruption shows whether it waits for others.
+  [[nodiscard]] virtual bool needs_interruptions() const = 0;
+  // KVM_RUN was interrupted. `journal` says whether the vCPU is wanted, and where replay has to find it.
+  // Errors: kHost; those of the journal.
+  virtual Result<Interruption> interrupted(Journal& journal) = 0;
+
+  // --- traits ---
+  // Whether the vCPU stops for an interrupt that waits when KVM says that the guest can take it. Else it
+  // stops at a tick, and looks.
+  [[nodiscard]] virtual bool uses_interrupt_windows() const = 0;
+  // Whether replay can find its positions.
+  [[nodiscard]] virtual bool is_recordable() const { return true; }
+};
+
+}  // namespace reprise::vmm
