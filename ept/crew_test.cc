@@ -378,12 +378,14 @@ TEST_F(CrewPairTest, PagesThatAreFoughtForAreTakenTogether) {
 }
 
 TEST_F(CrewPairTest, LettersThatAreNoRevokesAreKeptInOrder) {
-  mailboxes_[0]->post(Delivery{{log::ApicMessageKind::kFixed, 32}, 0});
-  mailboxes_[0]->post(Delivery{{log::ApicMessageKind::kFixed, 33}, 0});
+  mailboxes_[0]->post(Delivery{log::ApicMessage{log::ApicMessageKind::kFixed, 32}, 0});
+  mailboxes_[0]->post(Delivery{log::ApicMessage{log::ApicMessageKind::kFixed, 33}, 0});
   ASSERT_TRUE(members_[0]->service(false));
   ASSERT_EQ(members_[0]->letters().size(), 2u);
-  EXPECT_EQ(std::get<Delivery>(members_[0]->letters()[0]).message.vector, 32);
-  EXPECT_EQ(std::get<Delivery>(members_[0]->letters()[1]).message.vector, 33);
+  EXPECT_EQ(std::get<Delivery>(members_[0]->letters()[0]).what,
+            log::Arrival(log::ApicMessage{log::ApicMessageKind::kFixed, 32}));
+  EXPECT_EQ(std::get<Delivery>(members_[0]->letters()[1]).what,
+            log::Arrival(log::ApicMessage{log::ApicMessageKind::kFixed, 33}));
 }
 
 TEST_F(CrewPairTest, WaiterStopsWhenTheMachineStops) {

@@ -22,9 +22,10 @@ struct Revoke {
   VcpuId from;
   uint64_t not_before_ns = 0;  // the page is held at least until then, unless you wait anyway
 };
-// A message for your local APIC. Timer messages of an older generation than the timer's are void.
+// Something has arrived for your local APIC or for a device. That of a timer is void if it is of an older
+// generation than the timer's.
 struct Delivery {
-  log::ApicMessage message;
+  log::Arrival what;
   uint64_t timer_generation = 0;
 };
 // The machine stops.

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "base/state.h"
 #include "base/units.h"
 
 namespace reprise::log {
@@ -51,23 +53,44 @@ struct Value {
   bool operator==(const Value&) const = default;
 };
 
-// A message reaches this vCPU's local APIC here, or (from kLine on) a device through this vCPU. Written into
-// recordings: never renumber.
+// A message reaches this vCPU's local APIC here. Written into recordings: never renumber; 6 and 7 were inputs
+// (format version 1).
 enum class ApicMessageKind : uint8_t {
   kFixed = 1,
   kNmi = 2,
   kInit = 3,
   kStartup = 4,
   kTimer = 5,
-  kLine = 6,     // an interrupt line goes up: the interval timer's
-  kConsole = 7,  // a byte arrives at the serial port
 };
 struct ApicMessage {
   ApicMessageKind kind = ApicMessageKind::kFixed;
-  uint8_t vector =
-      0;  // kFixed: 16..255; kStartup: real-mode page; kLine: its number; kConsole: the byte; otherwise 0
+  uint8_t vector = 0;  // kFixed: 16..255; kStartup: real-mode page; otherwise 0
   bool operator==(const ApicMessage&) const = default;
 };
+
+// Something from outside reaches a device here, on the thread of this vCPU. Written into recordings: never
+// renumber.
+enum class InputDevice : uint8_t {
+  kIntervalTimer = 1,  // it is due: its line goes up; no bytes
+  kConsole = 2,        // what was typed
+};
+std::string_view name(InputDevice device);
+struct Input {
+  InputDevice device = InputDevice::kConsole;
+  std::string bytes;  // at most kMaxInputBytes (log/format.h)
+  bool operator==(const Input&) const = default;
+  void visit(StateVisitor& visitor) {
+    visitor("device", device);
+    visitor("bytes", bytes);
+    visitor.require(device == InputDevice::kIntervalTimer || device == InputDevice::kConsole, "device");
+  }
+};
+// A number for the bytes, which goes into the digests that follow. One byte is its own, as it was in format
+// version 1.
+uint64_t digest_of(const Input& input);
+
+// What comes to a vCPU from outside.
+using Arrival = std::variant<ApicMessage, Input>;
 
 // The digest of the registers at a completed deterministic stop (vmm/register_digest.h), of every k-th.
 struct Digest {
@@ -99,10 +122,10 @@ struct MachineDigest {
 
 struct Event {
   Position position;
-  std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest> what;
+  std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest, Input> what;
   bool operator==(const Event&) const = default;
 };
 std::string_view kind_name(
-    const Event& event);  // "gain", "loss", "value", "message", "digest", "end", "spin", "machine"
+    const Event& event);  // "gain", "loss", "value", "message", "digest", "end", "spin", "machine", "input"
 
 }  // namespace reprise::log

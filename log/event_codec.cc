@@ -38,6 +38,14 @@ class Cursor {
     return true;
   }
 
+  // The next `size` bytes.
+  [[nodiscard]] bool take(size_t size, std::string& bytes) {
+    if (left() < size) return false;
+    bytes = column_.substr(next_, size);
+    next_ += size;
+    return true;
+  }
+
  private:
   const Column& column_;
   size_t next_ = 0;
@@ -62,7 +70,10 @@ class Decoder {
         message_kinds_(block.message_kinds()),
         vectors_(block.vectors()),
         digests_(block.digests()),
-        periods_(block.periods()) {}
+        periods_(block.periods()),
+        input_devices_(block.input_devices()),
+        input_sizes_(block.input_sizes()),
+        input_bytes_(block.input_bytes()) {}
 
   bool decode(Event& event) {
     uint8_t kind = 0;
@@ -80,7 +91,7 @@ class Decoder {
       case pb::EVENT_KIND_VALUE:
         return decode_what(event.what.emplace<Value>());
       case pb::EVENT_KIND_APIC_MESSAGE:
-        return decode_what(event.what.emplace<ApicMessage>());
+        return decode_message(event);
       case pb::EVENT_KIND_DIGEST:
         return digests_.take(event.what.emplace<Digest>().registers);
       case pb::EVENT_KIND_END:
@@ -89,6 +100,8 @@ class Decoder {
         return decode_what(event.what.emplace<Spin>());
       case pb::EVENT_KIND_MACHINE_DIGEST:
         return digests_.take(event.what.emplace<MachineDigest>().machine);
+      case pb::EVENT_KIND_INPUT:
+        return decode_what(event.what.emplace<Input>());
       default:
         return false;
     }
@@ -98,7 +111,8 @@ class Decoder {
   [[nodiscard]] bool done() const {
     return kinds_.left() + stops_.left() + ticks_.left() + tickets_.left() + rights_.left() +
                page_counts_.left() + pages_.left() + versions_.left() + sources_.left() + values_.left() +
-               message_kinds_.left() + vectors_.left() + digests_.left() + periods_.left() ==
+               message_kinds_.left() + vectors_.left() + digests_.left() + periods_.left() +
+               input_devices_.left() + input_sizes_.left() + input_bytes_.left() ==
            0;
   }
 
@@ -150,14 +164,34 @@ class Decoder {
     return true;
   }
 
-  bool decode_what(ApicMessage& message) {
+  bool decode_message(Event& event) {
     uint8_t kind = 0;
-    if (!message_kinds_.take(kind) || !vectors_.take(message.vector)) return false;
-    if (kind < static_cast<uint8_t>(ApicMessageKind::kFixed) ||
-        kind > static_cast<uint8_t>(ApicMessageKind::kConsole))
+    uint8_t vector = 0;
+    if (!message_kinds_.take(kind) || !vectors_.take(vector)) return false;
+    // In format version 1 inputs were messages: the interval timer's line, and a byte for the console.
+    constexpr uint8_t kLine = 6, kConsoleByte = 7;
+    if (kind == kLine && vector == 0) {
+      event.what = Input{InputDevice::kIntervalTimer, {}};
+    } else if (kind == kConsoleByte) {
+      event.what = Input{InputDevice::kConsole, std::string(1, static_cast<char>(vector))};
+    } else if (kind >= static_cast<uint8_t>(ApicMessageKind::kFixed) &&
+               kind <= static_cast<uint8_t>(ApicMessageKind::kTimer)) {
+      event.what = ApicMessage{static_cast<ApicMessageKind>(kind), vector};
+    } else {
       return false;
-    message.kind = static_cast<ApicMessageKind>(kind);
+    }
     return true;
+  }
+
+  bool decode_what(Input& input) {
+    uint8_t device = 0;
+    uint32_t size = 0;
+    if (!input_devices_.take(device) || !input_sizes_.take(size)) return false;
+    if (device < static_cast<uint8_t>(InputDevice::kIntervalTimer) ||
+        device > static_cast<uint8_t>(InputDevice::kConsole) || size > kMaxInputBytes)
+      return false;
+    input.device = static_cast<InputDevice>(device);
+    return input_bytes_.take(size, input.bytes);
   }
 
   bool decode_what(Spin& spin) { return digests_.take(spin.registers) && periods_.take(spin.period); }
@@ -177,6 +211,9 @@ class Decoder {
   Cursor<std::string> message_kinds_, vectors_;
   Cursor<Varints64> digests_;
   Cursor<Varints32> periods_;
+  Cursor<std::string> input_devices_;
+  Cursor<Varints32> input_sizes_;
+  Cursor<std::string> input_bytes_;
 };
 
 }  // namespace
@@ -192,7 +229,7 @@ void DeltaState::restart() {
 size_t BlockEncoder::add(const Event& event) {
   static_assert(
       std::is_same_v<decltype(Event::what),
-                     std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest>>,
+                     std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest, Input>>,
       "kinds are numbered by the order of the alternatives: EVENT_KIND_GAIN is the first");
   if (count_++ == 0) first_position_ = event.position;
   block_.mutable_kinds()->push_back(byte_of(event.what.index() + pb::EVENT_KIND_GAIN));
@@ -275,6 +312,15 @@ size_t BlockEncoder::add_what(const Spin& spin) {
 size_t BlockEncoder::add_what(const MachineDigest& digest) {
   block_.add_digests(digest.machine);
   return sizeof(digest.machine);
+}
+
+size_t BlockEncoder::add_what(const Input& input) {
+  REPRISE_CHECK(input.bytes.size() <= kMaxInputBytes);
+  const auto size = static_cast<uint32_t>(input.bytes.size());
+  block_.mutable_input_devices()->push_back(byte_of(input.device));
+  block_.add_input_sizes(size);
+  block_.mutable_input_bytes()->append(input.bytes);
+  return 1 + varint_bytes(size) + size;
 }
 
 void BlockEncoder::take(std::string& raw) {

@@ -33,8 +33,8 @@ class BlockEncoder {
  public:
   // Adds an event; returns by how many bytes the raw payload grows (exact but for the few bytes of tags and
   // lengths that each column has once).
-  // Requires: a Gain has at most kMaxPagesPerGain pages. Cost: 40 to 150 ns; a new page in the block
-  // allocates.
+  // Requires: a Gain has at most kMaxPagesPerGain pages, an Input kMaxInputBytes. Cost: 40 to 150 ns; a new
+  // page in the block allocates.
   size_t add(const Event& event);
 
   [[nodiscard]] uint32_t count() const { return count_; }
@@ -56,6 +56,7 @@ class BlockEncoder {
   size_t add_what(const End& end);
   size_t add_what(const Spin& spin);
   size_t add_what(const MachineDigest& digest);
+  size_t add_what(const Input& input);
 
   pb::Block block_;
   DeltaState state_;

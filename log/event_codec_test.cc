@@ -27,7 +27,7 @@ Right any_right() {
 Event any_event() {
   Event event;
   event.position = {*any_u64(), Ticks(*any_u64())};
-  switch (*rc::gen::inRange(0, 8)) {
+  switch (*rc::gen::inRange(0, 9)) {
     case 0: {
       Gain gain = {Ticket(*any_u64()), any_right(), {}};
       gain.pages.resize(*rc::gen::inRange(0, 5));
@@ -46,8 +46,7 @@ Event any_event() {
     case 3:
       event.what = ApicMessage{
           *rc::gen::element(ApicMessageKind::kFixed, ApicMessageKind::kNmi, ApicMessageKind::kInit,
-                            ApicMessageKind::kStartup, ApicMessageKind::kTimer, ApicMessageKind::kLine,
-                            ApicMessageKind::kConsole),
+                            ApicMessageKind::kStartup, ApicMessageKind::kTimer),
           *rc::gen::arbitrary<uint8_t>()};
       break;
     case 4:
@@ -58,6 +57,10 @@ Event any_event() {
       break;
     case 6:
       event.what = MachineDigest{*any_u64()};
+      break;
+    case 7:
+      event.what = Input{*rc::gen::element(InputDevice::kIntervalTimer, InputDevice::kConsole),
+                         *rc::gen::arbitrary<std::string>()};
       break;
     default:
       event.what = End{*any_u64()};
@@ -105,9 +108,9 @@ RC_GTEST_PROP(EventCodec, AddSaysTheBytesItAdds, ()) {
   RC_ASSERT(encoder.count() == events.size());
   std::string raw;
   encoder.take(raw);
-  // 13 columns, each with a tag and a length of at most 3 bytes together here.
+  // 17 columns, each with a tag and a length of at most 4 bytes together here.
   RC_ASSERT(raw.size() >= sum);
-  RC_ASSERT(raw.size() <= sum + 13 * 3);
+  RC_ASSERT(raw.size() <= sum + 17 * 4);
 }
 
 RC_GTEST_PROP(EventCodec, AnyBytesAreDecodedOrRefused, ()) {
@@ -191,6 +194,48 @@ TEST(EventCodec, UnknownMessageKindIsDamage) {
     block.set_message_kinds(std::string(1, kind));
     expect_damaged(block, 1);
   }
+}
+
+// Format version 1 had no Input.
+TEST(EventCodec, OldMessagesForDevicesComeBackAsInputs) {
+  pb::Block block = one_event(pb::EVENT_KIND_APIC_MESSAGE);
+  std::vector<Event> events;
+  block.set_message_kinds("\x07");
+  block.set_vectors("A");
+  ASSERT_TRUE(decode_block(bytes_of(block.SerializeAsString()), 1, events));
+  EXPECT_EQ(events[0].what, (decltype(Event::what)(Input{InputDevice::kConsole, "A"})));
+  block.set_message_kinds("\x06");
+  block.set_vectors(std::string(1, '\0'));
+  ASSERT_TRUE(decode_block(bytes_of(block.SerializeAsString()), 1, events));
+  EXPECT_EQ(events[0].what, (decltype(Event::what)(Input{InputDevice::kIntervalTimer, {}})));
+  block.set_vectors("\x01");  // no other line had a timer
+  expect_damaged(block, 1);
+}
+
+TEST(EventCodec, UnknownInputDeviceIsDamage) {
+  pb::Block block = one_event(pb::EVENT_KIND_INPUT);
+  block.add_input_sizes(1);
+  block.set_input_bytes("A");
+  for (const char device : {'\0', '\x03'}) {
+    block.set_input_devices(std::string(1, device));
+    expect_damaged(block, 1);
+  }
+}
+
+TEST(EventCodec, InputSizeBeyondTheColumnIsDamageWithoutAllocating) {
+  pb::Block block = one_event(pb::EVENT_KIND_INPUT);
+  block.set_input_devices("\x02");
+  block.add_input_sizes(0xffffffff);
+  block.set_input_bytes("A");
+  expect_damaged(block, 1);
+  block.set_input_sizes(0, 2);
+  expect_damaged(block, 1);
+}
+
+TEST(EventCodec, DigestOfOneByteIsTheByte) {
+  EXPECT_EQ(digest_of({InputDevice::kIntervalTimer, {}}), 0u);
+  EXPECT_EQ(digest_of({InputDevice::kConsole, "\xff"}), 0xffu);
+  EXPECT_NE(digest_of({InputDevice::kConsole, "ab"}), digest_of({InputDevice::kConsole, "ba"}));
 }
 
 TEST(EventCodec, PageCountBeyondTheColumnIsDamageWithoutAllocating) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/printable.h"
+
 namespace reprise::log {
 namespace {
 
@@ -53,6 +55,15 @@ std::string text_of(const MachineDigest& digest) {
   return fmt::format("memory and devices {:016x}", digest.machine);
 }
 
+std::string text_of(const Input& input) {
+  constexpr size_t kShown = 40;
+  const std::string text = fmt::format("{}, {} byte{}", name(input.device), input.bytes.size(),
+                                       input.bytes.size() == 1 ? "" : "s");
+  if (input.bytes.empty()) return text;
+  return fmt::format("{} \"{}\"{}", text, printable(input.bytes.substr(0, kShown)),
+                     input.bytes.size() > kShown ? "..." : "");
+}
+
 json json_of(const PageStep& step) {
   return {{"page", step.page.raw}, {"version", step.version}};
 }
@@ -95,6 +106,13 @@ void fill(json& out, const Spin& spin) {
 
 void fill(json& out, const MachineDigest& digest) {
   out["machine"] = fmt::format("{:016x}", digest.machine);
+}
+
+void fill(json& out, const Input& input) {
+  out["device"] = name(input.device);
+  std::string bytes;
+  for (const char byte : input.bytes) bytes += fmt::format("{:02x}", static_cast<uint8_t>(byte));
+  out["bytes"] = std::move(bytes);  // hexadecimal
 }
 
 // JSON is UTF-8: bytes that are not are replaced (U+FFFD).
@@ -155,10 +173,6 @@ std::string_view name(ApicMessageKind kind) {
       return "startup";
     case ApicMessageKind::kTimer:
       return "timer";
-    case ApicMessageKind::kLine:
-      return "line";
-    case ApicMessageKind::kConsole:
-      return "console";
   }
   return "unknown";
 }

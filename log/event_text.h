@@ -12,7 +12,7 @@
 namespace reprise::log {
 
 std::string_view name(Right right);           // "none", "read", "write"
-std::string_view name(ApicMessageKind kind);  // "fixed", "nmi", "init", "startup", "timer", "line", "console"
+std::string_view name(ApicMessageKind kind);  // "fixed", "nmi", "init", "startup", "timer"
 
 // One line without a newline, in columns: stops, ticks, kind, details. A gain shows at most 8 of its pages.
 std::string to_text(const Event& event);

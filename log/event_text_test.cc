@@ -24,6 +24,10 @@ TEST(EventText, LinesStandInColumns) {
   EXPECT_EQ(to_text({kPosition, End{0xab}}), "        12            345  end     registers 00000000000000ab");
   EXPECT_EQ(to_text({kPosition, MachineDigest{0xab}}),
             "        12            345  machine memory and devices 00000000000000ab");
+  EXPECT_EQ(to_text({kPosition, Input{InputDevice::kConsole, "l\n"}}),
+            "        12            345  input   console, 2 bytes \"l\\n\"");
+  EXPECT_EQ(to_text({kPosition, Input{InputDevice::kIntervalTimer, {}}}),
+            "        12            345  input   interval-timer, 0 bytes");
 }
 
 TEST(EventText, LongGainIsCutAfterEightPages) {
@@ -49,6 +53,8 @@ TEST(EventJson, EveryKindHasItsFields) {
             R"({"kind":"end","registers":"00000000000000ab","stops":12,"ticks":345})");
   EXPECT_EQ(json({kPosition, MachineDigest{0xab}}),
             R"({"kind":"machine","machine":"00000000000000ab","stops":12,"ticks":345})");
+  EXPECT_EQ(json({kPosition, Input{InputDevice::kConsole, "l\n"}}),
+            R"({"bytes":"6c0a","device":"console","kind":"input","stops":12,"ticks":345})");
 }
 
 TEST(MessageJson, ManifestAndFinalHaveTheirSchemaNames) {

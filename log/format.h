@@ -11,8 +11,8 @@
 
 namespace reprise::log {
 
-// Raised when an older reader would misread what a newer writer writes.
-inline constexpr uint32_t kFormatVersion = 1;
+// Raised when an older reader would misread what a newer writer writes. 2: Input events.
+inline constexpr uint32_t kFormatVersion = 2;
 
 // The first 8 bytes of each file. "\x89" and "\n" catch transfers that are not 8-bit clean (PNG's trick).
 using Magic = std::array<char, 8>;
@@ -45,6 +45,8 @@ inline constexpr uint32_t kMaxCompressedBytes = kMaxRawBytes + kMaxRawBytes / 64
 inline constexpr uint32_t kMaxBlockEvents = 65536;
 // Pages in one Gain: 256 MiB of guest memory in one step, and at most 20 raw bytes each.
 inline constexpr size_t kMaxPagesPerGain = 65536;
+// Bytes of one Input: the largest frame of a network card with its header is near 64 KiB.
+inline constexpr size_t kMaxInputBytes = 65536 + 4096;
 // Largest index or checkpoint; an index entry is about 30 bytes for 64 KiB of events.
 inline constexpr uint32_t kMaxSealedBytes = 64 * 1024 * 1024;
 // Largest manifest or final. Real ones have some KiB; a hostile one may take thirty times its size in memory.

@@ -61,6 +61,13 @@ Status ReplayJournal::check_pages(std::span<const log::PageStep> steps) const {
   return {};
 }
 
+template <typename Arrival>
+Result<std::optional<vmm::AsyncEvent>> ReplayJournal::arrives(Arrival what) {
+  note_async(what);
+  TRY(consume());
+  return std::optional<vmm::AsyncEvent>(std::move(what));
+}
+
 Result<std::optional<vmm::AsyncEvent>> ReplayJournal::next_async() {
   for (;;) {
     if (order_.aborted()) return vmm::AsyncEvent(vmm::Leave{});
@@ -72,12 +79,8 @@ Result<std::optional<vmm::AsyncEvent>> ReplayJournal::next_async() {
       TRY(lose(*loss));
       continue;
     }
-    if (const auto* message = std::get_if<log::ApicMessage>(&event->what)) {
-      const log::ApicMessage copy = *message;
-      note_async(copy.vector);
-      TRY(consume());
-      return vmm::AsyncEvent(copy);
-    }
+    if (const auto* message = std::get_if<log::ApicMessage>(&event->what)) return arrives(*message);
+    if (const auto* input = std::get_if<log::Input>(&event->what)) return arrives(*input);
     if (std::holds_alternative<log::End>(event->what)) return vmm::AsyncEvent(vmm::Leave{});
     // What is left at this position is the answer to a question that the vCPU is about to ask: the turn, or
     // where it stops next.

@@ -87,6 +87,9 @@ class ReplayJournal final : public vmm::Journal {
   Status consume();
   [[nodiscard]] bool is_due(Ticket ticket) const { return total_ == nullptr || total_->is_due(ticket); }
   void took(Ticket ticket);
+  // Of what the log holds here, a copy.
+  template <typename Arrival>
+  Result<std::optional<vmm::AsyncEvent>> arrives(Arrival what);
   Status lose(const log::Loss& loss);
   Status gain(const log::Gain& gain);
   Result<bool> wait_for(std::span<const log::PageStep> steps);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "vmm/kvm/cpu_state.h"
+#include "vmm/vcpu/vcpu_device_context.h"
 #include "x86/linear_memory.h"
 
 namespace reprise::vmm {
@@ -105,7 +106,7 @@ bool ExitHandlers::is_trap(ExitKind exit) const {
 }
 
 bool ExitHandlers::is_ram_access() const {
-  return context_.memory().is_ram(Gpa(context_.kvm().shared().mmio.phys_addr));
+  return context_.memory().layout().is_ram(Gpa(context_.kvm().shared().mmio.phys_addr));
 }
 
 bool ExitHandlers::is_hosts(ExitKind exit) const {
@@ -124,16 +125,19 @@ Result<Flow> ExitHandlers::access_device(IoSpace space, uint64_t address, unsign
                                          uint8_t* data) {
   const VcpuParts& parts = context_.parts();
   const auto target = parts.io.find(space, address, bytes);
-  if (target.has_value() && target->shared.has_value() && !parts.takes_turns)
+  if (target.has_value() && target->shared.has_value() && !context_.needs_turn())
     TRY_GO(context_.acquire(parts.first_token + (kFirstDeviceToken + target->shared->raw), Right::kWrite));
+  VcpuDeviceContext device(context_);
   uint64_t value = 0;
   if (is_write) {
     std::copy_n(data, std::min(bytes, 8u), reinterpret_cast<uint8_t*>(&value));
-    TRY_ASSIGN(Effects effects, parts.io.write(space, address, bytes, value, context_.journal()));
+    TRY_ASSIGN(Effects effects, parts.io.write(space, address, bytes, value, device));
+    if (device.flow() != Flow::kGo) return device.flow();
     context_.perform(std::move(effects));
     return Flow::kGo;
   }
-  TRY_ASSIGN(value, parts.io.read(space, address, bytes, context_.journal()));
+  TRY_ASSIGN(value, parts.io.read(space, address, bytes, device));
+  if (device.flow() != Flow::kGo) return device.flow();
   std::copy_n(reinterpret_cast<const uint8_t*>(&value), std::min(bytes, 8u), data);
   return Flow::kGo;
 }

@@ -120,7 +120,7 @@ class ViewMemory final : public x86::PhysicalReader {
   [[nodiscard]] ept::View& view() { return view_; }
   [[nodiscard]] const uint8_t* host_base() const { return alias_.data(); }
   [[nodiscard]] uint64_t bytes() const { return alias_.size(); }
-  [[nodiscard]] bool is_ram(Gpa gpa) const { return memory_.layout().is_ram(gpa); }
+  [[nodiscard]] const RamLayout& layout() const { return memory_.layout(); }
   // This vCPU's private copy.
   [[nodiscard]] std::span<uint8_t> private_bytes() const {
     return alias_.bytes().subspan(range_.start.raw, range_.bytes());

@@ -1,6 +1,7 @@
 #include "vmm/injector.h"
 
 #include "vmm/vcpu/first_registers.h"
+#include "vmm/vcpu/vcpu_device_context.h"
 
 namespace reprise::vmm {
 namespace {
@@ -16,36 +17,40 @@ Status Injector::startup(uint8_t vector) {
 }
 
 void Injector::visit(StateVisitor& visitor) {
-  visitor("for_board", for_board_);
-  visitor.require(!for_board_.has_value() || context_.parts().board.takes(*for_board_), "for_board");
+  visitor("input", input_);
 }
 
 Result<Flow> Injector::take_async() {
   context_.journal().arrive(context_.position());
   for (;;) {
     TRY_GO(tell_board());
-    TRY_ASSIGN(const auto event, context_.journal().next_async());
+    TRY_ASSIGN(auto event, context_.journal().next_async());
     if (!event.has_value()) return Flow::kGo;
     if (std::holds_alternative<Leave>(*event)) return Flow::kLeave;
     if (std::holds_alternative<Later>(*event)) return Flow::kLater;
-    const auto& message = std::get<log::ApicMessage>(*event);
-    if (context_.parts().board.takes(message)) {
-      for_board_ = message;
-      continue;
-    }
-    auto accepted = context_.parts().apic.accept(message);
-    context_.perform(std::move(accepted.effects));
-    if (accepted.action == LocalApic::Action::kReset) TRY(startup(kResetVector));
-    if (accepted.action == LocalApic::Action::kStartup) TRY(startup(message.vector));
+    if (auto* input = std::get_if<log::Input>(&*event))
+      input_ = std::move(*input);
+    else
+      TRY(tell_apic(std::get<log::ApicMessage>(*event)));
   }
 }
 
-// A message for a device waits here for the turn, which all devices go with.
+Status Injector::tell_apic(const log::ApicMessage& message) {
+  auto accepted = context_.parts().apic.accept(message);
+  context_.perform(std::move(accepted.effects));
+  if (accepted.action == LocalApic::Action::kReset) TRY(startup(kResetVector));
+  if (accepted.action == LocalApic::Action::kStartup) TRY(startup(message.vector));
+  return {};
+}
+
+// An input waits here for the turn, and with it for its device and for all of memory.
 Result<Flow> Injector::tell_board() {
-  if (!for_board_.has_value()) return Flow::kGo;
+  if (!input_.has_value()) return Flow::kGo;
   TRY_GO(context_.take_turn());
-  TRY_ASSIGN(Effects effects,
-             context_.parts().board.accept(*std::exchange(for_board_, std::nullopt), context_.journal()));
+  VcpuDeviceContext device(context_);
+  TRY_ASSIGN(Effects effects, context_.parts().board.accept(*input_, device));
+  if (device.flow() != Flow::kGo) return device.flow();
+  input_.reset();
   context_.perform(std::move(effects));
   return Flow::kGo;
 }

@@ -1,5 +1,5 @@
-// What happens to a vCPU at a position that it did not ask for: messages to its local APIC and to devices,
-// and interrupts that go into the guest.
+// What happens to a vCPU at a position that it did not ask for: messages to its local APIC, inputs of
+// devices, and interrupts that go into the guest.
 #pragma once
 
 #include <optional>
@@ -24,15 +24,16 @@ class Injector {
   // The state after INIT or STARTUP. Errors: kHost.
   Status startup(uint8_t vector);
 
-  // A message for a device that waits for the turn.
-  [[nodiscard]] const std::optional<log::ApicMessage>& for_board() const { return for_board_; }
+  // An input for a device, which waits for the turn.
+  [[nodiscard]] const std::optional<log::Input>& input() const { return input_; }
   void visit(StateVisitor& visitor);
 
  private:
   Result<Flow> tell_board();
+  Status tell_apic(const log::ApicMessage& message);
 
   VcpuContext& context_;
-  std::optional<log::ApicMessage> for_board_;
+  std::optional<log::Input> input_;
 };
 
 }  // namespace reprise::vmm

@@ -34,7 +34,7 @@ struct MachineStop {
 struct Leave {};
 // Another vCPU comes first (replay/total_order.h): the vCPU stands still, and asks again when it is its turn.
 struct Later {};
-using AsyncEvent = std::variant<log::ApicMessage, Leave, Later>;
+using AsyncEvent = std::variant<log::ApicMessage, log::Input, Leave, Later>;
 
 // What came of asking for pages.
 enum class Acquired {
@@ -109,6 +109,8 @@ class Journal : public ValueSource {
     note_input(at_.ticks.raw);
     note_input(what);
   }
+  void note_async(const log::ApicMessage& message) { note_async(message.vector); }
+  void note_async(const log::Input& input) { note_async(log::digest_of(input)); }
   [[nodiscard]] uint64_t with_inputs(uint64_t registers) const { return registers ^ inputs_; }
   [[nodiscard]] uint64_t inputs() const { return inputs_; }
   void set_inputs(uint64_t inputs) { inputs_ = inputs; }

@@ -19,6 +19,13 @@
 
 namespace reprise::vmm {
 
+Machine::Machine(const MachineOptions& options, LoadedGuest guest)
+    : options_(options),
+      guest_(std::move(guest)),
+      device_memory_(guest_.memory->for_devices()),
+      scheduler_(options.serial ? std::unique_ptr<ept::Scheduler>(new ept::SerialScheduler)
+                                : std::make_unique<ept::ParallelScheduler>()) {}
+
 Machine::~Machine() = default;
 
 Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOptions& options,
@@ -118,10 +125,11 @@ Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
         .journal = *journals[cpu->id.raw],
         .apic = *cpu->apic,
         .io = cpu->io,
+        .scheduler = *scheduler_,
         .board = *guest_.board,
+        .device_memory = device_memory_,
         .trap = trap,
         .first_token = first_token(),
-        .takes_turns = options_.serial,
         // Asked for on every host, though only some need it, so that recordings travel: what an access needs
         // is compared in the replay.
         .access = {.walk_writes = true},

@@ -118,7 +118,7 @@ class Machine {
     uint64_t stops_seen = 0;  // by force_exits()
   };
 
-  Machine(const MachineOptions& options, LoadedGuest guest) : options_(options), guest_(std::move(guest)) {}
+  Machine(const MachineOptions& options, LoadedGuest guest);
   // Each device, by name.
   void visit_devices(StateVisitor& visitor);
   [[nodiscard]] Status check(const MachineState& state) const;
@@ -135,6 +135,8 @@ class Machine {
 
   const MachineOptions options_;
   LoadedGuest guest_;
+  const DmaMemory device_memory_;
+  const std::unique_ptr<const ept::Scheduler> scheduler_;
   bool shared_tables_ = true;   // vCPUs may share page tables on this host
   std::vector<uint32_t> msrs_;  // that checkpoints hold
   std::vector<std::unique_ptr<Cpu>> cpus_;

@@ -84,9 +84,7 @@ class Vcpu {
   // been started; kHost.
   Status drop_what_is_under_way();
   // What a device has yet to be told, which waits for the turn.
-  [[nodiscard]] const std::optional<log::ApicMessage>& waiting_for_turn() const {
-    return injector_.for_board();
-  }
+  [[nodiscard]] const std::optional<log::Input>& waiting_for_turn() const { return injector_.input(); }
   // What its local APIC's timer was set to, if it runs.
   [[nodiscard]] std::optional<ArmTimer> running_timer() const {
     return context_.parts().apic.running_timer();

@@ -7,7 +7,8 @@ namespace reprise::replay {
 Result<std::optional<vmm::AsyncEvent>> DivertedJournal::next_async() {
   waits_ = false;
   const auto letter = world_.take_letter(vcpu_);
-  return letter.has_value() ? std::optional<vmm::AsyncEvent>(*letter) : std::nullopt;
+  if (!letter.has_value()) return std::optional<vmm::AsyncEvent>();
+  return std::visit([](const auto& what) { return std::optional<vmm::AsyncEvent>(what); }, *letter);
 }
 
 Status DivertedJournal::wait() {

@@ -75,8 +75,9 @@ VcpuId DivertedWorld::receiver(size_t timer) const {
   return VcpuId(timer == letters_.size() ? 0 : static_cast<uint32_t>(timer));
 }
 
-log::ApicMessage DivertedWorld::message(size_t timer) const {
-  return {timer == letters_.size() ? log::ApicMessageKind::kLine : log::ApicMessageKind::kTimer, 0};
+log::Arrival DivertedWorld::message(size_t timer) const {
+  if (timer == letters_.size()) return log::Input{log::InputDevice::kIntervalTimer, {}};
+  return log::ApicMessage{log::ApicMessageKind::kTimer, 0};
 }
 
 uint64_t DivertedWorld::timer_count(VcpuId vcpu) const {
@@ -85,10 +86,10 @@ uint64_t DivertedWorld::timer_count(VcpuId vcpu) const {
   return (*timer.due_ns - passed_ns_) / std::max(1u, timer.setting.count_ns);
 }
 
-std::optional<log::ApicMessage> DivertedWorld::take_letter(VcpuId vcpu) {
+std::optional<log::Arrival> DivertedWorld::take_letter(VcpuId vcpu) {
   auto& letters = letters_[vcpu.raw];
   if (letters.empty()) return std::nullopt;
-  const log::ApicMessage letter = letters.front();
+  const log::Arrival letter = letters.front();
   letters.pop_front();
   return letter;
 }

@@ -39,7 +39,7 @@ class DivertedWorld {
   [[nodiscard]] uint64_t timer_count(VcpuId vcpu) const;
 
   // The next message for this vCPU.
-  std::optional<log::ApicMessage> take_letter(VcpuId vcpu);
+  std::optional<log::Arrival> take_letter(VcpuId vcpu);
   [[nodiscard]] bool has_letters(VcpuId vcpu) const { return !letters_[vcpu.raw].empty(); }
   // Why the machine has stopped, a sentence; nothing: it has not.
   [[nodiscard]] const std::optional<std::string>& stopped() const { return stop_; }
@@ -53,13 +53,13 @@ class DivertedWorld {
   void start(size_t timer, const vmm::ArmTimer& setting);
   void cancel(size_t timer);
   [[nodiscard]] VcpuId receiver(size_t timer) const;
-  [[nodiscard]] log::ApicMessage message(size_t timer) const;
+  [[nodiscard]] log::Arrival message(size_t timer) const;
 
   std::function<Result<uint64_t>()> last_time_;
-  std::optional<uint64_t> began_ns_;                   // virtual time when the recorded run was left
-  uint64_t passed_ns_ = 0;                             // since then
-  std::vector<std::deque<log::ApicMessage>> letters_;  // of each vCPU
-  std::vector<Timer> timers_;                          // one a vCPU, then the interval timer
+  std::optional<uint64_t> began_ns_;               // virtual time when the recorded run was left
+  uint64_t passed_ns_ = 0;                         // since then
+  std::vector<std::deque<log::Arrival>> letters_;  // of each vCPU
+  std::vector<Timer> timers_;                      // one a vCPU, then the interval timer
   std::optional<std::string> stop_;
 };
 

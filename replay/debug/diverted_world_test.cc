@@ -10,7 +10,7 @@ using log::ApicMessageKind;
 
 class DivertedWorldTest : public testing::Test {
  protected:
-  std::optional<ApicMessage> letter(uint32_t vcpu) { return world_.take_letter(VcpuId(vcpu)); }
+  std::optional<log::Arrival> letter(uint32_t vcpu) { return world_.take_letter(VcpuId(vcpu)); }
 
   int asked_ = 0;
   DivertedWorld world_{2, [this]() -> Result<uint64_t> {
@@ -19,7 +19,8 @@ class DivertedWorldTest : public testing::Test {
                        }};
 };
 
-constexpr ApicMessage kTimer{ApicMessageKind::kTimer, 0}, kTick{ApicMessageKind::kLine, 0};
+const log::Arrival kTimer = ApicMessage{ApicMessageKind::kTimer, 0};
+const log::Arrival kTick = log::Input{log::InputDevice::kIntervalTimer, {}};
 
 TEST_F(DivertedWorldTest, TimeGoesOnFromWhatTheRecordedRunWasTold) {
   world_.pass(300);
@@ -36,9 +37,10 @@ TEST_F(DivertedWorldTest, ErrorOfTheLogIsTold) {
 }
 
 TEST_F(DivertedWorldTest, MessagesArriveInOrder) {
-  const ApicMessage first{ApicMessageKind::kFixed, 40}, second{ApicMessageKind::kFixed, 41};
-  world_.perform(VcpuId(0), vmm::SendMessage{VcpuId(1), first});
-  world_.perform(VcpuId(0), vmm::SendMessage{VcpuId(1), second});
+  const ApicMessage one{ApicMessageKind::kFixed, 40}, two{ApicMessageKind::kFixed, 41};
+  const log::Arrival first = one, second = two;
+  world_.perform(VcpuId(0), vmm::SendMessage{VcpuId(1), one});
+  world_.perform(VcpuId(0), vmm::SendMessage{VcpuId(1), two});
   EXPECT_FALSE(world_.has_letters(VcpuId(0)));
   EXPECT_TRUE(world_.has_letters(VcpuId(1)));
   EXPECT_EQ(letter(1), first);

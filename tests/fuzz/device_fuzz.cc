@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "vmm/device/device_context_fake.h"
 #include "vmm/device/disk/disk_fake.h"
 #include "vmm/device/exit_port.h"
 #include "vmm/device/fw_cfg.h"
@@ -18,7 +19,6 @@
 #include "vmm/device/irq/local_apic.h"
 #include "vmm/device/pc_board.h"
 #include "vmm/device/uart16550.h"
-#include "vmm/device/value_source_fake.h"
 #include "vmm/device/virtio/virtio_driver_fake.h"
 
 namespace {
@@ -54,13 +54,14 @@ class Machine {
   virtual std::pair<IoSpace, uint64_t> place(unsigned choice, uint64_t offset) = 0;
   // What the effects of an access come to.
   virtual Effects route(const Effects& effects) { return effects; }
-  virtual Effects accept(Vcpu& vcpu, const log::ApicMessage& message) {
-    return vcpu.local_apic.accept(message).effects;
-  }
+  // Something arrives for a device.
+  virtual Effects accept(const log::Input& /*input*/) { return {}; }
   // Changes guest memory, or offers requests to a device that takes them from there. Nothing, if there is
   // none.
   virtual void poke(uint64_t /*offset*/, uint64_t /*value*/) {}
-  virtual Effects request(uint64_t /*offset*/, uint64_t /*value*/, FakeValueSource& /*values*/) { return {}; }
+  virtual Effects request(uint64_t /*offset*/, uint64_t /*value*/, FakeDeviceContext& /*context*/) {
+    return {};
+  }
   // Adds what the devices remember.
   virtual void finish() = 0;
 
@@ -70,6 +71,13 @@ class Machine {
   }
 
   std::array<Vcpu, kVcpus> vcpus_ = {Vcpu(0), Vcpu(1)};
+
+  FakeDeviceContext values_ = [] {
+    FakeDeviceContext values;
+    for (const auto source : {log::Source::kTime, log::Source::kTimerCount, log::Source::kRandom})
+      values.answers[source] = 0;
+    return values;
+  }();
 
  private:
   void step(std::span<const uint8_t> bytes) {
@@ -93,7 +101,12 @@ class Machine {
         break;
       }
       case 2:
-        carry_out(accept(vcpu, {static_cast<log::ApicMessageKind>(bytes[1] % 8), bytes[2]}));
+        if (bytes[1] % 8 >= 6)
+          carry_out(
+              accept({static_cast<log::InputDevice>(bytes[1] % 8 - 5), std::string(1, char(bytes[2]))}));
+        else
+          carry_out(
+              vcpu.local_apic.accept({static_cast<log::ApicMessageKind>(bytes[1] % 8), bytes[2]}).effects);
         break;
       case 3:
         keep(vcpu.local_apic.acknowledge().value_or(0));
@@ -133,12 +146,6 @@ class Machine {
   }
 
   std::vector<uint64_t> seen_;
-  FakeValueSource values_ = [] {
-    FakeValueSource values;
-    for (const auto source : {log::Source::kTime, log::Source::kTimerCount, log::Source::kRandom})
-      values.answers[source] = 0;
-    return values;
-  }();
 };
 
 // The devices of a guest with a Reprise note. The console is shared.
@@ -187,8 +194,11 @@ class PcMachine final : public Machine {
  public:
   PcMachine() {
     for (Vcpu& vcpu : vcpus_) board_.claim(VcpuId(0), vcpu.map);
+    // The last page is a hole.
+    values_.ram = DmaMemory(ram_, Gpa(kRamBytes - kPageSize), Gpa(kRamBytes), nullptr, nullptr);
+    values_of_drivers_.ram = values_.ram;
     // The lines of the interval timer and of the console lead somewhere: to vCPU 1, and to everybody.
-    FakeValueSource nothing;
+    FakeDeviceContext nothing;
     for (const auto& [reg, value] :
          {std::pair{0x15, 0x0100'0000u}, {0x14, 0x30}, {0x19, 0xff00'0000}, {0x18, 0x34}}) {
       (void)vcpus_[0].map.write(IoSpace::kMemory, kIoApicBase, 4, static_cast<uint64_t>(reg), nothing);
@@ -233,13 +243,9 @@ class PcMachine final : public Machine {
     }
   }
   Effects route(const Effects& effects) override { return only_routed(board_.route(effects)); }
-  Effects accept(Vcpu& vcpu, const log::ApicMessage& message) override {
-    if (!board_.takes(message)) return Machine::accept(vcpu, message);
-    FakeValueSource nothing;
-    return route(board_.accept(message, nothing).value());
-  }
+  Effects accept(const log::Input& input) override { return route(board_.accept(input, values_).value()); }
   // What a driver does that knows its device, but not what it offers; once in a while it starts anew.
-  Effects request(uint64_t offset, uint64_t value, FakeValueSource& values) override {
+  Effects request(uint64_t offset, uint64_t value, FakeDeviceContext& values) override {
     values_of_drivers_.answers = values.answers;
     FakeVirtioDriver& driver = drivers_[offset % drivers_.size()];
     const uint32_t queue = offset >> 8 & 1;
@@ -277,14 +283,12 @@ class PcMachine final : public Machine {
   static constexpr uint64_t kQueueCount = 6;  // two for each slot
 
   std::vector<uint8_t> ram_ = std::vector<uint8_t>(kRamBytes);
-  FakeValueSource values_of_drivers_;
+  FakeDeviceContext values_of_drivers_;
   std::vector<FakeVirtioDriver> drivers_;
   FakeDisk disk_{16};
-  // The last page is a hole.
   PcBoard board_{{.vcpus = kVcpus,
                   .start_unix_seconds = 1'700'000'000,
                   .console = [this](uint8_t byte) { keep(byte); },
-                  .memory = DmaMemory(ram_, Gpa(kRamBytes - kPageSize), Gpa(kRamBytes), nullptr, nullptr),
                   .virtio = {.random = true, .console = true, .disk = &disk_}}};
 };
 

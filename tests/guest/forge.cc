@@ -55,16 +55,20 @@ bool change(log::Event& event, std::string_view what, Random& random) {
   auto* gain = part<log::Gain>(event);
   auto* loss = part<log::Loss>(event);
   auto* message = part<log::ApicMessage>(event);
+  auto* input = part<log::Input>(event);
   if (what == "ticket" && (gain != nullptr || loss != nullptr)) {
     Ticket& ticket = gain != nullptr ? gain->ticket : loss->ticket;
     ticket = Ticket(near_miss(ticket.raw, random));
   } else if ((what == "gain-position" && gain != nullptr) || (what == "loss-position" && loss != nullptr) ||
-             (what == "message-position" && message != nullptr)) {
+             (what == "message-position" && message != nullptr) ||
+             (what == "input-position" && input != nullptr)) {
     move(event.position, random);
   } else if (what == "gain-page" && gain != nullptr && gain->pages.size() == 1) {
     // With more pages, some are given without need, and another one would not matter.
     PageNumber& page = gain->pages.front().page;
     page = PageNumber(near_miss(page.raw, random));
+  } else if (what == "input-byte" && input != nullptr && !input->bytes.empty()) {
+    input->bytes[random() % input->bytes.size()] ^= 1;
   } else if (what == "message-vector" && message != nullptr &&
              message->kind == log::ApicMessageKind::kFixed) {
     message->vector ^= 1;

@@ -17,9 +17,9 @@ constexpr uint64_t kTimerMask = 0xffffff;
 
 }  // namespace
 
-Result<uint64_t> AcpiPm::read(uint64_t offset, unsigned bytes, ValueSource& values) {
+Result<uint64_t> AcpiPm::read(uint64_t offset, unsigned bytes, DeviceContext& context) {
   if (offset == kTimer && bytes == 4) {
-    TRY_ASSIGN(const uint64_t ns, values.value(log::Source::kTime));
+    TRY_ASSIGN(const uint64_t ns, context.value(log::Source::kTime));
     return static_cast<uint64_t>(static_cast<unsigned __int128>(ns) * kAcpiPmHertz / 1'000'000'000) &
            kTimerMask;
   }
@@ -40,7 +40,7 @@ Result<uint64_t> AcpiPm::read(uint64_t offset, unsigned bytes, ValueSource& valu
   return word >> (8 * (offset & 1));
 }
 
-Result<Effects> AcpiPm::write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& /*values*/) {
+Result<Effects> AcpiPm::write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& /*context*/) {
   if (bytes < 2) return Effects{};
   if (offset == kEnable) state_.enabled = static_cast<uint16_t>(value);
   if (offset != kControl) return Effects{};

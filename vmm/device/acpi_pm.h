@@ -27,8 +27,8 @@ struct AcpiPmState {
 // Source: ACPI Specification 6.4, 4.8.3.
 class AcpiPm final : public IoHandler {
  public:
-  Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
-  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
+  Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
+  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) override;
   void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
  private:

@@ -7,10 +7,10 @@
 #include <random>
 #include <vector>
 
+#include "vmm/device/device_context_fake.h"
 #include "vmm/device/disk/disk_fake.h"
 #include "vmm/device/fw_cfg.h"
 #include "vmm/device/pc_board.h"
-#include "vmm/device/value_source_fake.h"
 
 namespace reprise::vmm {
 namespace {
@@ -54,9 +54,7 @@ RC_GTEST_PROP(AnyStateProperty, BoardAnswersInAnyState,
   std::mt19937_64 random(seed);
   for (uint8_t& byte : ram) byte = static_cast<uint8_t>(random() % 4);
   FakeDisk disk(8);
-  PcBoard board({.vcpus = 2,
-                 .memory = DmaMemory(ram, Gpa(0), Gpa(0), nullptr, nullptr),
-                 .virtio = {.random = true, .console = true, .disk = &disk}});
+  PcBoard board({.vcpus = 2, .virtio = {.random = true, .console = true, .disk = &disk}});
   FwCfg fw_cfg(2);
   IoMap io;
   board.claim(VcpuId(0), io);
@@ -64,7 +62,8 @@ RC_GTEST_PROP(AnyStateProperty, BoardAnswersInAnyState,
   Scrambler scrambler(seed);
   board.visit(scrambler);
   fw_cfg.visit(scrambler);
-  FakeValueSource values;
+  FakeDeviceContext values;
+  values.ram = DmaMemory(ram, Gpa(0), Gpa(0), nullptr, nullptr);
   for (const auto source : {log::Source::kTime, log::Source::kRandom}) values.answers[source] = seed;
   constexpr std::array<uint64_t, 8> kPorts = {kPicMasterPort, kPicSlavePort, kPitPort,   kSpeakerPort,
                                               kCmosPort,      kCom1Port,     kFwCfgPort, kAcpiPmEventPort};
@@ -75,8 +74,8 @@ RC_GTEST_PROP(AnyStateProperty, BoardAnswersInAnyState,
   // Each queue is told, whatever it is like.
   for (const VirtioSlot slot : {VirtioSlot::kDisk, VirtioSlot::kConsole, VirtioSlot::kRandom})
     for (uint32_t queue = 0; queue < 2; ++queue) access(IoSpace::kMemory, virtio_base(slot) + 0x50, 4, queue);
-  (void)board.accept({log::ApicMessageKind::kConsole, 'x'}, values).value();
-  (void)board.route(board.accept({log::ApicMessageKind::kLine, 4}, values).value());
+  (void)board.accept({log::InputDevice::kConsole, "x"}, values).value();
+  (void)board.route(board.accept({log::InputDevice::kIntervalTimer, {}}, values).value());
   for (const auto& [place, value] : accesses) {
     access(IoSpace::kPort, kPorts[place % kPorts.size()] + (place >> 8) % 4, 1 + (place >> 16) % 4, value);
     access(IoSpace::kMemory, kVirtioBase + (place >> 4) % 3 * kVirtioBytes + (place & 0xfc), 4, value);

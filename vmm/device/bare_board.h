@@ -20,8 +20,7 @@ class BareBoard final : public Board {
 
   void claim(VcpuId vcpu, IoMap& io) override;
   [[nodiscard]] uint32_t shared_devices() const override { return 1; }
-  [[nodiscard]] bool takes(const log::ApicMessage& /*message*/) const override { return false; }
-  Result<Effects> accept(const log::ApicMessage& /*message*/, ValueSource& /*values*/) override {
+  Result<Effects> accept(const log::Input& /*input*/, DeviceContext& /*context*/) override {
     return Effects{};
   }
   Effects route(Effects effects) override { return effects; }

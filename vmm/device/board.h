@@ -22,11 +22,9 @@ class Board {
   virtual void claim(VcpuId vcpu, IoMap& io) = 0;
   // How many devices have an owner of their own (IoMap::Target::shared).
   [[nodiscard]] virtual uint32_t shared_devices() const = 0;
-  // Whether a message is for one of its devices, and not for the receiver's local APIC.
-  [[nodiscard]] virtual bool takes(const log::ApicMessage& message) const = 0;
-  // A message for a device has arrived. Effects: of the device, to be routed like those of an access.
-  // Requires: takes(message). Errors: those of `values`.
-  virtual Result<Effects> accept(const log::ApicMessage& message, ValueSource& values) = 0;
+  // Something has arrived for a device; nothing happens if there is none. Effects: of the device, to be
+  // routed like those of an access. Errors: those of `context`.
+  virtual Result<Effects> accept(const log::Input& input, DeviceContext& context) = 0;
   // What the effects of a device come to: lines that were raised become messages for local APICs, where there
   // is something that they lead to.
   virtual Effects route(Effects effects) = 0;

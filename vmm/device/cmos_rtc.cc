@@ -51,7 +51,7 @@ uint64_t time_register(uint8_t index, const tm& time) {
 
 }  // namespace
 
-Result<uint64_t> CmosRtc::read(uint64_t offset, unsigned /*bytes*/, ValueSource& values) {
+Result<uint64_t> CmosRtc::read(uint64_t offset, unsigned /*bytes*/, DeviceContext& context) {
   if (offset == 0) return uint64_t{0xff};  // write-only
   switch (state_.index) {
     case kSeconds:
@@ -62,7 +62,7 @@ Result<uint64_t> CmosRtc::read(uint64_t offset, unsigned /*bytes*/, ValueSource&
     case kMonth:
     case kYear:
     case kCentury: {
-      TRY_ASSIGN(const uint64_t ns, values.value(log::Source::kTime));
+      TRY_ASSIGN(const uint64_t ns, context.value(log::Source::kTime));
       const time_t seconds = static_cast<time_t>(start_ + static_cast<int64_t>(ns / 1'000'000'000));
       tm time{};
       if (::gmtime_r(&seconds, &time) == nullptr) return uint64_t{0};
@@ -79,7 +79,8 @@ Result<uint64_t> CmosRtc::read(uint64_t offset, unsigned /*bytes*/, ValueSource&
   }
 }
 
-Result<Effects> CmosRtc::write(uint64_t offset, unsigned /*bytes*/, uint64_t value, ValueSource& /*values*/) {
+Result<Effects> CmosRtc::write(uint64_t offset, unsigned /*bytes*/, uint64_t value,
+                               DeviceContext& /*context*/) {
   if (offset == 0) state_.index = value & 0x7f;
   return Effects{};
 }

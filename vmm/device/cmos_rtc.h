@@ -24,8 +24,8 @@ class CmosRtc final : public IoHandler {
  public:
   // `start_unix_seconds`: the time of day at virtual time 0.
   explicit CmosRtc(int64_t start_unix_seconds) : start_(start_unix_seconds) {}
-  Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
-  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
+  Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
+  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) override;
   void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
  private:

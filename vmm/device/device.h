@@ -16,19 +16,9 @@
 #include "base/state.h"
 #include "base/units.h"
 #include "log/event.h"
+#include "vmm/device/device_context.h"
 
 namespace reprise::vmm {
-
-// Where a device gets a value from outside. The vCPU's journal implements it: while recording it reads the
-// world and logs the answer, while replaying it answers from the log.
-//
-// Threads: confined to the thread of the vCPU whose access asks.
-class ValueSource {
- public:
-  virtual ~ValueSource() = default;
-  // Errors: kDivergence if the log holds something else here; kOutput if the answer cannot be logged.
-  virtual Result<uint64_t> value(log::Source source) = 0;
-};
 
 // A message for the local APIC of another vCPU. The receiver's journal decides where it arrives.
 struct SendMessage {
@@ -59,7 +49,7 @@ struct RaiseLine {
 };
 
 // The interval timer (PIT channel 0) starts anew, or stops if `delay_ns` is 0. When it is due, the machine
-// sends vCPU 0 an ApicMessage of kind kLine for line 0. Virtual time.
+// sends vCPU 0 an Input of the interval timer. Virtual time.
 struct SetTick {
   uint64_t delay_ns = 0;
   uint64_t period_ns = 0;  // 0: once
@@ -84,10 +74,10 @@ class IoHandler {
  public:
   virtual ~IoHandler() = default;
 
-  // The value read, in the low `bytes` bytes. Errors: only those of `values`.
-  virtual Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) = 0;
+  // The value read, in the low `bytes` bytes. Errors: only those of `context`.
+  virtual Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) = 0;
   // `value` has no bits above `bytes`. Errors: none so far; a Result so that a device may need a value here.
-  virtual Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) = 0;
+  virtual Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) = 0;
 
   // Everything that later answers depend on. A handler does something sensible in any state, for one may come
   // from a file.

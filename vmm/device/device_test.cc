@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <string>
 
+#include "vmm/device/device_context_fake.h"
 #include "vmm/device/exit_port.h"
 #include "vmm/device/fw_cfg.h"
 #include "vmm/device/hpet.h"
 #include "vmm/device/io_map.h"
 #include "vmm/device/uart16550.h"
-#include "vmm/device/value_source_fake.h"
 
 namespace reprise::vmm {
 namespace {
@@ -42,7 +42,7 @@ class DeviceTest : public ::testing::Test {
   ExitPort exit_port_;
   Hpet hpet_;
   IoMap map_;
-  FakeValueSource values_;
+  FakeDeviceContext values_;
 };
 
 // --- the map ---
@@ -313,7 +313,7 @@ RC_GTEST_PROP(DeviceProperty, EqualHistoriesGiveEqualResults,
     IoMap map;
     map.claim(IoSpace::kPort, 0, kUartPorts, uart, SharedDevice(0));
     map.claim(IoSpace::kPort, 8, kFwCfgPorts, fw_cfg);
-    FakeValueSource values;
+    FakeDeviceContext values;
     for (const auto& [port, bytes, value, is_write] : accesses) {
       if (is_write) {
         RC_ASSERT(map.write(IoSpace::kPort, port % 12, bytes % 10, value, values).has_value());

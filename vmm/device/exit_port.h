@@ -16,11 +16,11 @@ inline constexpr uint64_t kExitPorts = 4;
 // Threads: immutable.
 class ExitPort final : public IoHandler {
  public:
-  Result<uint64_t> read(uint64_t /*offset*/, unsigned /*bytes*/, ValueSource& /*values*/) override {
+  Result<uint64_t> read(uint64_t /*offset*/, unsigned /*bytes*/, DeviceContext& /*context*/) override {
     return ~0ull;
   }
   Result<Effects> write(uint64_t offset, unsigned /*bytes*/, uint64_t value,
-                        ValueSource& /*values*/) override {
+                        DeviceContext& /*context*/) override {
     if (offset != 0) return Effects{};
     return Effects{StopMachine{static_cast<uint32_t>(value)}};
   }

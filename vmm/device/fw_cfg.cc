@@ -29,14 +29,14 @@ std::array<uint8_t, 4> item(uint32_t key, uint16_t vcpus) {
 
 }  // namespace
 
-Result<uint64_t> FwCfg::read(uint64_t /*offset*/, unsigned bytes, ValueSource& /*values*/) {
+Result<uint64_t> FwCfg::read(uint64_t /*offset*/, unsigned bytes, DeviceContext& /*context*/) {
   if (bytes != 1) return ~0ull;
   const auto data = item(state_.selector & ~kWriteChannel, vcpus_);
   if (state_.offset >= data.size()) return uint64_t{0};  // also keeps the offset from wrapping round
   return uint64_t{data[state_.offset++]};
 }
 
-Result<Effects> FwCfg::write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& /*values*/) {
+Result<Effects> FwCfg::write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& /*context*/) {
   if (offset == 0 && bytes == 2) state_ = {.selector = static_cast<uint32_t>(value & 0xffff), .offset = 0};
   return Effects{};
 }

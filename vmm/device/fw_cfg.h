@@ -29,9 +29,9 @@ class FwCfg final : public IoHandler {
   explicit FwCfg(uint16_t vcpus) : vcpus_(vcpus) {}
 
   // One-byte reads at either port give the next byte of the item; wider ones are not answered (all ones).
-  Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
+  Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
   // Two-byte writes at the first port select an item; all others are lost.
-  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
+  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) override;
   void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
   [[nodiscard]] const FwCfgState& state() const { return state_; }

@@ -19,7 +19,7 @@ constexpr uint64_t kEnabled = 1;  // ENABLE_CNF, 2.3.5
 
 }  // namespace
 
-Result<uint64_t> Hpet::read(uint64_t offset, unsigned /*bytes*/, ValueSource& values) {
+Result<uint64_t> Hpet::read(uint64_t offset, unsigned /*bytes*/, DeviceContext& context) {
   uint64_t value = 0;
   switch (offset & ~7ull) {
     case kCapabilities:
@@ -29,7 +29,7 @@ Result<uint64_t> Hpet::read(uint64_t offset, unsigned /*bytes*/, ValueSource& va
       value = kEnabled;
       break;
     case kMainCounter: {
-      TRY_ASSIGN(const uint64_t nanoseconds, values.value(log::Source::kTime));
+      TRY_ASSIGN(const uint64_t nanoseconds, context.value(log::Source::kTime));
       value = nanoseconds / kHpetNanosPerCount;
       break;
     }

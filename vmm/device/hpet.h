@@ -21,9 +21,9 @@ class Hpet final : public IoHandler {
  public:
   // Each read that touches the main counter asks for kTime (ns of virtual time), the two 32-bit halves
   // separately. Registers are 64 bits wide; what a read covers beyond its register is zero.
-  Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
+  Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
   Result<Effects> write(uint64_t /*offset*/, unsigned /*bytes*/, uint64_t /*value*/,
-                        ValueSource& /*values*/) override {
+                        DeviceContext& /*context*/) override {
     return Effects{};
   }
 };

@@ -23,18 +23,18 @@ std::optional<IoMap::Target> IoMap::find(IoSpace space, uint64_t address, unsign
   return std::nullopt;
 }
 
-Result<uint64_t> IoMap::read(IoSpace space, uint64_t address, unsigned bytes, ValueSource& values) const {
+Result<uint64_t> IoMap::read(IoSpace space, uint64_t address, unsigned bytes, DeviceContext& context) const {
   const auto target = find(space, address, bytes);
   if (!target) return all_ones(bytes);
-  TRY_ASSIGN(const uint64_t value, target->handler->read(target->offset, bytes, values));
+  TRY_ASSIGN(const uint64_t value, target->handler->read(target->offset, bytes, context));
   return value & all_ones(bytes);
 }
 
 Result<Effects> IoMap::write(IoSpace space, uint64_t address, unsigned bytes, uint64_t value,
-                             ValueSource& values) const {
+                             DeviceContext& context) const {
   const auto target = find(space, address, bytes);
   if (!target) return Effects{};
-  return target->handler->write(target->offset, bytes, value & all_ones(bytes), values);
+  return target->handler->write(target->offset, bytes, value & all_ones(bytes), context);
 }
 
 }  // namespace reprise::vmm

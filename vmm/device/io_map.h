@@ -41,9 +41,9 @@ class IoMap {
   // Carries out one access of 1 to 8 bytes. Where nobody answers, reads give all ones and writes are lost, as
   // on a PC whose bus times out. Requires: the ownership that find() names.
   // Errors: those of the handler.
-  Result<uint64_t> read(IoSpace space, uint64_t address, unsigned bytes, ValueSource& values) const;
+  Result<uint64_t> read(IoSpace space, uint64_t address, unsigned bytes, DeviceContext& context) const;
   Result<Effects> write(IoSpace space, uint64_t address, unsigned bytes, uint64_t value,
-                        ValueSource& values) const;
+                        DeviceContext& context) const;
 
  private:
   struct Claim {

@@ -1,7 +1,12 @@
 #include "vmm/device/pc_board.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace reprise::vmm {
 namespace {
+
+constexpr uint8_t kIntervalTimerLine = 0;  // ISA IRQ 0
 
 std::string_view name(VirtioSlot slot) {
   switch (slot) {
@@ -28,14 +33,13 @@ std::vector<VirtioSlot> slots_of(const VirtioOptions& options) {
 }
 
 PcBoard::PcBoard(const PcBoardOptions& options)
-    : memory_(options.memory),
-      disk_content_(options.virtio.disk),
+    : disk_content_(options.virtio.disk),
       uart_(options.console),
       rtc_(options.start_unix_seconds),
       io_apic_(options.vcpus) {
-  if (options.virtio.disk != nullptr) disk_.emplace(VirtioSlot::kDisk, memory_, *options.virtio.disk);
-  if (options.virtio.console) console_.emplace(VirtioSlot::kConsole, memory_, options.console);
-  if (options.virtio.random) random_.emplace(VirtioSlot::kRandom, memory_);
+  if (options.virtio.disk != nullptr) disk_.emplace(VirtioSlot::kDisk, *options.virtio.disk);
+  if (options.virtio.console) console_.emplace(VirtioSlot::kConsole, options.console);
+  if (options.virtio.random) random_.emplace(VirtioSlot::kRandom);
 }
 
 void PcBoard::claim(VcpuId /*vcpu*/, IoMap& io) {
@@ -55,15 +59,22 @@ void PcBoard::claim(VcpuId /*vcpu*/, IoMap& io) {
   });
 }
 
-bool PcBoard::takes(const log::ApicMessage& message) const {
-  return message.kind == log::ApicMessageKind::kLine || message.kind == log::ApicMessageKind::kConsole;
-}
-
-Result<Effects> PcBoard::accept(const log::ApicMessage& message, ValueSource& values) {
-  if (message.kind != log::ApicMessageKind::kConsole) return Effects{RaiseLine{message.vector}};
-  if (!console_.has_value()) return uart_.receive(message.vector);
-  console_->device.receive(message.vector);
-  return console_->registers.serve(VirtioConsole::kReceiveQueue, values);
+Result<Effects> PcBoard::accept(const log::Input& input, DeviceContext& context) {
+  if (input.device == log::InputDevice::kIntervalTimer) return Effects{RaiseLine{kIntervalTimerLine}};
+  // Before anything is changed: an input that has to wait is given again.
+  if (console_.has_value()) {
+    TRY_ASSIGN(const bool owned, console_->registers.acquire(VirtioConsole::kReceiveQueue, context));
+    if (!owned) return Effects{};
+  }
+  Effects effects;
+  for (const char byte : input.bytes) {
+    if (console_.has_value())
+      console_->device.receive(static_cast<uint8_t>(byte));
+    else
+      std::ranges::move(uart_.receive(static_cast<uint8_t>(byte)), std::back_inserter(effects));
+  }
+  if (!console_.has_value()) return effects;
+  return console_->registers.serve(VirtioConsole::kReceiveQueue, context);
 }
 
 Effects PcBoard::route(Effects effects) {

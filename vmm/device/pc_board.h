@@ -35,7 +35,6 @@ struct PcBoardOptions {
   uint32_t vcpus = 1;
   int64_t start_unix_seconds = 0;  // the time of day when the machine starts
   ConsoleSink console;             // takes what the serial port and the virtio console send
-  DmaMemory memory;
   VirtioOptions virtio;
 };
 
@@ -50,8 +49,7 @@ class PcBoard final : public Board {
 
   void claim(VcpuId vcpu, IoMap& io) override;
   [[nodiscard]] uint32_t shared_devices() const override { return 0; }
-  [[nodiscard]] bool takes(const log::ApicMessage& message) const override;
-  Result<Effects> accept(const log::ApicMessage& message, ValueSource& values) override;
+  Result<Effects> accept(const log::Input& input, DeviceContext& context) override;
   Effects route(Effects effects) override;
   // But for what is on the disk. The order stays what it is: it is part of the digests in recordings.
   void visit(StateVisitor& visitor) override;
@@ -63,8 +61,8 @@ class PcBoard final : public Board {
   template <typename Device>
   struct Virtio {
     template <typename... Args>
-    Virtio(VirtioSlot place, const DmaMemory& memory, Args&&... args)
-        : slot(place), device(std::forward<Args>(args)...), registers(device, memory, virtio_line(place)) {}
+    explicit Virtio(VirtioSlot place, Args&&... args)
+        : slot(place), device(std::forward<Args>(args)...), registers(device, virtio_line(place)) {}
     VirtioSlot slot;
     Device device;
     VirtioMmio registers;
@@ -77,7 +75,6 @@ class PcBoard final : public Board {
     if (random_.has_value()) visit(*random_);
   }
 
-  const DmaMemory memory_;
   Disk* const disk_content_;
   Uart16550 uart_;
   Pit8254 pit_;

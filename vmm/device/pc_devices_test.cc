@@ -8,10 +8,10 @@
 
 #include "vmm/device/acpi_pm.h"
 #include "vmm/device/cmos_rtc.h"
+#include "vmm/device/device_context_fake.h"
 #include "vmm/device/irq/pic8259.h"
 #include "vmm/device/pit8254.h"
 #include "vmm/device/reset_port.h"
-#include "vmm/device/value_source_fake.h"
 
 namespace reprise::vmm {
 namespace {
@@ -33,7 +33,7 @@ class PcDeviceTest : public ::testing::Test {
     return device.write(offset, bytes, value, values_).value();
   }
 
-  FakeValueSource values_;
+  FakeDeviceContext values_;
 };
 
 std::string state_of(IoHandler& device) {
@@ -220,7 +220,7 @@ TEST_F(PitTest, SaysWhenThereIsNoTime) {
 RC_GTEST_PROP(PitProperty, TickComesWithTheFirstCountOfANewPeriod, (uint16_t count, uint32_t start_ns)) {
   RC_PRE(count > 0);
   Pit8254 pit;
-  FakeValueSource values;
+  FakeDeviceContext values;
   values.answers[Source::kTime] = start_ns;
   RC_ASSERT(pit.write(3, 1, control(0, 2), values).has_value());
   RC_ASSERT(pit.write(0, 1, count & 0xff, values).has_value());

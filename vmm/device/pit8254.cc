@@ -48,12 +48,12 @@ bool output(const PitChannel& channel, uint64_t now_ns) {
 
 }  // namespace
 
-Result<uint64_t> Pit8254::read(uint64_t offset, unsigned /*bytes*/, ValueSource& values) {
+Result<uint64_t> Pit8254::read(uint64_t offset, unsigned /*bytes*/, DeviceContext& context) {
   if (offset >= kCommand) return uint64_t{0};
   PitChannel& channel = state_.channels[offset];
   uint16_t count = channel.latched;
   if (channel.has_latched == 0) {
-    TRY_ASSIGN(const uint64_t now, values.value(log::Source::kTime));
+    TRY_ASSIGN(const uint64_t now, context.value(log::Source::kTime));
     count = current_count(channel, now);
   }
   const bool high = channel.access == 2 || (channel.access == 3 && channel.read_high != 0);
@@ -62,9 +62,9 @@ Result<uint64_t> Pit8254::read(uint64_t offset, unsigned /*bytes*/, ValueSource&
   return static_cast<uint64_t>(high ? count >> 8 : count & 0xff);
 }
 
-Result<Effects> Pit8254::write(uint64_t offset, unsigned /*bytes*/, uint64_t value, ValueSource& values) {
+Result<Effects> Pit8254::write(uint64_t offset, unsigned /*bytes*/, uint64_t value, DeviceContext& context) {
   const auto byte = static_cast<uint8_t>(value);
-  if (offset == kCommand) return command(byte, values);
+  if (offset == kCommand) return command(byte, context);
   if (offset > kCommand) return Effects{};
   PitChannel& channel = state_.channels[offset];
   if (channel.access == 3 && channel.write_high == 0) {
@@ -75,16 +75,16 @@ Result<Effects> Pit8254::write(uint64_t offset, unsigned /*bytes*/, uint64_t val
   uint32_t count = channel.access == 1 ? byte : byte << 8;
   if (channel.access == 3) count |= channel.low;
   channel.write_high = 0;
-  return load(static_cast<uint32_t>(offset), count == 0 ? 65536 : count, values);
+  return load(static_cast<uint32_t>(offset), count == 0 ? 65536 : count, context);
 }
 
-Result<Effects> Pit8254::command(uint8_t value, ValueSource& values) {
+Result<Effects> Pit8254::command(uint8_t value, DeviceContext& context) {
   const uint32_t number = value >> 6;
   if (number == 3) return Effects{};
   PitChannel& channel = state_.channels[number];
   if ((value >> 4 & 3) == 0) {
     if (channel.has_latched != 0) return Effects{};
-    TRY_ASSIGN(const uint64_t now, values.value(log::Source::kTime));
+    TRY_ASSIGN(const uint64_t now, context.value(log::Source::kTime));
     channel.latched = current_count(channel, now);
     channel.has_latched = 1;
     channel.read_high = 0;
@@ -96,26 +96,26 @@ Result<Effects> Pit8254::command(uint8_t value, ValueSource& values) {
   return number == 0 ? Effects{SetTick{}} : Effects{};
 }
 
-Result<Effects> Pit8254::load(uint32_t number, uint32_t count, ValueSource& values) {
+Result<Effects> Pit8254::load(uint32_t number, uint32_t count, DeviceContext& context) {
   PitChannel& channel = state_.channels[number];
-  TRY_ASSIGN(channel.start_ns, values.value(log::Source::kTime));
+  TRY_ASSIGN(channel.start_ns, context.value(log::Source::kTime));
   channel.count = count;
   // Modes 1 and 5 wait for their gate, which is not there.
   if (number != 0 || channel.mode == 1 || channel.mode == 5) return Effects{};
   return Effects{SetTick{ns_of(count), is_periodic(channel) ? ns_of(count) : 0}};
 }
 
-Result<uint64_t> Pit8254::Speaker::read(uint64_t /*offset*/, unsigned /*bytes*/, ValueSource& values) {
-  TRY_ASSIGN(const uint64_t now, values.value(log::Source::kTime));
+Result<uint64_t> Pit8254::Speaker::read(uint64_t /*offset*/, unsigned /*bytes*/, DeviceContext& context) {
+  TRY_ASSIGN(const uint64_t now, context.value(log::Source::kTime));
   return state_.speaker | (now / kRefreshNs & 1) << 4 | (output(state_.channels[2], now) ? 1ull << 5 : 0);
 }
 
 Result<Effects> Pit8254::Speaker::write(uint64_t /*offset*/, unsigned /*bytes*/, uint64_t value,
-                                        ValueSource& values) {
+                                        DeviceContext& context) {
   const bool rises = (value & 1) != 0 && (state_.speaker & 1) == 0;
   state_.speaker = value & 0xf;
   if (rises) {
-    TRY_ASSIGN(state_.channels[2].start_ns, values.value(log::Source::kTime));
+    TRY_ASSIGN(state_.channels[2].start_ns, context.value(log::Source::kTime));
   }
   return Effects{};
 }

@@ -42,9 +42,9 @@ struct Pit8254State {
 class Pit8254 final : public IoHandler {
  public:
   // Asks for kTime where the answer or what is begun depends on it.
-  Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
+  Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
   // Effects: SetTick.
-  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
+  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) override;
   void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
   // Port 0x61 as a handler of its own.
@@ -54,15 +54,15 @@ class Pit8254 final : public IoHandler {
   class Speaker final : public IoHandler {
    public:
     explicit Speaker(Pit8254State& state) : state_(state) {}
-    Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
-    Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
+    Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
+    Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) override;
 
    private:
     Pit8254State& state_;
   };
 
-  Result<Effects> command(uint8_t value, ValueSource& values);
-  Result<Effects> load(uint32_t channel, uint32_t count, ValueSource& values);
+  Result<Effects> command(uint8_t value, DeviceContext& context);
+  Result<Effects> load(uint32_t channel, uint32_t count, DeviceContext& context);
 
   Pit8254State state_;
   Speaker speaker_{state_};

@@ -19,11 +19,11 @@ inline constexpr uint32_t kResetStatus = 1;
 class ResetPort final : public IoHandler {
  public:
   explicit ResetPort(uint8_t mask, uint8_t value) : mask_(mask), value_(value) {}
-  Result<uint64_t> read(uint64_t /*offset*/, unsigned /*bytes*/, ValueSource& /*values*/) override {
+  Result<uint64_t> read(uint64_t /*offset*/, unsigned /*bytes*/, DeviceContext& /*context*/) override {
     return ~0ull;
   }
   Result<Effects> write(uint64_t /*offset*/, unsigned /*bytes*/, uint64_t value,
-                        ValueSource& /*values*/) override {
+                        DeviceContext& /*context*/) override {
     return (value & mask_) == value_ ? Effects{StopMachine{kResetStatus}} : Effects{};
   }
 

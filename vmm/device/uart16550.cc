@@ -38,7 +38,7 @@ constexpr uint8_t kPeerPresent = 0xb0;         // MSR: DCD, DSR and CTS, so that
 
 }  // namespace
 
-Result<uint64_t> Uart16550::read(uint64_t offset, unsigned bytes, ValueSource& /*values*/) {
+Result<uint64_t> Uart16550::read(uint64_t offset, unsigned bytes, DeviceContext& /*context*/) {
   uint64_t result = 0;
   for (unsigned i = 0; i < bytes && i < 8; ++i)
     result |= static_cast<uint64_t>(read_register(offset + i)) << (8 * i);
@@ -47,7 +47,8 @@ Result<uint64_t> Uart16550::read(uint64_t offset, unsigned bytes, ValueSource& /
   return result;
 }
 
-Result<Effects> Uart16550::write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& /*values*/) {
+Result<Effects> Uart16550::write(uint64_t offset, unsigned bytes, uint64_t value,
+                                 DeviceContext& /*context*/) {
   Effects effects;
   for (unsigned i = 0; i < bytes && i < 8; ++i) {
     write_register(offset + i, static_cast<uint8_t>(value >> (8 * i)), effects);

@@ -46,9 +46,9 @@ class Uart16550 final : public IoHandler {
   explicit Uart16550(ConsoleSink sink) : sink_(std::move(sink)) {}
 
   // Wider accesses are the byte accesses to consecutive registers that they are on the ISA bus.
-  Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
+  Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
   // Effects: RaiseLine.
-  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
+  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) override;
   // A byte has come in. Effects: RaiseLine.
   Effects receive(uint8_t byte);
   void visit(StateVisitor& visitor) override { visitor("state", state_); }

@@ -41,9 +41,13 @@ Result<std::optional<AsyncEvent>> RecordJournal::next_async() {
     if (std::holds_alternative<ept::StopRequest>(letter)) return AsyncEvent(Leave{});
     const auto& delivery = std::get<ept::Delivery>(letter);
     if (!world_.is_current(vcpu_, delivery)) continue;  // the guest has set or stopped its timer meanwhile
-    note_async(delivery.message.vector);
-    append(delivery.message);
-    return AsyncEvent(delivery.message);
+    return std::visit(
+        [this](const auto& what) {
+          note_async(what);
+          append(what);
+          return Result<std::optional<AsyncEvent>>(AsyncEvent(what));
+        },
+        delivery.what);
   }
   return std::optional<AsyncEvent>();
 }

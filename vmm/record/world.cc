@@ -47,9 +47,9 @@ void World::set_pace() {
   changed_.notify_all();
 }
 
-void World::send(VcpuId to, const log::ApicMessage& message) {
+void World::send(VcpuId to, const log::Arrival& what) {
   ept::Mailbox& mailbox = *mailboxes_[to.raw];
-  mailbox.post(ept::Delivery{message, 0});
+  mailbox.post(ept::Delivery{what, 0});
   mailbox.kick();
 }
 
@@ -75,7 +75,7 @@ void World::set_tick(const SetTick& tick) {
 }
 
 void World::type(uint8_t byte) {
-  send(VcpuId(0), {log::ApicMessageKind::kConsole, byte});
+  send(VcpuId(0), log::Input{log::InputDevice::kConsole, std::string(1, static_cast<char>(byte))});
 }
 
 void World::expect_typing(bool expected) {
@@ -91,8 +91,10 @@ void World::disarm_timer(VcpuId vcpu) {
 }
 
 bool World::is_current(VcpuId vcpu, const ept::Delivery& delivery) const {
-  const bool tick = delivery.message.kind == log::ApicMessageKind::kLine;
-  if (!tick && delivery.message.kind != log::ApicMessageKind::kTimer) return true;
+  const auto* input = std::get_if<log::Input>(&delivery.what);
+  const auto* message = std::get_if<log::ApicMessage>(&delivery.what);
+  const bool tick = input != nullptr && input->device == log::InputDevice::kIntervalTimer;
+  if (!tick && (message == nullptr || message->kind != log::ApicMessageKind::kTimer)) return true;
   MutexLock lock(mutex_);
   return delivery.timer_generation == (tick ? timers_.back() : timers_[vcpu.raw]).generation;
 }
@@ -155,8 +157,10 @@ void World::check_idle() {
 void World::post(size_t timer, uint64_t generation) {
   const bool tick = timer == mailboxes_.size();
   ept::Mailbox& mailbox = *mailboxes_[tick ? 0 : timer];
-  mailbox.post(
-      ept::Delivery{{tick ? log::ApicMessageKind::kLine : log::ApicMessageKind::kTimer, 0}, generation});
+  if (tick)
+    mailbox.post(ept::Delivery{log::Input{log::InputDevice::kIntervalTimer, {}}, generation});
+  else
+    mailbox.post(ept::Delivery{log::ApicMessage{log::ApicMessageKind::kTimer, 0}, generation});
   mailbox.kick();
 }
 

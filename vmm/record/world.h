@@ -34,7 +34,7 @@ class World {
   // Host time since the machine began, in nanoseconds.
   [[nodiscard]] uint64_t elapsed_ns() const { return monotonic_ns() - start_ns_; }
 
-  void send(VcpuId to, const log::ApicMessage& message);
+  void send(VcpuId to, const log::Arrival& what);
 
   // The timer of one vCPU's local APIC. Each arming or disarming makes earlier timer messages void.
   void arm_timer(VcpuId vcpu, const ArmTimer& timer);

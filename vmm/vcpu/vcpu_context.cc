@@ -79,7 +79,7 @@ Result<Flow> VcpuContext::acquire(PageNumber page, Right right) {
 }
 
 Result<Flow> VcpuContext::take_turn() {
-  if (!parts_.takes_turns) return Flow::kGo;
+  if (!needs_turn()) return Flow::kGo;
   return acquire(parts_.first_token + kTurnToken, Right::kWrite);
 }
 

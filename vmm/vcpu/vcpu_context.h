@@ -65,7 +65,9 @@ class VcpuContext {
   Result<Flow> acquire(std::span<const PageRight> needed, bool again);
   // One that may be ours already.
   Result<Flow> acquire(PageNumber page, Right right);
-  // To execute, where only who has the turn does.
+  // Whether it executes only while it owns the turn.
+  [[nodiscard]] bool needs_turn() const { return parts_.scheduler.needs_turn(parts_.id); }
+  // To execute, where that needs the turn.
   Result<Flow> take_turn();
 
   // What a device wants done.

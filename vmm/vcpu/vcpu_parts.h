@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "ept/scheduler.h"
 #include "vmm/clock/positioner.h"
 #include "vmm/device/board.h"
 #include "vmm/device/io_map.h"
@@ -29,17 +30,18 @@ struct VcpuParts {
   Journal& journal;
   LocalApic& apic;
   const IoMap& io;
+  const ept::Scheduler& scheduler;
   Board& board;
+  const DmaMemory& device_memory;
   std::optional<Gpa> trap{};  // the page that a safepoint touches to stop
   PageNumber first_token{};   // tokens follow RAM: the turn, then the shared devices
-  bool takes_turns = false;   // serial mode: executes only while it owns the turn
   x86::AccessOptions access{};
   DigestScope digest_scope = DigestScope::kAll;
   const GuestKernel* kernel = nullptr;  // null: the guest's code is as it was built
   // Where page tables must lie, if the host does not show this vCPU what others write into them.
   std::optional<PrivateRange> own_tables{};
   // At every k-th stop, k being `digest_every`, the whole machine is compared by what this returns; 0: never.
-  // Needs takes_turns: who has the turn is the only one that changes memory and devices.
+  // Needs the turn: who has it is the only one that changes memory and devices.
   uint64_t digest_every = 0;
   std::function<Result<uint64_t>()> digest{};
 };

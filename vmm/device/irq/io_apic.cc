@@ -21,12 +21,12 @@ constexpr uint32_t kBroadcast = 0xff;
 
 }  // namespace
 
-Result<uint64_t> IoApic::read(uint64_t offset, unsigned /*bytes*/, ValueSource& /*values*/) {
+Result<uint64_t> IoApic::read(uint64_t offset, unsigned /*bytes*/, DeviceContext& /*context*/) {
   if (offset == kSelect) return state_.selected;
   return offset == kWindow ? read_selected() : uint64_t{0};
 }
 
-Result<Effects> IoApic::write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& /*values*/) {
+Result<Effects> IoApic::write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& /*context*/) {
   if (offset == kSelect) state_.selected = static_cast<uint32_t>(value) & 0xff;
   return offset == kWindow && bytes >= 4 ? write_selected(static_cast<uint32_t>(value)) : Effects{};
 }

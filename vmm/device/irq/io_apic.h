@@ -31,9 +31,9 @@ class IoApic final : public IoHandler {
  public:
   explicit IoApic(uint32_t vcpus) : vcpus_(vcpus) { state_.entries.fill(kMasked); }
 
-  Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
+  Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
   // Effects: SendMessage, to any vCPU.
-  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
+  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) override;
   // A line goes up. Lines that no pin has are ignored.
   Effects raise(uint8_t line);
   void visit(StateVisitor& visitor) override { visitor("state", state_); }

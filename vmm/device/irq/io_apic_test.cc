@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "vmm/device/value_source_fake.h"
+#include "vmm/device/device_context_fake.h"
 
 namespace reprise::vmm {
 namespace {
@@ -63,7 +63,7 @@ class IoApicTest : public ::testing::Test {
   std::string state() { return save_state(apic_); }
 
   IoApic apic_{4};
-  FakeValueSource values_;
+  FakeDeviceContext values_;
 };
 
 // --- registers ---
@@ -188,7 +188,7 @@ TEST_F(IoApicTest, EveryEdgeIsDeliveredWhateverTheTriggerModeSays) {
 TEST(IoApicVcpusTest, BroadcastReachesAnyNumberOfVcpus) {
   for (const uint32_t vcpus : {1u, 2u, 31u, 32u}) {
     IoApic apic(vcpus);
-    FakeValueSource values;
+    FakeDeviceContext values;
     for (const auto& [reg, value] : {std::pair{0x13u, 0xff000000u}, std::pair{0x12u, 0x31u}}) {
       ASSERT_TRUE(apic.write(kSelect, 4, reg, values));
       ASSERT_TRUE(apic.write(kWindow, 4, value, values));
@@ -256,7 +256,7 @@ RC_GTEST_PROP(IoApicProperty, SendsOnlyWhatCanBeReceived,
               (const std::vector<std::tuple<uint8_t, uint32_t, bool>>& steps)) {
   const auto vcpus = *rc::gen::inRange(1u, 9u);
   IoApic apic(vcpus);
-  FakeValueSource values;
+  FakeDeviceContext values;
   const auto check = [vcpus](const Effects& effects) {
     RC_ASSERT(effects.size() <= vcpus);
     std::vector<uint32_t> receivers;

@@ -64,19 +64,20 @@ LocalApic::LocalApic(VcpuId id, uint32_t vcpus) : id_(id.raw), vcpus_(vcpus) {
   state_.waiting_for_startup = id_ == 0 ? 0 : 1;
 }
 
-Result<uint64_t> LocalApic::read(uint64_t offset, unsigned /*bytes*/, ValueSource& values) {
+Result<uint64_t> LocalApic::read(uint64_t offset, unsigned /*bytes*/, DeviceContext& context) {
   const uint64_t within = offset & 0xf;
   if (within >= 4) return uint64_t{0};
-  TRY_ASSIGN(const uint32_t value, read_register(offset - within, values));
+  TRY_ASSIGN(const uint32_t value, read_register(offset - within, context));
   return uint64_t{value >> (8 * within)};
 }
 
-Result<Effects> LocalApic::write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& /*values*/) {
+Result<Effects> LocalApic::write(uint64_t offset, unsigned bytes, uint64_t value,
+                                 DeviceContext& /*context*/) {
   if ((offset & 0xf) != 0 || bytes < 4) return Effects{};
   return write_register(offset, static_cast<uint32_t>(value));
 }
 
-Result<uint32_t> LocalApic::read_register(uint64_t reg, ValueSource& values) {
+Result<uint32_t> LocalApic::read_register(uint64_t reg, DeviceContext& context) {
   if (const auto word = word_of(apic::kInService, reg)) return state_.in_service[*word];
   if (word_of(apic::kTriggerMode, reg)) return 0u;
   if (const auto word = word_of(apic::kRequested, reg)) return state_.requested[*word];
@@ -110,7 +111,7 @@ Result<uint32_t> LocalApic::read_register(uint64_t reg, ValueSource& values) {
       return state_.timer_initial;
     case apic::kTimerCurrent: {
       if (state_.timer_running == 0) return 0u;
-      TRY_ASSIGN(const uint64_t left, values.value(log::Source::kTimerCount));
+      TRY_ASSIGN(const uint64_t left, context.value(log::Source::kTimerCount));
       return static_cast<uint32_t>(std::min<uint64_t>(left, state_.timer_initial));
     }
     case apic::kTimerDivide:
@@ -302,9 +303,6 @@ LocalApic::Accepted LocalApic::accept(const ApicMessage& message) {
       if (state_.waiting_for_startup == 0) return {};
       state_.waiting_for_startup = 0;
       return {Action::kStartup, {}};
-    case ApicMessageKind::kLine:
-    case ApicMessageKind::kConsole:
-      return {};  // for devices
   }
   return {};  // a kind that a newer version wrote: the log's reader refuses it, so nothing is lost here
 }

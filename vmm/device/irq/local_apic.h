@@ -76,10 +76,10 @@ class LocalApic final : public IoHandler {
   // Registers are 32 bits wide and 16 bytes apart. A read may be a part of one; beyond its end are zeros.
   // A write has to start at a register, and its first 32 bits count; shorter or misaligned ones are lost.
   // A read of the current count of a running timer asks for kTimerCount (counts left; more than the initial
-  // count is taken as the initial count). Errors: those of `values`.
-  Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
+  // count is taken as the initial count). Errors: those of `context`.
+  Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
   // Effects: SendMessage (never to this vCPU), ArmTimer, DisarmTimer. Errors: none.
-  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
+  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) override;
 
   // A message has arrived. Dropped: fixed interrupts while the APIC is software-disabled, timer messages
   // while no timer runs, STARTUP to a vCPU that is not waiting. Effects: DisarmTimer, if INIT stopped a
@@ -113,7 +113,7 @@ class LocalApic final : public IoHandler {
   void visit(StateVisitor& visitor) override { visitor("state", state_); }
 
  private:
-  Result<uint32_t> read_register(uint64_t reg, ValueSource& values);
+  Result<uint32_t> read_register(uint64_t reg, DeviceContext& context);
   Effects write_register(uint64_t reg, uint32_t value);
   void write_spurious_vector(uint32_t value);
   Effects write_lvt(uint32_t index, uint32_t value);

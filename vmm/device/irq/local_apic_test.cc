@@ -7,9 +7,9 @@
 #include <cstring>
 #include <vector>
 
+#include "vmm/device/device_context_fake.h"
 #include "vmm/device/io_map.h"
 #include "vmm/device/irq/local_apic_registers.h"
-#include "vmm/device/value_source_fake.h"
 
 namespace reprise::vmm {
 namespace {
@@ -53,7 +53,7 @@ class LocalApicTest : public ::testing::Test {
   }
 
   LocalApic apic_;
-  FakeValueSource values_;
+  FakeDeviceContext values_;
 };
 
 class SecondLocalApicTest : public LocalApicTest {
@@ -67,7 +67,7 @@ using Vcpus = std::vector<uint32_t>;
 
 TEST(LocalApicResetTest, RegistersHaveTheirResetValues) {
   LocalApic local(VcpuId(3), 4);
-  FakeValueSource values;
+  FakeDeviceContext values;
   const auto read = [&](uint64_t offset) { return local.read(offset, 4, values).value(); };
   EXPECT_EQ(read(apic::kId), 3u << 24);
   EXPECT_EQ(read(apic::kVersion), 0x50014u);
@@ -280,7 +280,7 @@ TEST_F(LocalApicTest, DisabledApicStillSends) {
 
 TEST(LocalApicManyTest, VcpusBeyondEightHaveNoLogicalId) {
   LocalApic local(VcpuId(9), 32);
-  FakeValueSource values;
+  FakeDeviceContext values;
   EXPECT_EQ(local.read(apic::kLogicalDestination, 4, values).value(), 0u);
   (void)local.write(apic::kCommandHigh, 4, 0x7f000000, values);
   EXPECT_EQ(local.write(apic::kCommandLow, 4, 0x4841, values)->size(), 7u);
@@ -483,7 +483,7 @@ RC_GTEST_PROP(LocalApicProperty, AnyStateIsSafeAndEqualHistoriesGiveEqualStates,
   for (size_t i = 0; i < words.size() && i * 4 < bytes.size(); ++i) std::memcpy(&bytes[i * 4], &words[i], 4);
   const auto run = [&] {
     LocalApic local(VcpuId(1), 32);
-    FakeValueSource values;
+    FakeDeviceContext values;
     values.answers[log::Source::kTimerCount] = 17;
     local.set_state(state);
     std::vector<uint64_t> seen;

@@ -25,11 +25,11 @@ struct Pic8259State {
 // Source: Intel 8259A data sheet, "Initialization Command Words".
 class Pic8259 final : public IoHandler {
  public:
-  Result<uint64_t> read(uint64_t offset, unsigned /*bytes*/, ValueSource& /*values*/) override {
+  Result<uint64_t> read(uint64_t offset, unsigned /*bytes*/, DeviceContext& /*context*/) override {
     return offset == 1 ? state_.mask : uint64_t{0};
   }
   Result<Effects> write(uint64_t offset, unsigned /*bytes*/, uint64_t value,
-                        ValueSource& /*values*/) override {
+                        DeviceContext& /*context*/) override {
     if (offset == 0) {
       if ((value & kIcw1) != 0) state_.initialisation_words = (value & kIcw4Needed) != 0 ? 3 : 2;
     } else if (state_.initialisation_words > 0) {

@@ -30,7 +30,7 @@ uint32_t VirtioBlk::features() const {
   return kFeatureSegmentBytes | kFeatureSegments | kFeatureFlush;
 }
 
-Status VirtioBlk::serve(uint32_t /*index*/, Virtqueue& queue, ValueSource& /*values*/) {
+Status VirtioBlk::serve(uint32_t /*index*/, Virtqueue& queue, DeviceContext& /*context*/) {
   while (const auto chain = queue.next()) TRY(serve(*chain, queue));
   return {};
 }

@@ -38,7 +38,7 @@ class VirtioBlk final : public VirtioDevice {
     return std::as_bytes(std::span(&config_, 1));
   }
   // Errors: those of the disk.
-  Status serve(uint32_t index, Virtqueue& queue, ValueSource& values) override;
+  Status serve(uint32_t index, Virtqueue& queue, DeviceContext& context) override;
   void reset() override {}
 
  private:

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "vmm/device/device_context_fake.h"
 #include "vmm/device/disk/disk_fake.h"
 #include "vmm/device/pc_board.h"
-#include "vmm/device/value_source_fake.h"
 #include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/device/virtio/virtio_console.h"
 #include "vmm/device/virtio/virtio_driver_fake.h"
@@ -30,7 +30,10 @@ constexpr uint64_t kStatusByte = 0x11000;
 
 class VirtioConsoleTest : public ::testing::Test {
  protected:
-  VirtioConsoleTest() { board_.claim(VcpuId(0), io_); }
+  VirtioConsoleTest() {
+    values_.ram = DmaMemory(ram_, Gpa(0), Gpa(0), nullptr, nullptr);
+    board_.claim(VcpuId(0), io_);
+  }
 
   static constexpr uint32_t kReceive = VirtioConsole::kReceiveQueue;
   static constexpr uint32_t kTransmit = VirtioConsole::kTransmitQueue;
@@ -39,10 +42,10 @@ class VirtioConsoleTest : public ::testing::Test {
   class OnTheBus final : public IoHandler {
    public:
     explicit OnTheBus(const IoMap& io) : io_(io) {}
-    Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override {
+    Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& values) override {
       return io_.read(IoSpace::kMemory, virtio_base(VirtioSlot::kConsole) + offset, bytes, values);
     }
-    Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override {
+    Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& values) override {
       return io_.write(IoSpace::kMemory, virtio_base(VirtioSlot::kConsole) + offset, bytes, value, values);
     }
 
@@ -53,7 +56,7 @@ class VirtioConsoleTest : public ::testing::Test {
   Effects type(const std::string& text) {
     Effects last;
     for (const char byte : text)
-      last = board_.accept({log::ApicMessageKind::kConsole, static_cast<uint8_t>(byte)}, values_).value();
+      last = board_.accept({log::InputDevice::kConsole, std::string(1, byte)}, values_).value();
     return last;
   }
   std::string text_at(uint64_t address, size_t bytes) {
@@ -63,10 +66,9 @@ class VirtioConsoleTest : public ::testing::Test {
 
   std::vector<uint8_t> ram_ = std::vector<uint8_t>(kRamBytes);
   std::string sent_;
-  FakeValueSource values_;
+  FakeDeviceContext values_;
   PcBoard board_{{.vcpus = 2,
                   .console = [this](uint8_t byte) { sent_ += static_cast<char>(byte); },
-                  .memory = DmaMemory(ram_, Gpa(0), Gpa(0), nullptr, nullptr),
                   .virtio = {.console = true}}};
   IoMap io_;
   OnTheBus bus_{io_};
@@ -142,10 +144,8 @@ TEST_F(VirtioConsoleTest, DigestSeesQueuesAndTypedBytes) {
 }
 
 TEST(PcBoardTest, DigestSeesWhatWasWrittenToTheDisk) {
-  std::vector<uint8_t> ram(kRamBytes);
   FakeDisk disk(8);
-  PcBoard board(
-      {.vcpus = 1, .memory = DmaMemory(ram, Gpa(0), Gpa(0), nullptr, nullptr), .virtio = {.disk = &disk}});
+  PcBoard board({.vcpus = 1, .virtio = {.disk = &disk}});
   const auto before = board.compared_digest();
   disk.content[7] = 1;
   EXPECT_NE(board.compared_digest(), before);

@@ -14,7 +14,7 @@ void VirtioConsole::receive(uint8_t byte) {
   ++state_.count;
 }
 
-Status VirtioConsole::serve(uint32_t index, Virtqueue& queue, ValueSource& /*values*/) {
+Status VirtioConsole::serve(uint32_t index, Virtqueue& queue, DeviceContext& /*context*/) {
   if (index == kTransmitQueue) send(queue);
   if (index == kReceiveQueue) hand_over(queue);
   return {};

@@ -35,7 +35,7 @@ class VirtioConsole final : public VirtioDevice {
   [[nodiscard]] uint32_t features() const override { return 0; }
   [[nodiscard]] uint32_t queues() const override { return 2; }
   [[nodiscard]] std::span<const std::byte> config() const override { return {}; }
-  Status serve(uint32_t index, Virtqueue& queue, ValueSource& values) override;
+  Status serve(uint32_t index, Virtqueue& queue, DeviceContext& context) override;
   void reset() override { state_ = {}; }
   void visit(StateVisitor& visitor) override { visitor("state", state_); }
 

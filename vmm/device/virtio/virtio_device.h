@@ -29,9 +29,9 @@ class VirtioDevice {
   [[nodiscard]] virtual std::span<const std::byte> config() const = 0;
 
   // Deals with queue `index`, for which the driver has made buffers available, or the device has something.
-  // Errors: those of `values`; kHost if the world fails in a way that the guest cannot be told
+  // Errors: those of `context`; kHost if the world fails in a way that the guest cannot be told
   // deterministically.
-  virtual Status serve(uint32_t index, Virtqueue& queue, ValueSource& values) = 0;
+  virtual Status serve(uint32_t index, Virtqueue& queue, DeviceContext& context) = 0;
   virtual void reset() = 0;
 
   // As IoHandler's; the queues are the transport's.

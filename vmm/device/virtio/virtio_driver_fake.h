@@ -9,7 +9,7 @@
 
 #include "base/units.h"
 #include "vmm/device/device.h"
-#include "vmm/device/value_source_fake.h"
+#include "vmm/device/device_context_fake.h"
 #include "vmm/device/virtio/virtio_registers.h"
 #include "vmm/device/virtio/virtqueue.h"
 
@@ -33,7 +33,7 @@ class FakeVirtioDriver {
   };
 
   // `queues`: where in guest memory the queues are to lie, one behind the other.
-  FakeVirtioDriver(IoHandler& registers, std::span<uint8_t> ram, FakeValueSource& values, uint64_t queues)
+  FakeVirtioDriver(IoHandler& registers, std::span<uint8_t> ram, FakeDeviceContext& values, uint64_t queues)
       : registers_(registers), ram_(ram), values_(values), queues_(queues) {}
 
   uint32_t read(VirtioRegister reg) {
@@ -121,7 +121,7 @@ class FakeVirtioDriver {
  private:
   IoHandler& registers_;
   std::span<uint8_t> ram_;
-  FakeValueSource& values_;
+  FakeDeviceContext& values_;
   uint64_t queues_;
 };
 

@@ -28,7 +28,7 @@ uint64_t VirtioMmio::offered() const {
   return kFeatureVersion1 | kFeatureIndirect | device_.features();
 }
 
-Result<uint64_t> VirtioMmio::read(uint64_t offset, unsigned bytes, ValueSource& /*values*/) {
+Result<uint64_t> VirtioMmio::read(uint64_t offset, unsigned bytes, DeviceContext& /*context*/) {
   if (offset >= kVirtioConfig) return read_config(offset - kVirtioConfig, bytes);
   return bytes == 4 ? read_register(offset) : uint64_t{0};
 }
@@ -70,7 +70,7 @@ uint32_t VirtioMmio::read_register(uint64_t offset) const {
   }
 }
 
-Result<Effects> VirtioMmio::write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) {
+Result<Effects> VirtioMmio::write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) {
   using enum VirtioRegister;
   if (bytes != 4) return Effects{};
   const auto word = static_cast<uint32_t>(value);
@@ -88,9 +88,9 @@ Result<Effects> VirtioMmio::write(uint64_t offset, unsigned bytes, uint64_t valu
       state_.queue_select = word;
       break;
     case kQueueReady:
-      return write_ready(word);
+      return write_ready(word, context.memory());
     case kQueueNotify:
-      return serve(word, values);
+      return serve(word, context);
     case kInterruptAcknowledge:
       state_.interrupt_status &= ~word;
       break;
@@ -162,7 +162,7 @@ void VirtioMmio::write_queue_register(uint64_t offset, uint32_t value) {
   }
 }
 
-Effects VirtioMmio::write_ready(uint32_t value) {
+Effects VirtioMmio::write_ready(uint32_t value, const DmaMemory& memory) {
   if (!has_queue(state_.queue_select)) return {};
   VirtqueueState& queue = state_.queues[state_.queue_select];
   if (value != 1) {
@@ -170,17 +170,31 @@ Effects VirtioMmio::write_ready(uint32_t value) {
     return {};
   }
   if (queue.ready != 0) return {};
-  if (!Virtqueue::is_valid(queue, kMaxQueueSize, memory_)) return need_reset();
+  if (!Virtqueue::is_valid(queue, kMaxQueueSize, memory)) return need_reset();
   queue.ready = 1;
   return {};
 }
 
-Result<Effects> VirtioMmio::serve(uint32_t index, ValueSource& values) {
-  // Source: 2.1.2: no buffers are consumed before DRIVER_OK.
+bool VirtioMmio::can_serve(uint32_t index) const {
   const bool runs = (state_.status & (kStatusDriverOk | kStatusNeedsReset)) == kStatusDriverOk;
-  if (!runs || !has_queue(index) || state_.queues[index].ready == 0) return Effects{};
-  Virtqueue queue(state_.queues[index], memory_, (state_.driver_features & kFeatureIndirect) != 0);
-  TRY(device_.serve(index, queue, values));
+  return runs && has_queue(index) && state_.queues[index].ready != 0;
+}
+
+bool VirtioMmio::uses_indirect() const {
+  return (state_.driver_features & kFeatureIndirect) != 0;
+}
+
+Result<bool> VirtioMmio::acquire(uint32_t index, DeviceContext& context) const {
+  if (!can_serve(index)) return true;
+  return Virtqueue::acquire(state_.queues[index], context, uses_indirect());
+}
+
+Result<Effects> VirtioMmio::serve(uint32_t index, DeviceContext& context) {
+  if (!can_serve(index)) return Effects{};
+  TRY_ASSIGN(const bool owned, acquire(index, context));
+  if (!owned) return Effects{};
+  Virtqueue queue(state_.queues[index], context.memory(), uses_indirect());
+  TRY(device_.serve(index, queue, context));
   if (queue.broken()) return need_reset();
   return queue.wants_interrupt() ? interrupt(kInterruptUsedBuffer) : Effects{};
 }

@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "vmm/device/device.h"
-#include "vmm/device/dma_memory.h"
 #include "vmm/device/virtio/virtio_device.h"
 #include "vmm/device/virtio/virtqueue.h"
 
@@ -51,17 +50,19 @@ struct VirtioMmioState {
 // Source: VIRTIO 1.2, section 4.2.
 class VirtioMmio final : public IoHandler {
  public:
-  // References outlive this. Requires: device.queues() is at most kMaxVirtioQueues.
-  VirtioMmio(VirtioDevice& device, const DmaMemory& memory, uint8_t line)
-      : device_(device), memory_(memory), line_(line) {}
+  // `device` outlives this. Requires: device.queues() is at most kMaxVirtioQueues.
+  VirtioMmio(VirtioDevice& device, uint8_t line) : device_(device), line_(line) {}
 
   // Registers answer 32-bit accesses; others read as 0 and change nothing. The configuration answers every
   // width.
-  Result<uint64_t> read(uint64_t offset, unsigned bytes, ValueSource& values) override;
+  Result<uint64_t> read(uint64_t offset, unsigned bytes, DeviceContext& context) override;
   // Effects: RaiseLine. Errors: those of VirtioDevice::serve().
-  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, ValueSource& values) override;
+  Result<Effects> write(uint64_t offset, unsigned bytes, uint64_t value, DeviceContext& context) override;
+  // Gets the vCPU what serving this queue takes. False: not now, see DeviceContext::acquire(). Errors: those
+  // of `context`.
+  Result<bool> acquire(uint32_t queue, DeviceContext& context) const;
   // The device has something for the driver in this queue. Effects and errors as write().
-  Result<Effects> serve(uint32_t queue, ValueSource& values);
+  Result<Effects> serve(uint32_t queue, DeviceContext& context);
   void visit(StateVisitor& visitor) override { visitor("state", state_); }
   [[nodiscard]] const VirtioDevice& device() const { return device_; }
 
@@ -70,9 +71,12 @@ class VirtioMmio final : public IoHandler {
   [[nodiscard]] uint32_t read_register(uint64_t offset) const;
   [[nodiscard]] uint64_t read_config(uint64_t offset, unsigned bytes) const;
   void write_queue_register(uint64_t offset, uint32_t value);
-  Effects write_ready(uint32_t value);
+  Effects write_ready(uint32_t value, const DmaMemory& memory);
   void write_features(uint32_t value);
   void write_status(uint32_t value);
+  // Source: 2.1.2: no buffers are consumed before DRIVER_OK.
+  [[nodiscard]] bool can_serve(uint32_t index) const;
+  [[nodiscard]] bool uses_indirect() const;
   [[nodiscard]] bool has_queue(uint32_t index) const {
     return index < device_.queues() && index < kMaxVirtioQueues;
   }
@@ -80,7 +84,6 @@ class VirtioMmio final : public IoHandler {
   Effects need_reset();
 
   VirtioDevice& device_;
-  const DmaMemory& memory_;
   const uint8_t line_;
   VirtioMmioState state_;
 };

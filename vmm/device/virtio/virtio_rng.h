@@ -22,12 +22,12 @@ class VirtioRng final : public VirtioDevice {
   [[nodiscard]] uint32_t features() const override { return 0; }
   [[nodiscard]] uint32_t queues() const override { return 1; }
   [[nodiscard]] std::span<const std::byte> config() const override { return {}; }
-  Status serve(uint32_t /*index*/, Virtqueue& queue, ValueSource& values) override {
+  Status serve(uint32_t /*index*/, Virtqueue& queue, DeviceContext& context) override {
     while (const auto chain = queue.next()) {
       std::array<uint64_t, kMaxBytes / sizeof(uint64_t)> words{};
       const uint64_t bytes = std::min<uint64_t>(total_bytes(chain->writable), kMaxBytes);
       for (size_t i = 0; i * sizeof(uint64_t) < bytes; ++i) {
-        TRY_ASSIGN(words[i], values.value(log::Source::kRandom));
+        TRY_ASSIGN(words[i], context.value(log::Source::kRandom));
       }
       const std::span<const uint8_t> random(reinterpret_cast<const uint8_t*>(words.data()), bytes);
       queue.finish(*chain, static_cast<uint32_t>(scatter(random, chain->writable)));

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "vmm/device/device_context_fake.h"
 #include "vmm/device/disk/disk_fake.h"
-#include "vmm/device/value_source_fake.h"
 #include "vmm/device/virtio/virtio_blk.h"
 #include "vmm/device/virtio/virtio_driver_fake.h"
 #include "vmm/device/virtio/virtio_mmio.h"
@@ -36,13 +36,13 @@ const Effects kInterrupt = {RaiseLine{kLine}};
 template <typename Device, typename... Args>
 class Rig {
  public:
-  explicit Rig(Args&... args) : device(args...), registers(device, memory, kLine) {}
+  explicit Rig(Args&... args) : device(args...), registers(device, kLine) { values.ram = memory; }
 
   std::vector<uint8_t> ram = std::vector<uint8_t>(kRamBytes);
   WrittenPages written{kRamBytes >> kPageShift};
   DeviceAccesses accesses;
   DmaMemory memory{ram, Gpa(kHoleBegin), Gpa(kHoleEnd), &written, &accesses};
-  FakeValueSource values;
+  FakeDeviceContext values;
   Device device;
   VirtioMmio registers;
   FakeVirtioDriver driver{registers, ram, values, kQueues};
@@ -108,7 +108,7 @@ TEST_F(VirtioDiskTest, RegistersSayWhatTheDeviceIs) {
 }
 
 TEST_F(VirtioDiskTest, ConfigurationHoldsTheCapacityInEveryWidth) {
-  FakeValueSource& values = rig_.values;
+  FakeDeviceContext& values = rig_.values;
   EXPECT_EQ(rig_.registers.read(kVirtioConfig, 8, values).value(), kSectors);
   EXPECT_EQ(rig_.registers.read(kVirtioConfig, 1, values).value(), kSectors);
   EXPECT_EQ(rig_.registers.read(kVirtioConfig + 12, 4, values).value(), kMaxDiskSegments);

@@ -10,10 +10,68 @@ constexpr uint16_t kNext = 1;
 constexpr uint16_t kDeviceWrites = 2;
 constexpr uint16_t kIndirect = 4;
 constexpr uint16_t kNoInterrupt = 1;
-constexpr uint64_t kDescriptorBytes = 16;
+constexpr uint64_t kDescriptorBytes = sizeof(VirtqueueDescriptor);
 constexpr uint64_t kIndexOffset = 2;  // in either ring
 constexpr uint64_t kRingOffset = 4;
 constexpr uint64_t kUsedElementBytes = 8;
+
+// What the requests of a queue need of guest memory. What the driver must not have done is left to Virtqueue.
+class OwnedRanges {
+ public:
+  explicit OwnedRanges(const DeviceContext& context) : context_(context) {}
+
+  void follow(const VirtqueueState& state, bool indirect) {
+    const uint64_t descriptors = kDescriptorBytes * state.size;
+    const bool rings =
+        add(Gpa(state.driver_area), kRingOffset + 2ull * state.size, Use::kRead) &
+        add(Gpa(state.device_area), kRingOffset + kUsedElementBytes * state.size, Use::kWrite) &
+        add(Gpa(state.descriptors), descriptors, Use::kRead);
+    if (!rings || state.size == 0) return;
+    const DmaMemory& memory = context_.memory();
+    const auto index = memory.load<uint16_t>(Gpa(state.driver_area + kIndexOffset));
+    const auto count = static_cast<uint16_t>(index.value_or(state.next_available) - state.next_available);
+    for (uint16_t i = 0; i < std::min(count, state.size); ++i) {
+      const uint64_t slot = static_cast<uint16_t>(state.next_available + i) % state.size;
+      const auto head = memory.load<uint16_t>(Gpa(state.driver_area + kRingOffset + 2 * slot));
+      if (head.has_value()) follow_table(Gpa(state.descriptors), state.size, *head, indirect);
+    }
+  }
+  [[nodiscard]] bool are_owned() const { return owned_; }
+  [[nodiscard]] std::span<const DmaRange> list() const { return list_; }
+
+ private:
+  using Use = DmaMemory::Use;
+  // Whether it is owned already.
+  bool add(Gpa start, uint64_t bytes, Use use) {
+    const DmaRange range{start, bytes, use};
+    list_.push_back(range);
+    const bool owned = context_.owns(range);
+    owned_ &= owned;
+    return owned;
+  }
+  void follow_table(Gpa table, uint16_t size, uint16_t first, bool indirect) {
+    uint16_t index = first;
+    for (uint16_t steps = 0; steps < size && index < size; ++steps) {
+      const auto descriptor = context_.memory().load<VirtqueueDescriptor>(table + kDescriptorBytes * index);
+      if (!descriptor.has_value()) return;
+      if ((descriptor->flags & kIndirect) != 0) {
+        const uint32_t entries = descriptor->length / kDescriptorBytes;
+        if (!indirect || entries == 0 || entries > kMaxQueueSize) return;
+        if (add(Gpa(descriptor->address), descriptor->length, Use::kRead))
+          follow_table(Gpa(descriptor->address), static_cast<uint16_t>(entries), 0, false);
+        return;
+      }
+      add(Gpa(descriptor->address), descriptor->length,
+          (descriptor->flags & kDeviceWrites) != 0 ? Use::kWrite : Use::kRead);
+      if ((descriptor->flags & kNext) == 0) return;
+      index = descriptor->next;
+    }
+  }
+
+  const DeviceContext& context_;
+  std::vector<DmaRange> list_;
+  bool owned_ = true;
+};
 
 bool has_valid_size(const VirtqueueState& state, uint16_t max_size) {
   return state.size != 0 && state.size <= max_size && (state.size & (state.size - 1)) == 0;
@@ -74,6 +132,19 @@ bool Virtqueue::is_valid(const VirtqueueState& state, uint16_t max_size, const D
              .has_value();
 }
 
+// Follows the requests as far as the vCPU owns what says where they lead: what others may be changing is not
+// looked at. What it then still lacks is acquired together with the rest, and the requests are followed anew.
+Result<bool> Virtqueue::acquire(const VirtqueueState& state, DeviceContext& context, bool indirect) {
+  if (context.owns_all_memory()) return true;
+  for (;;) {
+    OwnedRanges ranges(context);
+    ranges.follow(state, indirect);
+    if (ranges.are_owned()) return true;
+    TRY_ASSIGN(const bool granted, context.acquire(ranges.list()));
+    if (!granted) return false;
+  }
+}
+
 Virtqueue::Virtqueue(VirtqueueState& state, const DmaMemory& memory, bool indirect)
     : state_(state), memory_(memory), indirect_(indirect) {
   const auto index = memory_.load<uint16_t>(Gpa(state_.driver_area + kIndexOffset));
@@ -109,7 +180,7 @@ bool Virtqueue::add_table(Gpa table, uint16_t size, uint16_t first, bool indirec
                           Chain& chain) const {
   uint16_t index = first;
   for (uint16_t steps = 0; steps < size && index < size; ++steps) {
-    const auto descriptor = memory_.load<Descriptor>(table + kDescriptorBytes * index);
+    const auto descriptor = memory_.load<VirtqueueDescriptor>(table + kDescriptorBytes * index);
     if (!descriptor.has_value()) return false;
     const bool is_last = (descriptor->flags & kNext) == 0;
     if ((descriptor->flags & kIndirect) != 0)
@@ -123,13 +194,13 @@ bool Virtqueue::add_table(Gpa table, uint16_t size, uint16_t first, bool indirec
 
 // Source: 2.7.5.3. The table's own descriptors may not be indirect; the device ignores the table's write
 // flag.
-bool Virtqueue::add_indirect(const Descriptor& table, Chain& chain) const {
+bool Virtqueue::add_indirect(const VirtqueueDescriptor& table, Chain& chain) const {
   const uint32_t entries = table.length / kDescriptorBytes;
   if (table.length % kDescriptorBytes != 0 || entries == 0 || entries > kMaxQueueSize) return false;
   return add_table(Gpa(table.address), static_cast<uint16_t>(entries), 0, false, chain);
 }
 
-bool Virtqueue::add(const Descriptor& descriptor, Chain& chain) const {
+bool Virtqueue::add(const VirtqueueDescriptor& descriptor, Chain& chain) const {
   const bool writes = (descriptor.flags & kDeviceWrites) != 0;
   const auto buffer = memory_.find(Gpa(descriptor.address), descriptor.length,
                                    writes ? DmaMemory::Use::kWrite : DmaMemory::Use::kRead);

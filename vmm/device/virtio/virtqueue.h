@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/units.h"
-#include "vmm/device/dma_memory.h"
+#include "vmm/device/device_context.h"
 
 namespace reprise::vmm {
 
@@ -26,6 +26,14 @@ struct VirtqueueState {
   uint16_t ready = 0;
   bool operator==(const VirtqueueState&) const = default;
 };
+
+struct VirtqueueDescriptor {
+  uint64_t address;
+  uint32_t length;
+  uint16_t flags;
+  uint16_t next;
+};
+static_assert(sizeof(VirtqueueDescriptor) == 16);
 
 // One request of the driver's: what the device reads, then what it writes, each in order. No buffer is empty.
 struct Chain {
@@ -55,6 +63,12 @@ class Virtqueue {
   // and in RAM. Source: 2.7 (the table of alignments), 2.7.1 to 2.7.8.
   [[nodiscard]] static bool is_valid(const VirtqueueState& state, uint16_t max_size, const DmaMemory& memory);
 
+  // Gets the vCPU everything that the requests which are there now need: the rings, the tables, the buffers,
+  // all together. False: not now, see DeviceContext::acquire(). Requires: as for a Virtqueue. Errors: as
+  // DeviceContext::acquire().
+  [[nodiscard]] static Result<bool> acquire(const VirtqueueState& state, DeviceContext& context,
+                                            bool indirect);
+
   // Requires: is_valid(). References outlive this.
   Virtqueue(VirtqueueState& state, const DmaMemory& memory, bool indirect);
 
@@ -70,17 +84,10 @@ class Virtqueue {
   [[nodiscard]] bool wants_interrupt() const;
 
  private:
-  struct Descriptor {
-    uint64_t address;
-    uint32_t length;
-    uint16_t flags;
-    uint16_t next;
-  };
-  static_assert(sizeof(Descriptor) == 16);
   std::optional<Chain> follow(uint16_t head);
   // Adds a descriptor's buffer to the chain. False: the driver must not have done this.
-  bool add(const Descriptor& descriptor, Chain& chain) const;
-  bool add_indirect(const Descriptor& table, Chain& chain) const;
+  bool add(const VirtqueueDescriptor& descriptor, Chain& chain) const;
+  bool add_indirect(const VirtqueueDescriptor& table, Chain& chain) const;
   bool add_table(Gpa table, uint16_t size, uint16_t first, bool indirect_allowed, Chain& chain) const;
 
   VirtqueueState& state_;

@@ -36,7 +36,6 @@ Result<LoadedGuest> load_linux_guest(const MachineOptions& options, ConsoleSink 
   guest.board = std::make_unique<PcBoard>(PcBoardOptions{.vcpus = options.vcpus,
                                                          .start_unix_seconds = options.start_unix_seconds,
                                                          .console = std::move(console),
-                                                         .memory = guest.memory->for_devices(),
                                                          .virtio = virtio});
   return guest;
 }
