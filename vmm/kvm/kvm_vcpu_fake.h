@@ -23,10 +23,13 @@ class FakeCalls final : public VcpuCalls {
   // What KVM_RUN does: changes registers and `run`, and returns 0 or -errno.
   using Run = std::function<int(FakeCalls&, kvm_run& run)>;
   std::deque<Run> script;
+  std::deque<Run> parts;  // the same, where only the instruction is completed; empty: it is complete
   kvm_run* run = nullptr;
   unsigned interrupts = 0, nmis = 0, runs = 0;
 
   int call(unsigned long request, void* argument) override {
+    // KVM_GET_MSRS, KVM_SET_MSRS: how many were given, which the request begins with.
+    if (_IOC_NR(request) == 0x88 || _IOC_NR(request) == 0x89) return *static_cast<int*>(argument);
     switch (request) {
       case KVM_RUN:
         return enter();
@@ -61,14 +64,16 @@ class FakeCalls final : public VcpuCalls {
   int enter() {
     // Source: Linux Documentation/virt/kvm/api.rst, section 5: the instruction is completed, nothing
     // executed.
-    if (run->immediate_exit != 0) {
+    const bool only_completes = run->immediate_exit != 0;
+    if (only_completes && parts.empty()) {
       errno = EINTR;
       return -1;
     }
-    ++runs;
-    REPRISE_CHECK(!script.empty());  // the test expects no further entry
-    const Run next = std::move(script.front());
-    script.pop_front();
+    runs += only_completes ? 0 : 1;
+    std::deque<Run>& list = only_completes ? parts : script;
+    REPRISE_CHECK(!list.empty());  // the test expects no further entry
+    const Run next = std::move(list.front());
+    list.pop_front();
     const int result = next(*this, *run);
     if (result >= 0) return result;
     errno = -result;

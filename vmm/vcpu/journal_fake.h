@@ -12,14 +12,21 @@ namespace reprise::vmm {
 
 class JournalFake final : public Journal {
  public:
+  // The n-th question, from 1 on, to which the answer may be that others come first, or that the machine
+  // stops, is answered so; 0: none is. It takes nothing from the queues.
+  uint64_t later_at = 0;
+  uint64_t leave_at = 0;
+  uint64_t questions = 0;
+
   // Without an answer: nothing happens, everything is granted.
   std::deque<AsyncEvent> async;
   std::deque<Acquired> acquires;
   std::deque<log::Spin> spins;
-  std::deque<bool> others;  // others_first()
+  std::deque<AsyncEvent> when_it_waits;  // moved to `async` by wait(), one by one
   bool is_kicked = false;
   bool may_spin = false;
   bool over = false;
+  bool leaves = false;  // at each position from now on
   Ticks stop = kNoTick;
   // Whose rights are granted; null: none.
   ept::View* view = nullptr;
@@ -32,11 +39,14 @@ class JournalFake final : public Journal {
   unsigned waits = 0, yields = 0, values = 0, ends = 0, stopped_spins = 0;
 
   Result<std::optional<AsyncEvent>> next_async() override {
+    if (is(later_at)) return std::optional<AsyncEvent>(Later{});
+    if (questions == leave_at || leaves) return std::optional<AsyncEvent>(Leave{});
     if (async.empty()) return std::optional<AsyncEvent>();
     return std::optional(take(async));
   }
   Status wait() override {
     ++waits;
+    if (!when_it_waits.empty()) async.push_back(take(when_it_waits));
     return {};
   }
   Ticks next_stop() override { return stop; }
@@ -52,6 +62,8 @@ class JournalFake final : public Journal {
     return {};
   }
   Result<Acquired> acquire(std::span<const PageRight> needed, bool again) override {
+    if (is(later_at)) return Acquired::kLater;
+    if (questions == leave_at) return Acquired::kStopping;
     asked.emplace_back(needed.begin(), needed.end());
     asked_again.push_back(again);
     const Acquired answer = acquires.empty() ? Acquired::kGranted : take(acquires);
@@ -60,9 +72,6 @@ class JournalFake final : public Journal {
     return answer;
   }
   bool is_over() override { return over; }
-  [[nodiscard]] bool others_first() const override {
-    return !others.empty() && take(const_cast<std::deque<bool>&>(others));
-  }
   Status stopped(uint64_t /*registers*/) override {
     stops.push_back(at());
     return {};
@@ -73,10 +82,15 @@ class JournalFake final : public Journal {
     return {};
   }
   void perform(const Effect& effect) override { effects.push_back(effect); }
-  void stop_machine(const MachineStop& stop) override { stopped_machine.push_back(stop); }
+  void stop_machine(const MachineStop& stop) override {
+    stopped_machine.push_back(stop);
+    leaves = true;
+  }
   Result<uint64_t> value(log::Source /*source*/) override { return ++values; }
 
  private:
+  // A question is asked; whether it is this one.
+  bool is(uint64_t number) { return ++questions == number; }
   template <typename T>
   static T take(std::deque<T>& queue) {
     T first = std::move(queue.front());
