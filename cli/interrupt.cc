@@ -24,8 +24,13 @@ struct State {
   Mutex mutex;
   std::optional<std::string> clean_end GUARDED_BY(mutex);  // what remains
   bool leaves_ctrl_c GUARDED_BY(mutex) = false;
-  std::map<uint64_t, std::function<void()>> undo GUARDED_BY(mutex);  // by age
+  std::map<uint64_t, std::function<void()>> undo GUARDED_BY(mutex);  // by age, as the next
   uint64_t next_undo GUARDED_BY(mutex) = 0;
+  struct Suspension {
+    std::function<void()> before, after;
+  };
+  std::map<uint64_t, Suspension> suspensions GUARDED_BY(mutex);
+  uint64_t next_suspension GUARDED_BY(mutex) = 0;
 };
 
 // Never destroyed: the waiting thread uses it until the process has ended.
@@ -37,7 +42,7 @@ State& state() {
 sigset_t interrupting_signals() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGINT, SIGTERM, SIGPIPE}) sigaddset(&signals, signal);
+  for (const int signal : {SIGINT, SIGTERM, SIGPIPE, SIGTSTP}) sigaddset(&signals, signal);
   return signals;
 }
 
@@ -100,6 +105,25 @@ std::optional<siginfo_t> next_signal(const std::optional<Clock::time_point>& dea
   }
 }
 
+// Until SIGCONT comes: what the signal does by itself. Where nobody could continue the process (an orphaned
+// process group), that is nothing. Source: signal(7); POSIX, "Orphaned Process Group".
+void stop_process() {
+  sigset_t suspend;
+  sigemptyset(&suspend);
+  sigaddset(&suspend, SIGTSTP);
+  ::pthread_sigmask(SIG_UNBLOCK, &suspend, nullptr);
+  (void)::kill(::getpid(), SIGTSTP);  // delivered before it returns: no other thread takes it
+  ::pthread_sigmask(SIG_BLOCK, &suspend, nullptr);
+}
+
+void suspend() {
+  MutexLock lock(state().mutex);
+  auto& all = state().suspensions;
+  for (auto each = all.rbegin(); each != all.rend(); ++each) each->second.before();
+  stop_process();
+  for (auto& [number, each] : all) each.after();
+}
+
 [[noreturn]] void wait_for_interrupts() {
   std::optional<Clock::time_point> asked;
   for (;;) {
@@ -109,6 +133,12 @@ std::optional<siginfo_t> next_signal(const std::optional<Clock::time_point>& dea
                    fmt::format("interrupted, and not at an end {:.1f} s later{}",
                                std::chrono::duration<double>(kPatience).count(), remains()));
     if (is_for_another(*info)) continue;
+    if (info->si_signo == SIGTSTP) {
+      const Clock::time_point begin = Clock::now();
+      suspend();
+      if (asked.has_value()) *asked += Clock::now() - begin;
+      continue;
+    }
     if (!asked.has_value()) {
       asked = Clock::now();
       if (!ask_to_end(info->si_signo)) end_by_force(info->si_signo, "interrupted");
@@ -174,6 +204,17 @@ OnForcedEnd::OnForcedEnd(std::function<void()> undo) {
 OnForcedEnd::~OnForcedEnd() {
   MutexLock lock(state().mutex);
   state().undo.erase(number_);
+}
+
+OnSuspend::OnSuspend(std::function<void()> before, std::function<void()> after) {
+  MutexLock lock(state().mutex);
+  number_ = state().next_suspension++;
+  state().suspensions[number_] = {std::move(before), std::move(after)};
+}
+
+OnSuspend::~OnSuspend() {
+  MutexLock lock(state().mutex);
+  state().suspensions.erase(number_);
 }
 
 }  // namespace reprise::cli

@@ -1,9 +1,10 @@
-// How a verb is ended from outside: SIGINT, SIGTERM, and an output that nobody reads any more (SIGPIPE). The
-// one mechanism for all verbs; docs/cli.md, "Signals", describes it to users.
+// How a verb is ended from outside: SIGINT, SIGTERM, and an output that nobody reads any more (SIGPIPE); and
+// how it is suspended: SIGTSTP. The one mechanism for all verbs; docs/cli.md, "Signals", describes it to
+// users.
 //
-// The three signals are blocked in every thread, so no handler runs anywhere. A thread of its own waits for
-// them. It ends the process at once, unless a CleanEnd says that the verb can end by itself. Then the verb
-// has kPatience to do so.
+// These signals are blocked in every thread, so no handler runs anywhere. A thread of its own waits for them.
+// It ends the process at once, unless a CleanEnd says that the verb can end by itself. Then the verb has
+// kPatience to do so. It suspends the process after what OnSuspend wants done before.
 #pragma once
 
 #include <signal.h>
@@ -69,6 +70,20 @@ class OnForcedEnd {
   ~OnForcedEnd();
   OnForcedEnd(const OnForcedEnd&) = delete;
   OnForcedEnd& operator=(const OnForcedEnd&) = delete;
+
+ private:
+  uint64_t number_;
+};
+
+// What has to be done before the process is suspended, and when it goes on: a session, the terminal's mode.
+// Threads: created and destroyed on one. `before` (the last first) and `after` (the first first) are called
+// on the waiting thread.
+class OnSuspend {
+ public:
+  OnSuspend(std::function<void()> before, std::function<void()> after);
+  ~OnSuspend();
+  OnSuspend(const OnSuspend&) = delete;
+  OnSuspend& operator=(const OnSuspend&) = delete;
 
  private:
   uint64_t number_;

@@ -143,7 +143,7 @@ Result<std::vector<uint8_t>> read_file(const std::string& path) {
   return bytes;
 }
 
-Status describe_machine(const MachineArguments& arguments, vmm::LiveOptions& options) {
+Status describe_machine(const MachineArguments& arguments, vmm::RecordOptions& options) {
   const bool linux_guest = !arguments.kernel.empty();
   if (arguments.image.empty() && !linux_guest)
     return fail(ErrorCode::kUsage,
@@ -171,7 +171,7 @@ Status describe_machine(const MachineArguments& arguments, vmm::LiveOptions& opt
 }
 
 Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm,
-                               vmm::LiveOptions& options) {
+                               vmm::RecordOptions options) {
   options.pace = arguments.pace;
   options.memory_file = arguments.memory_file;
   warn_of_memory(options.description);
@@ -182,10 +182,13 @@ Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& argume
     options.console_escape = kEscapeKey;
     say("keys go to the guest; Ctrl-] ends the run");
   }
-  return run_displayed({.doing = std::move(doing),
-                        .transition = transition_name(vmm::is_serial(options.description)),
-                        .json = arguments.json},
-                       options, [&] { return vmm::run_live(kvm, options); });
+  RunDisplay display({.doing = std::move(doing),
+                      .transition = transition_name(vmm::is_serial(options.description)),
+                      .json = arguments.json});
+  options.console = display.console();
+  TRY_ASSIGN(const auto session, vmm::RecordSession::create(kvm, std::move(options)));
+  drive(*session, display);
+  return session->wait();
 }
 
 void warn_of_memory(const log::pb::Manifest& description) {

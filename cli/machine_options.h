@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cli/exit_code.h"
-#include "vmm/record/live_run.h"
+#include "vmm/record/record_session.h"
 
 namespace reprise::cli {
 
@@ -35,13 +35,13 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
 
 // Describes the machine, and reads what it starts with. Errors: kNotFound; kUsage, also for a machine that
 // cannot be.
-Status describe_machine(const MachineArguments& arguments, vmm::LiveOptions& options);
+Status describe_machine(const MachineArguments& arguments, vmm::RecordOptions& options);
 
 // Runs a guest to its end, shown to the user while it runs (cli/run_display.h). A Linux guest's console is
 // the user's terminal. Fills in what `options` says of console and pace. Errors: those of
-// vmm::run_live().
+// vmm::RecordSession.
 Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& arguments, const vmm::Kvm& kvm,
-                               vmm::LiveOptions& options);
+                               vmm::RecordOptions options);
 
 // One sentence on standard error if the guest may use more memory than the host can give.
 void warn_of_memory(const log::pb::Manifest& description);

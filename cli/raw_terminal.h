@@ -23,10 +23,12 @@ class RawTerminal {
   [[nodiscard]] bool is_terminal() const { return saved_.has_value(); }
 
  private:
+  void make_raw() const;
   void restore() const;
 
   std::optional<termios> saved_;
   const OnForcedEnd forced_end_{[this] { restore(); }};
+  const OnSuspend suspend_{[this] { restore(); }, [this] { make_raw(); }};
 };
 
 }  // namespace reprise::cli

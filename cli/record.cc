@@ -23,7 +23,7 @@ struct RecordArguments {
 };
 
 // What a recording's manifest says of it. Errors: those of describe_machine().
-Status describe(const RecordArguments& arguments, vmm::LiveOptions& options) {
+Status describe(const RecordArguments& arguments, vmm::RecordOptions& options) {
   TRY(describe_machine(arguments.machine, options));
   log::pb::Manifest& description = options.description;
   if (arguments.serial || arguments.mode == "serial")
@@ -37,7 +37,7 @@ Status describe(const RecordArguments& arguments, vmm::LiveOptions& options) {
 
 Result<ExitCode> record(const RecordArguments& arguments) {
   const CleanEnd clean_end("the recording is a prefix, which replays as far as it goes");
-  vmm::LiveOptions options;
+  vmm::RecordOptions options;
   TRY(describe(arguments, options));
   options.views = views_or_best(arguments.views);
   options.folder = arguments.folder;
@@ -47,7 +47,6 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   auto& settings = *options.description.mutable_settings();
   if (options.policy.hold_ns.has_value()) settings.set_hold_us(*options.policy.hold_ns / 1000);
   if (options.policy.chaos.has_value()) settings.set_chaos_seed(*options.policy.chaos);
-  options.interrupt = &interrupt_flag();
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   *options.description.mutable_host() = vmm::to_message(vmm::describe_host(*kvm, options.views));
   TRY_ASSIGN(const auto outcome, run_guest("recording", arguments.machine, *kvm, options));

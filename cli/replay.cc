@@ -7,7 +7,7 @@
 #include "cli/output.h"
 #include "cli/run_display.h"
 #include "cli/verbs.h"
-#include "replay/replay_run.h"
+#include "replay/replay_session.h"
 #include "vmm/record/machine_description.h"
 
 namespace reprise::cli {
@@ -31,6 +31,16 @@ Result<ExitCode> replay_for_gdb(const ReplayArguments& arguments) {
   return serve_gdb({arguments.folder, arguments.views, arguments.json, arguments.disk}, *listener, tell, {});
 }
 
+// Nothing is left on the screen but the guest's console when this returns.
+Result<replay::ReplayOutcome> run_displayed(const vmm::Kvm& kvm, const log::Recording& recording,
+                                            replay::ReplayOptions options, RunDisplay::Options shown) {
+  RunDisplay display(std::move(shown));
+  options.console = display.console();
+  TRY_ASSIGN(const auto session, replay::ReplaySession::create(kvm, recording, std::move(options)));
+  drive(*session, display);
+  return session->wait();
+}
+
 Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   if (arguments.gdb.has_value()) return replay_for_gdb(arguments);
   const CleanEnd clean_end("the replay came to no position where it could be ended");
@@ -40,14 +50,13 @@ Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   const bool serial = vmm::is_serial(recording.manifest());
   replay::ReplayOptions options;
   options.views = views_or_best(arguments.views);
-  options.interrupt = &interrupt_flag();
   if (arguments.memory_file.has_value()) options.memory_file = *arguments.memory_file;
   if (arguments.disk.has_value()) options.disk = *arguments.disk;
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   TRY_ASSIGN(
       const auto outcome,
-      run_displayed({.doing = "replaying", .transition = transition_name(serial), .json = arguments.json},
-                    options, [&] { return replay::replay(*kvm, recording, options); }));
+      run_displayed(*kvm, recording, std::move(options),
+                    {.doing = "replaying", .transition = transition_name(serial), .json = arguments.json}));
   // The guest's own failure was recorded and replayed as it should be: that is a success of the replay.
   const bool interrupted = outcome.run.stop.reason == vmm::StopReason::kInterrupted && !outcome.complete;
   (void)report_outcome(outcome.run, {.what = interrupted        ? "replayed in part, identical so far"

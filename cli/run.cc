@@ -14,11 +14,10 @@ void add_run(CLI::App& app, Action& action) {
   verb->callback([arguments, &action] {
     action = [arguments]() -> Result<ExitCode> {
       const CleanEnd clean_end("the guest was ended where it was");
-      vmm::LiveOptions options;
+      vmm::RecordOptions options;
       TRY(describe_machine(*arguments, options));
       options.free_run = true;
       if (vmm::is_serial(options.description)) options.policy = ept::serial_policy();
-      options.interrupt = &interrupt_flag();
       TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
       TRY_ASSIGN(const auto outcome, run_guest("running", *arguments, *kvm, options));
       return report_outcome(

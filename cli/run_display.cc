@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <chrono>
+
+#include "cli/interrupt.h"
 #include "cli/output.h"
 
 namespace reprise::cli {
@@ -11,6 +14,9 @@ namespace {
 // Nothing for runs that are over before a person wonders; then often enough to look alive.
 constexpr uint64_t kFirstNs = 500'000'000;
 constexpr uint64_t kBetweenNs = 200'000'000;
+// The user's interrupt is seen within this time, which is too short to notice and long enough to cost
+// nothing.
+constexpr auto kPoll = std::chrono::milliseconds(20);
 constexpr const char* kEraseLine = "\r\033[K";  // ECMA-48, EL
 
 std::string size_text(uint64_t bytes) {
@@ -37,11 +43,6 @@ vmm::ConsoleSink RunDisplay::console() {
   return [this](uint8_t byte) { write(byte); };
 }
 
-vmm::ProgressSink RunDisplay::progress() {
-  if (!terminal_) return {};
-  return [this](const vmm::Progress& progress) { show(progress); };
-}
-
 void RunDisplay::write(uint8_t byte) {
   MutexLock lock(mutex_);
   clear();
@@ -52,7 +53,7 @@ void RunDisplay::write(uint8_t byte) {
 
 void RunDisplay::show(const vmm::Progress& progress) {
   MutexLock lock(mutex_);
-  if (!at_line_start_ || progress.wall_ns < next_ns_) return;
+  if (!terminal_ || !at_line_start_ || progress.wall_ns < next_ns_) return;
   next_ns_ = progress.wall_ns + kBetweenNs;
   std::string line =
       fmt::format("{}: {:.1f} s, {}", options_.doing, static_cast<double>(progress.wall_ns) / 1e9,
@@ -69,6 +70,15 @@ void RunDisplay::clear() {
   if (!shown_) return;
   std::fputs(kEraseLine, stderr);
   shown_ = false;
+}
+
+void drive(vmm::Session& session, RunDisplay& display) {
+  session.start();
+  const OnSuspend pause([&] { (void)session.pause(); }, [&] { session.resume(); });
+  while (!session.wait_for(kPoll)) {
+    if (interrupt_flag().load(std::memory_order_relaxed)) session.stop();
+    display.show(session.progress());
+  }
 }
 
 }  // namespace reprise::cli

@@ -10,11 +10,11 @@
 #include <string_view>
 
 #include "base/mutex.h"
-#include "vmm/record/live_run.h"
+#include "vmm/session/session.h"
 
 namespace reprise::cli {
 
-// Threads: the sinks may be called from any; they must not outlive the display.
+// Threads: console() may be called from any, and must not outlive the display.
 class RunDisplay {
  public:
   struct Options {
@@ -29,12 +29,11 @@ class RunDisplay {
   RunDisplay& operator=(const RunDisplay&) = delete;
 
   vmm::ConsoleSink console();
-  // Empty where nobody would see it.
-  vmm::ProgressSink progress();
+  // The line, if it is time for a new one, somebody sees it, and the guest's own line is whole.
+  void show(const vmm::Progress& progress) EXCLUDES(mutex_);
 
  private:
   void write(uint8_t byte) EXCLUDES(mutex_);
-  void show(const vmm::Progress& progress) EXCLUDES(mutex_);
   void clear() REQUIRES(mutex_);
 
   const Options options_;
@@ -47,13 +46,9 @@ class RunDisplay {
   uint64_t next_ns_ GUARDED_BY(mutex_) = 0;
 };
 
-// Calls `run` with `options` (vmm::LiveOptions, replay::ReplayOptions) connected to a display, which is gone
-// when this returns.
-auto run_displayed(RunDisplay::Options shown, auto& options, auto run) {
-  RunDisplay display(std::move(shown));
-  options.console = display.console();
-  options.progress = display.progress();
-  return run();
-}
+// Drives a session from its start until its end is near, as the user wants it: shows how far it is, stops it
+// when the verb is interrupted, and pauses it while the process is suspended (cli/interrupt.h). To be
+// followed by wait().
+void drive(vmm::Session& session, RunDisplay& display);
 
 }  // namespace reprise::cli

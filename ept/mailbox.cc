@@ -44,6 +44,7 @@ bool Mailbox::wait(const std::function<bool()>& ready, uint64_t deadline_ns) {
       seen = changes_;
     }
     if (ready()) return true;
+    const Gate::Waiting waiting(gate_);  // ends after the lock
     MutexLock lock(mutex_);
     while (changes_ == seen) {
       if (deadline_ns == 0) {

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/gate.h"
 #include "base/mutex.h"
 #include "base/units.h"
 #include "log/event.h"
@@ -43,7 +44,8 @@ class Kickable {
 // Threads: post, reply, wake and kick are callable from any thread; the rest is for the owner.
 class Mailbox {
  public:
-  explicit Mailbox(Kickable& vcpu) : vcpu_(vcpu) {}
+  // `gate`: which the owner's thread is a member of; may be null. Both outlive the mailbox.
+  explicit Mailbox(Kickable& vcpu, Gate* gate = nullptr) : vcpu_(vcpu), gate_(gate) {}
 
   void post(Letter letter);
   // One of the revokes that the owner asked others for is done.
@@ -71,6 +73,7 @@ class Mailbox {
 
  private:
   Kickable& vcpu_;
+  Gate* gate_;
   mutable Mutex mutex_;
   Condition changed_;
   std::vector<Letter> letters_ GUARDED_BY(mutex_);

@@ -4,8 +4,9 @@
 
 namespace reprise::replay {
 
-PageOrder::PageOrder(uint64_t pages, uint32_t vcpus)
+PageOrder::PageOrder(uint64_t pages, uint32_t vcpus, Gate* gate)
     : page_count_(pages),
+      gate_(gate),
       versions_(std::make_unique<std::atomic<uint32_t>[]>(pages)),
       exclusive_tickets_(std::make_unique<std::atomic<uint64_t>[]>(pages)),
       active_(vcpus) {}
@@ -24,6 +25,7 @@ PageOrder::Wait PageOrder::wait_for(std::span<const log::PageStep> steps) {
     if (ready(steps)) return Wait::kReady;
     __builtin_ia32_pause();
   }
+  const Gate::Waiting waiting(gate_);  // ends after the lock
   MutexLock lock(mutex_);
   // advance() counts, then looks for sleepers; we announce ourselves, then look at the counts: one of us sees
   // the other.

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/gate.h"
 #include "base/mutex.h"
 #include "base/state.h"
 #include "base/units.h"
@@ -34,7 +35,8 @@ struct PageOrderState {
 // Threads: synchronised inside.
 class PageOrder {
  public:
-  PageOrder(uint64_t pages, uint32_t vcpus);
+  // `gate`: which the vCPUs' threads are members of; null if nobody waits. It outlives this.
+  PageOrder(uint64_t pages, uint32_t vcpus, Gate* gate = nullptr);
 
   enum class Wait { kReady, kStuck, kAborted };
   // Blocks until every page of `steps` has had at least `version` transitions. kStuck: every vCPU waits or
@@ -74,6 +76,7 @@ class PageOrder {
   void check_stuck() REQUIRES(mutex_);
 
   uint64_t page_count_;
+  Gate* gate_;
   std::unique_ptr<std::atomic<uint32_t>[]> versions_;
   std::unique_ptr<std::atomic<uint64_t>[]> exclusive_tickets_;  // of each page's last exclusive transition
   std::atomic<uint64_t> ticket_sum_{0};

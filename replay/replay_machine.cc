@@ -106,8 +106,9 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
   vmm::Machine& machine = *replay->machine_;
   if (machine.disk() != nullptr) TRY(check_disk(recording.manifest().disk(), *machine.disk()));
   // Where vCPUs run one at a time, nobody can wait for anybody.
-  replay->order_ =
-      std::make_unique<PageOrder>(machine.ownership_pages(), total == nullptr ? machine.vcpus() : 1);
+  replay->order_ = total == nullptr ? std::make_unique<PageOrder>(machine.ownership_pages(), machine.vcpus(),
+                                                                  &machine.gate())
+                                    : std::make_unique<PageOrder>(machine.ownership_pages(), 1);
   for (uint32_t i = 0; i < machine.vcpus(); ++i) {
     TRY_ASSIGN(auto reader, recording.open_log(VcpuId(i)));
     replay->journals_.push_back(std::make_unique<ReplayJournal>(VcpuId(i), std::move(reader), *replay->order_,

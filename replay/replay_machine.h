@@ -10,11 +10,17 @@
 #include "replay/console_check.h"
 #include "replay/page_order.h"
 #include "replay/replay_journal.h"
-#include "replay/replay_run.h"
 #include "replay/total_order.h"
 #include "vmm/machine.h"
+#include "vmm/session/outcome.h"
 
 namespace reprise::replay {
+
+struct ReplayOutcome {
+  vmm::Outcome run;       // stop.reason is kLogEnded where the recording is a prefix
+  uint64_t events = 0;    // of all logs, as far as they were replayed
+  bool complete = false;  // the recording has its end, and the replay agreed with it
+};
 
 // Threads: as Machine.
 class ReplayMachine {

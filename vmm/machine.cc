@@ -6,10 +6,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <thread>
 
 #include "base/check.h"
-#include "base/mutex.h"
 #include "log/file_io.h"
 #include "vmm/clock/safepoint_positioner.h"
 #include "vmm/clock/stop_positioner.h"
@@ -146,26 +144,6 @@ Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {
 
 void Machine::run_from_here() {
   for (auto& cpu : cpus_) cpu->kvm->forced_exit().thread().enter();
-}
-
-Status Machine::run(const std::function<void(const Error&)>& failed) {
-  Mutex mutex;
-  std::optional<Error> first_error;
-  std::vector<std::thread> threads;
-  threads.reserve(cpus_.size());
-  for (auto& cpu : cpus_) {
-    threads.emplace_back([&, cpu = cpu.get()] {
-      const RunsHere here(cpu->kvm->forced_exit().thread());
-      auto result = cpu->vcpu->run();
-      if (result) return;
-      failed(result.error());
-      MutexLock lock(mutex);
-      if (!first_error.has_value()) first_error = result.error();
-    });
-  }
-  for (auto& thread : threads) thread.join();
-  if (first_error.has_value()) return tl::unexpected(*first_error);
-  return {};
 }
 
 void Machine::give_up() {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/gate.h"
 #include "base/result.h"
 #include "base/units.h"
 #include "vmm/clock/positioner.h"
@@ -36,7 +37,9 @@ struct MachineState {
   void visit(StateVisitor& visitor);
 };
 
-// Threads: create and destroy on one thread; run() starts one thread a vCPU and joins them.
+// Threads: create and destroy on one. Each vCPU is confined to the thread that runs it
+// (session/vcpu_threads.h, or one that runs all of them in turns); the rest is for a machine that stands
+// still.
 class Machine {
  public:
   // Errors: kBadImage, kHost, kUsage; those of DiskImage::open().
@@ -54,11 +57,10 @@ class Machine {
   // Makes the vCPUs, as they are when the machine starts, journals[i] being vCPU i's. Call once, before
   // anything runs.
   Status assemble(std::span<const std::unique_ptr<Journal>> journals);
-  // Runs all vCPUs, until each has left. `failed` is called on a vCPU's thread when that vCPU ends with an
-  // error; it must make the others stop. Returns the first error. Call once, after assemble().
-  Status run(const std::function<void(const Error&)>& failed);
-  // Instead of run(), for callers that multiplex the vCPUs on one thread: the calling one, from now on.
+  // For callers that multiplex the vCPUs on one thread: the calling one, from now on.
   void run_from_here();
+  // Where the threads that run vCPUs can be held back, one each. Threads: any.
+  [[nodiscard]] Gate& gate() { return gate_; }
   [[nodiscard]] Vcpu& vcpu(VcpuId vcpu) { return *cpus_[vcpu.raw]->vcpu; }
   [[nodiscard]] bool can_be_saved() const;
   // Requires: can_be_saved(), after assemble(). Errors: kHost.
@@ -81,7 +83,7 @@ class Machine {
   // Whether much code is executed from one position to the next: code without safepoints, where only single
   // steps name the moments between.
   [[nodiscard]] bool is_far_between_positions() const;
-  // Vcpu::run() of vCPUs that have not left yet fails soon, wherever they are. Threads: any, after
+  // Vcpu::advance() of vCPUs that have not left yet fails soon, wherever they are. Threads: any, after
   // assemble().
   void give_up();
   // Takes vCPUs that have executed guest code without a stop since the last call out of it, so that they see
@@ -97,7 +99,7 @@ class Machine {
   // The guest's disk, if it has one.
   [[nodiscard]] const DiskImage* disk() const { return guest_.disk.get(); }
 
-  // After run():
+  // After all vCPUs have left:
   // Digest of RAM and of every vCPU's private pages, and of a PC's devices and local APICs. Pages of zeros do
   // not count.
   [[nodiscard]] Result<uint64_t> memory_digest() const;
@@ -139,6 +141,7 @@ class Machine {
   const std::unique_ptr<const ept::Scheduler> scheduler_;
   bool shared_tables_ = true;   // vCPUs may share page tables on this host
   std::vector<uint32_t> msrs_;  // that checkpoints hold
+  Gate gate_;
   std::vector<std::unique_ptr<Cpu>> cpus_;
 };
 

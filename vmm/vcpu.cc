@@ -33,14 +33,6 @@ bool Vcpu::is_nowhere() const {
   return std::holds_alternative<Nowhere>(context_.standing()) || (exit != nullptr && exit->nowhere);
 }
 
-Status Vcpu::run() {
-  for (;;) {
-    TRY_ASSIGN(const Advance advanced, advance());
-    REPRISE_CHECK(advanced != Advance::kLater);
-    if (advanced == Advance::kLeft) return {};
-  }
-}
-
 Result<Vcpu::Advance> Vcpu::go(std::optional<Ticks> step_until) {
   last_ = Advance::kLeft;
   if (left_) return last_;

@@ -33,11 +33,8 @@ class Vcpu {
   // Puts another vCPU into the state after INIT: it waits for a STARTUP message.
   Status reset();
 
-  // Runs until the machine stops. Requires: a journal that never says "later".
-  // Errors: whatever ended the run early; the vCPU cannot be continued then. kGuest if it was given up
-  // (ForcedExit::give_up()).
-  Status run();
-  // One part of run(), for who runs several vCPUs in turns: up to the next stop, or less. Errors: as run().
+  // Runs up to the next stop, or less. Errors: whatever ended that early; the vCPU cannot be continued then.
+  // kGuest if it was given up (ForcedExit::give_up()).
   enum class Advance {
     kOn,       // it went on, and can go on
     kStepped,  // the same: one instruction has been carried out, nothing else has happened
@@ -95,7 +92,7 @@ class Vcpu {
 
   [[nodiscard]] const VcpuStatistics& statistics() const { return context_.statistics(); }
   [[nodiscard]] Position position() const { return context_.position(); }
-  // The digest of the complete register state. After run().
+  // The digest of the complete register state. After it has left.
   [[nodiscard]] uint64_t final_digest() const { return final_digest_; }
   [[nodiscard]] Result<kvm_regs> registers() { return context_.kvm().registers(); }
   // Of the complete register state, now. Errors: kHost.

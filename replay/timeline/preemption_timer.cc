@@ -8,7 +8,7 @@ namespace {
 // A beat costs the vCPU one exit, 26 us where KVM is software: 1 % of the time. Checkpoints cannot be nearer
 // to each other than this.
 constexpr auto kPeriod = std::chrono::milliseconds(2);
-// As the supervisor of a machine in parallel does it: a forced exit costs more than a beat.
+// As for vCPUs in parallel (vmm/session/vcpu_threads.cc): a forced exit costs more than a beat.
 constexpr unsigned kBeatsPerForcedExit = 10;
 
 }  // namespace

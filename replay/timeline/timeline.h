@@ -10,7 +10,6 @@
 #include "replay/debug/software_breakpoints.h"
 #include "replay/debug/watched_memory.h"
 #include "replay/replay_machine.h"
-#include "replay/replay_run.h"
 #include "replay/timeline/checkpoint_file.h"
 #include "replay/timeline/mark.h"
 #include "replay/timeline/preemption_timer.h"

@@ -7,12 +7,12 @@
 namespace reprise::vmm {
 
 World::World(std::span<const std::unique_ptr<ept::Mailbox>> mailboxes, double pace)
-    : start_ns_(monotonic_ns()),
-      busy_pace_(pace),
+    : busy_pace_(pace),
       mailboxes_(mailboxes),
       timers_(mailboxes.size() + 1),
-      paced_from_ns_(start_ns_),
+      paced_from_ns_(monotonic_ns()),
       pace_(pace) {
+  running_.resume();
   timekeeper_ = std::thread([this] { keep_time(); });
 }
 
@@ -36,9 +36,23 @@ uint64_t World::now_locked() const {
          (pace_ == 1 ? passed : static_cast<uint64_t>(static_cast<double>(passed) * pace_));
 }
 
+void World::pause() {
+  MutexLock lock(mutex_);
+  paused_ = true;
+  running_.pause();
+  set_pace();
+}
+
+void World::resume() {
+  MutexLock lock(mutex_);
+  paused_ = false;
+  running_.resume();
+  set_pace();
+}
+
 // A guest that only waits waits as long as it says, whatever the pace of its work.
 void World::set_pace() {
-  const double pace = all_idle() ? 1 : busy_pace_;
+  const double pace = paused_ ? 0 : all_idle() ? 1 : busy_pace_;
   if (pace == pace_) return;
   const uint64_t host = monotonic_ns();
   paced_virtual_ns_ = now_locked();
@@ -107,19 +121,20 @@ uint64_t World::timer_count(VcpuId vcpu) const {
   return (timer.due_ns - now) / std::max(1u, timer.setting.count_ns);
 }
 
-void World::request_stop(const MachineStop& stop) {
+bool World::request_stop(const MachineStop& stop) {
   MutexLock lock(mutex_);
-  stop_locked(stop);
+  return stop_locked(stop);
 }
 
-void World::stop_locked(const MachineStop& stop) {
-  if (stop_.has_value()) return;
+bool World::stop_locked(const MachineStop& stop) {
+  if (stop_.has_value()) return false;
   stop_ = stop;
   for (const auto& mailbox : mailboxes_) {
     mailbox->post(ept::StopRequest{});
     mailbox->kick();
   }
   changed_.notify_all();
+  return true;
 }
 
 std::optional<MachineStop> World::stop() const {
@@ -167,6 +182,10 @@ void World::post(size_t timer, uint64_t generation) {
 void World::keep_time() {
   MutexLock lock(mutex_);
   while (!closing_) {
+    if (paused_) {
+      changed_.wait(mutex_);
+      continue;
+    }
     const uint64_t now = now_locked();
     uint64_t next = ~0ull;
     for (size_t i = 0; i < timers_.size(); ++i) {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/mutex.h"
-#include "base/time.h"
+#include "base/stopwatch.h"
 #include "base/units.h"
 #include "ept/mailbox.h"
 #include "vmm/device/device.h"
@@ -31,8 +31,11 @@ class World {
 
   // Virtual time: nanoseconds since the machine began. Never goes back.
   [[nodiscard]] uint64_t now_ns() const EXCLUDES(mutex_);
-  // Host time since the machine began, in nanoseconds.
-  [[nodiscard]] uint64_t elapsed_ns() const { return monotonic_ns() - start_ns_; }
+  // Host time since the machine began, without pauses, in nanoseconds.
+  [[nodiscard]] uint64_t elapsed_ns() const { return running_.elapsed_ns(); }
+  // Virtual time stands still, and no timer fires, until resume().
+  void pause();
+  void resume();
 
   void send(VcpuId to, const log::Arrival& what);
 
@@ -49,8 +52,8 @@ class World {
   // Counts left until the timer fires; 0 if it is not running.
   [[nodiscard]] uint64_t timer_count(VcpuId vcpu) const;
 
-  // The first reason wins; every vCPU is told.
-  void request_stop(const MachineStop& stop);
+  // The first reason wins; every vCPU is told. False: there was one.
+  bool request_stop(const MachineStop& stop);
   [[nodiscard]] std::optional<MachineStop> stop() const;
   // Around a vCPU's waiting for mail with nothing to execute. When all vCPUs idle, no mail is under way and
   // no timer runs, nothing can ever happen again: the machine is stopped with kAllHalted.
@@ -67,20 +70,21 @@ class World {
   void keep_time();
   void start(Timer& timer, const ArmTimer& setting) REQUIRES(mutex_);
   void post(size_t timer, uint64_t generation) REQUIRES(mutex_);
-  void stop_locked(const MachineStop& stop) REQUIRES(mutex_);
+  bool stop_locked(const MachineStop& stop) REQUIRES(mutex_);
   void check_idle() REQUIRES(mutex_);
 
   [[nodiscard]] uint64_t now_locked() const REQUIRES(mutex_);
   void set_pace() REQUIRES(mutex_);
   [[nodiscard]] bool all_idle() const REQUIRES(mutex_);
 
-  const uint64_t start_ns_;
+  Stopwatch running_;
   const double busy_pace_;
   std::span<const std::unique_ptr<ept::Mailbox>> mailboxes_;
   mutable Mutex mutex_;  // taken before a mailbox's own
   Condition changed_;
   std::vector<Timer> timers_ GUARDED_BY(mutex_);  // one a vCPU, then the interval timer
   bool typing_ GUARDED_BY(mutex_) = false;
+  bool paused_ GUARDED_BY(mutex_) = false;
   std::optional<MachineStop> stop_ GUARDED_BY(mutex_);
   uint32_t idle_ GUARDED_BY(mutex_) = 0;
   // Virtual time is paced from this moment on: host time, virtual time, and what one nanosecond of the first

@@ -1,0 +1,146 @@
+#include "vmm/record/record_session.h"
+
+#include "vmm/record/record_journal.h"
+
+namespace reprise::vmm {
+namespace {
+
+// Reads the whole disk image, for its hash. Errors: kHost.
+Status describe_disk(const DiskImage& disk, log::pb::Manifest& manifest) {
+  TRY_ASSIGN(const std::string hash, disk.hash());
+  manifest.mutable_disk()->set_original_path(std::filesystem::absolute(disk.path()).string());
+  manifest.mutable_disk()->set_size(disk.bytes());
+  manifest.mutable_disk()->set_xxh3_128(hash);
+  return {};
+}
+
+log::pb::Final make_final(const Outcome& outcome) {
+  log::pb::Final final;
+  final.set_reason(static_cast<log::pb::Reason>(outcome.stop.reason));
+  final.set_guest_status(outcome.stop.status);
+  final.set_ram_digest(outcome.memory_digest);
+  for (const uint64_t digest : outcome.register_digests) final.add_register_digests(digest);
+  final.set_tickets(outcome.tickets);
+  final.set_wall_nanoseconds(outcome.wall_ns);
+  final.set_message(outcome.stop.message);
+  return final;
+}
+
+ept::PolicyOptions policy_of(const RecordOptions& options) {
+  ept::PolicyOptions policy = options.policy;
+  if (is_linux(options.description)) policy.patience_ns = 0;
+  return policy;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RecordSession>> RecordSession::create(const Kvm& kvm, RecordOptions options) {
+  std::unique_ptr<RecordSession> session(new RecordSession(std::move(options)));
+  TRY(session->make_machine(kvm));
+  if (session->options_.folder.has_value()) TRY(session->start_writing());
+  session->make_journals();
+  TRY(session->machine_->assemble(session->journals_));
+  World& world = *session->world_;
+  session->run_on(*session->machine_, {.failed =
+                                           [&world](const Error& error) {
+                                             world.request_stop({StopReason::kGuestError, 0, error.message});
+                                           },
+                                       .stopping = [&world] { return world.stop().has_value(); }});
+  session->input_ = std::make_unique<ConsoleInput>(world, session->options_.console_input,
+                                                   session->options_.console_escape);
+  return session;
+}
+
+RecordSession::~RecordSession() {
+  finish();
+}
+
+Status RecordSession::make_machine(const Kvm& kvm) {
+  TRY_ASSIGN(MachineOptions made, to_machine_options(options_.description, options_.files));
+  made.views = options_.views;
+  made.free_run = options_.free_run;
+  TRY_ASSIGN(machine_, Machine::create(kvm, made, [this](uint8_t byte) {
+               if (writer_ != nullptr) writer_->console().append(byte);
+               if (options_.console) options_.console(byte);
+             }));
+  return {};
+}
+
+// Errors: as describe_disk() and RecordingWriter::create().
+Status RecordSession::start_writing() {
+  log::RecordingWriter::Options writing;
+  // Nothing is written before the world is there.
+  writing.on_error = [this](const Error& error) {
+    if (world_ != nullptr) world_->request_stop({StopReason::kInterrupted, 0, error.message});
+  };
+  if (!options_.files.initrd.empty()) writing.initrd = options_.files.initrd;
+  log::pb::Manifest manifest = options_.description;
+  if (machine_->disk() != nullptr) TRY(describe_disk(*machine_->disk(), manifest));
+  TRY_ASSIGN(writer_, log::RecordingWriter::create(*options_.folder, std::move(manifest),
+                                                   options_.files.image, writing));
+  return {};
+}
+
+void RecordSession::make_journals() {
+  for (VcpuId vcpu; vcpu.raw < machine_->vcpus(); ++vcpu)
+    mailboxes_.push_back(std::make_unique<ept::Mailbox>(machine_->positioner(vcpu), &machine_->gate()));
+  world_ = std::make_unique<World>(mailboxes_, options_.pace);
+  world_->pause();
+  ownership_ = std::make_unique<ept::Ownership>(machine_->ownership_pages());
+  for (VcpuId vcpu; vcpu.raw < machine_->vcpus(); ++vcpu)
+    journals_.push_back(std::make_unique<RecordJournal>(
+        vcpu, *world_, *ownership_, mailboxes_, machine_->view(vcpu), policy_of(options_),
+        writer_ ? &writer_->vcpu(vcpu) : nullptr, options_.description.digest_every()));
+}
+
+void RecordSession::let_time_pass(bool passes) {
+  passes ? world_->resume() : world_->pause();
+}
+
+bool RecordSession::tell_to_stop() {
+  return world_->request_stop({StopReason::kInterrupted, 0, "interrupted"});
+}
+
+Progress RecordSession::progress() const {
+  return {.wall_ns = world_->elapsed_ns(),
+          .transitions = ownership_->tickets_taken(),
+          .log_bytes = writer_ != nullptr ? writer_->bytes_written() : 0,
+          .stops = stops(),
+          .virtual_ns = world_->now_ns()};
+}
+
+Result<Outcome> RecordSession::summarise() const {
+  Outcome outcome;
+  outcome.wall_ns = world_->elapsed_ns();
+  outcome.stop = world_->stop().value_or(MachineStop{});
+  TRY_ASSIGN(outcome.memory_digest, machine_->memory_digest());
+  outcome.tickets = ownership_->tickets_taken();
+  outcome.patches_modules = machine_->changes_modules();
+  outcome.vcpus = statistics();
+  for (VcpuId vcpu; vcpu.raw < machine_->vcpus(); ++vcpu)
+    outcome.register_digests.push_back(machine_->vcpu(vcpu).final_digest());
+  for (const auto& journal : journals_)
+    outcome.crew.push_back(static_cast<const RecordJournal&>(*journal).times());
+  return outcome;
+}
+
+Result<Outcome> RecordSession::wait() {
+  const Status ran = join();
+  input_.reset();
+  // A vCPU that was interrupted where no place has a name: what was recorded before that is a prefix.
+  const bool is_cut = !ran && ran.error().code == ErrorCode::kGuest &&
+                      world_->stop().value_or(MachineStop{}).reason == StopReason::kInterrupted;
+  if (!is_cut) TRY(ran);
+  if (machine_->disk() != nullptr) TRY(machine_->disk()->check_unchanged());
+  if (options_.memory_file.has_value()) TRY(machine_->save_memory(*options_.memory_file));
+  TRY_ASSIGN(Outcome outcome, summarise());
+  if (writer_ != nullptr) {
+    if (const auto error = writer_->error()) return tl::unexpected(*error);
+    if (!is_cut) TRY(writer_->finish(make_final(outcome)));
+    outcome.log_bytes = writer_->bytes_written();
+  }
+  if (is_cut) outcome.stop.message = ran.error().message;
+  return outcome;
+}
+
+}  // namespace reprise::vmm
