@@ -6,6 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "vmm/kvm/msr_filter.h"
+
 namespace reprise::vmm {
 namespace {
 
@@ -112,6 +114,12 @@ TEST(SystemRegistersDigestTest, DiffersInEachRegisterButDr6) {
   EXPECT_NE(digest_system_registers(debug, 3, msrs, 0), same);
   EXPECT_NE(digest_system_registers(debug, 1, std::vector<uint64_t>{1, 2, 4}, 0), same);
   EXPECT_NE(digest_system_registers(debug, 1, msrs, 1), same);
+}
+
+TEST(ComparedMsrsTest, OfThoseForSysenterOnlyWhatAmdKeepsIsCompared) {
+  constexpr uint32_t kSysenterEsp = 0x175, kLongTarget = 0xc0000082;
+  EXPECT_EQ(compared_bits(kSysenterEsp), 0xffff'ffff);
+  EXPECT_EQ(compared_bits(kLongTarget), ~uint64_t{0});
 }
 
 }  // namespace

@@ -188,7 +188,8 @@ Result<uint64_t> Vcpu::digest() {
   if (scope != DigestScope::kAll) return digest;
   TRY_ASSIGN(const kvm_debugregs debug, kvm.debug_registers());
   TRY_ASSIGN(const uint64_t xcr0, kvm.xcr0());
-  TRY_ASSIGN(const auto msrs, kvm.msrs(compared_msrs()));
+  TRY_ASSIGN(auto msrs, kvm.msrs(compared_msrs()));
+  for (size_t i = 0; i < msrs.size(); ++i) msrs[i] &= compared_bits(compared_msrs()[i]);
   return digest_system_registers(debug, xcr0, msrs, digest);
 }
 

@@ -72,6 +72,11 @@ std::span<const uint32_t> compared_msrs() {
   return kCompared;
 }
 
+uint64_t compared_bits(uint32_t msr) {
+  constexpr uint32_t kSysenterCs = 0x174, kSysenterEip = 0x176;
+  return msr >= kSysenterCs && msr <= kSysenterEip ? 0xffff'ffff : ~uint64_t{0};
+}
+
 Status KvmVm::filter_msrs(MsrFilter filter, RefusedMsr refused) {
   if (refused == RefusedMsr::kExit) TRY(answer_in_user_space(fd_.get()));
   if (filter == MsrFilter::kAllowList)

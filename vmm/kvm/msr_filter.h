@@ -35,5 +35,9 @@ enum class RefusedMsr : uint8_t {
 // Those whose value follows from the guest alone, on every host: for comparing runs. Not what kvm_sregs has
 // (EFER, APIC_BASE, FS.base, GS.base), nor constants that are KVM's (BIOS_SIGN_ID, MISC_ENABLE).
 [[nodiscard]] std::span<const uint32_t> compared_msrs();
+// Of one of them, the bits that every host keeps. AMD's registers for SYSENTER have 32 bits: kvm_amd lets the
+// guest write 64 where its processor takes them (QEMU's), and gives back 32 of them with KVM_SET_MSRS, so a
+// vCPU that comes from a checkpoint has lost the others. Source: Linux arch/x86/kvm/svm/svm.c, svm_set_msr().
+[[nodiscard]] uint64_t compared_bits(uint32_t msr);
 
 }  // namespace reprise::vmm
