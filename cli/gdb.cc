@@ -20,6 +20,7 @@
 #include "cli/machine_options.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
+#include "log/file_io.h"
 #include "log/recording_reader.h"
 #include "vmm/guest/linux/kernel_symbols.h"
 #include "vmm/guest/linux/kernel_unpack.h"
@@ -52,6 +53,7 @@ class PrivateFolder {
   }
   [[nodiscard]] std::string socket() const { return path_ + "/socket"; }
   [[nodiscard]] std::string symbols() const { return path_ + "/kernel"; }
+  [[nodiscard]] std::string commands() const { return path_ + "/commands"; }
 
  private:
   std::string path_;
@@ -85,14 +87,39 @@ Result<std::vector<std::string>> symbol_words(const GdbArguments& arguments, con
   return std::vector<std::string>{arguments.session.folder + "/image.elf"};
 }
 
+// GDB cannot make a core file of a machine, whose memory it knows nothing of; the stub can.
+constexpr std::string_view kCommands = R"(set confirm off
+define generate-core-file
+  if $argc == 0
+    monitor core
+  else
+    monitor core $arg0
+  end
+end
+define gcore
+  if $argc == 0
+    monitor core
+  else
+    monitor core $arg0
+  end
+end
+document generate-core-file
+Save a core file with the vCPUs' registers and all memory, as the selected vCPU maps it.
+Usage: generate-core-file [FILENAME]
+Argument is optional filename; default filename is 'core'.
+end
+set confirm on
+)";
+
 Result<pid_t> start_gdb(const GdbArguments& arguments, const std::vector<std::string>& symbols,
-                        const std::string& socket) {
+                        const PrivateFolder& folder) {
+  TRY(log::write_file_atomically(folder.commands(), log::bytes_of(kCommands)));
   std::vector<std::string> words = {"gdb"};
   words.insert(words.end(), symbols.begin(), symbols.end());
   // A monitor command may search for long. `run` is the stub's; never a program of this host: the guest's
   // image is one as well.
   words.insert(words.end(), {"-iex", "set remotetimeout 86400", "-iex", "set auto-connect-native-target off",
-                             "-ex", "target extended-remote " + socket});
+                             "-ix", folder.commands(), "-ex", "target extended-remote " + folder.socket()});
   words.insert(words.end(), arguments.words.begin(), arguments.words.end());
   std::vector<char*> argv;
   argv.reserve(words.size() + 1);
@@ -114,8 +141,8 @@ class GdbProcess {
  public:
   // `ended` is called when it has ended, on a thread of its own.
   Status start(const GdbArguments& arguments, const std::vector<std::string>& symbols,
-               const std::string& socket, std::function<void()> ended) {
-    TRY_ASSIGN(const pid_t pid, start_gdb(arguments, symbols, socket));
+               const PrivateFolder& folder, std::function<void()> ended) {
+    TRY_ASSIGN(const pid_t pid, start_gdb(arguments, symbols, folder));
     {
       MutexLock lock(mutex_);
       pid_ = pid;
@@ -180,7 +207,7 @@ Result<ExitCode> debug_recording(const GdbArguments& arguments) {
   const LeavesCtrlC leaves_ctrl_c;
   Status started;
   const auto start = [&] {
-    started = gdb.start(arguments, symbols, folder.socket(), [&] { wake_listener(folder.socket()); });
+    started = gdb.start(arguments, symbols, folder, [&] { wake_listener(folder.socket()); });
     if (!started) wake_listener(folder.socket());
   };
   auto served = serve_gdb(arguments.session, *listener, start, [&] { return !gdb.is_running(); });

@@ -50,7 +50,10 @@ class DebugTarget {
   // Whether the guest could read them at its privilege level does not matter. Leaves no trace, accessed bits
   // neither.
   [[nodiscard]] virtual size_t read(VcpuId vcpu, Gva address, std::span<uint8_t> out) const = 0;
-  [[nodiscard]] virtual size_t read_physical(Gpa address, std::span<uint8_t> out) const = 0;
+  // Of pages that each vCPU has its own of, that of `vcpu`.
+  [[nodiscard]] virtual size_t read_physical(VcpuId vcpu, Gpa address, std::span<uint8_t> out) const = 0;
+  // Above all RAM, a multiple of the page size; there may be holes below.
+  [[nodiscard]] virtual Gpa ram_end() const = 0;
   // Through the page tables of `vcpu`; nothing if it is not mapped.
   [[nodiscard]] virtual std::optional<Gpa> translate(VcpuId vcpu, Gva address) const = 0;
 

@@ -31,10 +31,10 @@ Result<Registers> FakeDebugTarget::registers(VcpuId vcpu) const {
 
 size_t FakeDebugTarget::read(VcpuId /*vcpu*/, Gva address, std::span<uint8_t> out) const {
   const auto at = ToyMachine::translate(address);
-  return at ? read_physical(*at, out) : 0;
+  return at ? read_physical(VcpuId(0), *at, out) : 0;
 }
 
-size_t FakeDebugTarget::read_physical(Gpa address, std::span<uint8_t> out) const {
+size_t FakeDebugTarget::read_physical(VcpuId /*vcpu*/, Gpa address, std::span<uint8_t> out) const {
   return copy_out(machine().memory(), address.raw, out);
 }
 

@@ -26,7 +26,8 @@ class FakeDebugTarget final : public DebugTarget, public RecordingAnswers {
   [[nodiscard]] std::string vcpu_state(VcpuId vcpu) const override;
   [[nodiscard]] Result<Registers> registers(VcpuId vcpu) const override;
   [[nodiscard]] size_t read(VcpuId vcpu, Gva address, std::span<uint8_t> out) const override;
-  [[nodiscard]] size_t read_physical(Gpa address, std::span<uint8_t> out) const override;
+  [[nodiscard]] size_t read_physical(VcpuId vcpu, Gpa address, std::span<uint8_t> out) const override;
+  [[nodiscard]] Gpa ram_end() const override { return Gpa(kToyBytes); }
   [[nodiscard]] std::optional<Gpa> translate(VcpuId vcpu, Gva address) const override;
 
   [[nodiscard]] Mark now() const override { return Mark{at_}; }

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <sstream>
 
+#include "replay/gdb/core_file.h"
 #include "vmm/kvm/cpu_state.h"
 
 namespace reprise::replay::gdb {
@@ -62,6 +63,7 @@ const std::vector<Monitor::Command>& Monitor::commands() {
        &Monitor::transfers},
       {"who-wrote", "ADDRESS", 1, 1, "the last write to the byte before now", &Monitor::who_wrote},
       {"physical", "ADDRESS [BYTES]", 1, 2, "bytes of guest-physical memory", &Monitor::physical},
+      {"core", "[FILE]", 0, 1, "the machine as a core file, 'core' if no name is given", &Monitor::core},
       {"log", "[COUNT]", 0, 1, "recorded events around now", &Monitor::log},
       {"digest", "", 0, 0, "of registers, memory and devices now", &Monitor::digest},
       {"diversion", "begin|end", 1, 1, "a throw-away copy of the machine that may be changed",
@@ -214,7 +216,7 @@ Result<std::string> Monitor::physical(const Words& words) {
     TRY_ASSIGN(bytes, parse_number(words[1], kMaxPhysicalBytes));
   }
   std::vector<uint8_t> data(bytes);
-  data.resize(target_.read_physical(Gpa(address), data));
+  data.resize(target_.read_physical(vcpu_, Gpa(address), data));
   if (data.empty()) return fail(ErrorCode::kNotFound, "{:#x} is not RAM", address);
   std::string text;
   for (size_t at = 0; at < data.size(); at += kBytesPerLine) {
@@ -222,6 +224,15 @@ Result<std::string> Monitor::physical(const Words& words) {
     text += fmt::format("{:#014x}: {:02x}\n", address + at, fmt::join(line, " "));
   }
   return text;
+}
+
+Result<std::string> Monitor::core(const Words& words) {
+  const std::string path = words.empty() ? "core" : words[0];
+  TRY_ASSIGN(const CoreContent content, write_core_file(target_, vcpu_, path));
+  return fmt::format(
+      "{}: {} vCPUs, {} KiB in {} ranges of the addresses that vCPU {} maps{}\n", path, target_.vcpu_count(),
+      content.mapped_bytes >> 10, content.ranges, vcpu_.raw,
+      content.is_whole ? "" : "; those are as many as a core file can have, and there are more");
 }
 
 Result<std::string> Monitor::log(const Words& words) {

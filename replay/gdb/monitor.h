@@ -50,6 +50,7 @@ class Monitor {
   Result<std::string> transfers(const Words& words);
   Result<std::string> who_wrote(const Words& words);
   Result<std::string> physical(const Words& words);
+  Result<std::string> core(const Words& words);
   Result<std::string> log(const Words& words);
   Result<std::string> digest(const Words& words);
   Result<std::string> diversion(const Words& words);

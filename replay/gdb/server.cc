@@ -190,7 +190,7 @@ Server::Answer Server::read_memory(PacketText text) {
   if (!address || !has_length || !length) return error_text("memory that cannot be understood");
   // Two digits a byte must fit into an answer. An answer with fewer bytes than were asked for is no error.
   std::vector<uint8_t> bytes(std::min<uint64_t>(*length, kMaxPacketBytes / 2 - 8));
-  bytes.resize(physical_ ? target_.read_physical(Gpa(*address), bytes)
+  bytes.resize(physical_ ? target_.read_physical(selected_, Gpa(*address), bytes)
                          : target_.read(selected_, Gva(*address), bytes));
   return bytes.empty() && *length != 0 ? std::string(kNotMapped) : to_hex(bytes);
 }

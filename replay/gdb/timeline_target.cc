@@ -35,8 +35,8 @@ size_t TimelineTarget::read(VcpuId vcpu, Gva address, std::span<uint8_t> out) co
   return x86::LinearMemory(vmm::paging_of(*sregs), physical).read(address, out);
 }
 
-size_t TimelineTarget::read_physical(Gpa address, std::span<uint8_t> out) const {
-  const vmm::WholeMemory physical(timeline_.machine(), VcpuId(0));
+size_t TimelineTarget::read_physical(VcpuId vcpu, Gpa address, std::span<uint8_t> out) const {
+  const vmm::WholeMemory physical(timeline_.machine(), vcpu);
   size_t done = 0;
   while (done < out.size()) {
     const Gpa at = address + done;
@@ -45,6 +45,10 @@ size_t TimelineTarget::read_physical(Gpa address, std::span<uint8_t> out) const 
     done += part;
   }
   return done;
+}
+
+Gpa TimelineTarget::ram_end() const {
+  return Gpa(timeline_.machine().memory().bytes());
 }
 
 std::optional<Gpa> TimelineTarget::translate(VcpuId vcpu, Gva address) const {

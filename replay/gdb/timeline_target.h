@@ -21,7 +21,8 @@ class TimelineTarget final : public DebugTarget {
   [[nodiscard]] std::string vcpu_state(VcpuId vcpu) const override;
   [[nodiscard]] Result<Registers> registers(VcpuId vcpu) const override;
   [[nodiscard]] size_t read(VcpuId vcpu, Gva address, std::span<uint8_t> out) const override;
-  [[nodiscard]] size_t read_physical(Gpa address, std::span<uint8_t> out) const override;
+  [[nodiscard]] size_t read_physical(VcpuId vcpu, Gpa address, std::span<uint8_t> out) const override;
+  [[nodiscard]] Gpa ram_end() const override;
   [[nodiscard]] std::optional<Gpa> translate(VcpuId vcpu, Gva address) const override;
 
   [[nodiscard]] Mark now() const override { return in_diversion() ? diversion_->origin() : timeline_.now(); }

@@ -319,8 +319,36 @@ def damaged(bench):
     one_sentence(bench.reprise("gdb", bench.folder / "nothing"), 66, "nothing")
 
 
+def core(bench):
+    """A core file shows what the replay shows: vCPUs as threads, their registers, memory, and what a word in it was called from."""
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", "n=20000", vcpus=2)
+    looks = ["info registers rip rsp eflags cs ss fs_base gs_base", "output/x $xmm1.uint128", "x/32gx $rsp", "x/8i $rip", f"x/gx {counter_of(bench)}", "backtrace 3"]
+    first, second = bench.folder / "first", bench.folder / "second"
+    said, done = gdb(bench, folder, ["break workload", "continue", f"generate-core-file {first}", *looks, "thread 2", *looks, f"monitor core {second}"])
+    expect("2 vCPUs" in said[2], f"generate-core-file says {said[2]!r}", done)
+    others = len(looks) + 4
+    for file, threads in ((first, (said[3:3 + len(looks)], said[others:others + len(looks)])), (second, (said[others:others + len(looks)], said[3:3 + len(looks)]))):
+        expect(file.stat().st_mode & 0o777 == 0o600, f"others may read {file.name}: {file.stat().st_mode:o}")
+        script = bench.folder / "core.gdb"
+        lines = [*SETTINGS, "echo \\n<>\\n", "info threads"]
+        for thread in ([], ["thread 2"]):
+            lines += thread + [line for look in looks for line in ("echo \\n<>\\n", look)]
+        script.write_text("\n".join(lines) + "\n")
+        words = ["gdb", "-nx", "-batch", "-x", str(script), str(folder / "image.elf"), str(file)]
+        ran = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=bench.timeout)
+        parts = [part.strip() for part in ran.stdout.split("\n<>\n")[1:]]
+        expect(parts and all(f"LWP {number}" in parts[0] for number in (1, 2)), f"the core file has other threads: {ran.stdout}{ran.stderr}")
+        seen = (parts[1:1 + len(looks)], parts[1 + len(looks):])
+        for own, expected, found in zip((True, False), threads, seen):
+            for look, there, here in zip(looks, expected, found):
+                # The stack of the other vCPU is in pages that each has its own of; switching to it says where it is.
+                expect(here.split("\n[Switching")[0] == there or not own and look in ("x/32gx $rsp", "backtrace 3"),
+                       f"{look} says {here!r} of the core file, {there!r} of the replay")
+
+
 def tests(_options):
-    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/diversion", diversion), Test("debugger/own-fault", own_fault), Test("debugger/condition", condition), Test("debugger/runs-and-marks", runs_and_marks), watched_strings(1), watched_strings(2),
+    return [Test("debugger/session", session), Test("debugger/lost-update", lost_update), Test("debugger/diversion", diversion), Test("debugger/own-fault", own_fault), Test("debugger/condition", condition), Test("debugger/runs-and-marks", runs_and_marks), watched_strings(1), watched_strings(2), Test("debugger/core", core),
             Test("debugger/no-recording", damaged), *(ends_in_diversion(workload, (2, 4, 1, 2)[i % 4]) for i, workload in enumerate(WORKLOADS)),
             *(wandered(workload, (2, 1, 2, 4)[i % 4], i % 2 == 0) for i, workload in enumerate(WORKLOADS)),
             wandered("ring", 2, False, serial=True), stepped("lost_update", "n=50", 1), stepped("timer", "n=2000 period=20000", 2),
