@@ -150,39 +150,16 @@ Status ExitHandlers::handle_halt() {
 }
 
 // The first instruction boundary at which the guest takes interrupts, counted from the stop at which that was
-// asked for: a place that replay comes to by itself. But an emulated SVM forgets, on its way through an exit
-// of the host's own, that the instruction after sti is still in sti's shadow, and opens the window before it;
-// real processors never do. So that instruction is carried out first.
+// asked for: a place that replay comes to by itself (VcpuStepper::step_out_of_shadow()).
 Status ExitHandlers::handle_window() {
   if (!context_.parts().positioner.is_recordable()) {
     context_.stand(AtPosition{});
     context_.set_interrupts_enabled(true);
     return {};
   }
-  context_.stand(AtPosition{});
-  TRY(step_over_shadow());
-  if (std::holds_alternative<Nowhere>(context_.standing())) return {};
   context_.count_stop();
   ++context_.statistics().windows;
   return context_.end_stop();
-}
-
-// Leaves the vCPU Nowhere if it is told to stop before.
-Status ExitHandlers::step_over_shadow() {
-  constexpr uint8_t kSti = 0xfb;
-  KvmVcpu& kvm = context_.kvm();
-  TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
-  TRY_ASSIGN(const kvm_regs regs, kvm.registers());
-  uint8_t before = 0;
-  if (x86::LinearMemory(paging_of(sregs), context_.memory()).read(Gva(regs.rip - 1), {&before, 1}) == 0 ||
-      before != kSti)
-    return {};
-  kvm.shared().request_interrupt_window = 0;
-  TRY_ASSIGN(const ExitKind exit, kvm.try_step());
-  if (exit == ExitKind::kInterrupted) context_.stand(Nowhere{});
-  if (exit == ExitKind::kDebug || exit == ExitKind::kInterrupted) return {};
-  return fail(ErrorCode::kHost, "a single step ended in another way (KVM exit reason {})",
-              kvm.shared().exit_reason);
 }
 
 // Registers that KVM does not know fault, as on a processor that lacks them; time is the journal's.

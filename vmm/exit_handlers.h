@@ -32,7 +32,6 @@ class ExitHandlers {
   Result<Flow> handle_mmio();
   Status handle_halt();
   Status handle_window();
-  Status step_over_shadow();
   Status handle_msr(bool is_write);
   Result<Flow> access_device(IoSpace space, uint64_t address, unsigned bytes, bool is_write, uint8_t* data);
   [[nodiscard]] bool is_trap(ExitKind exit) const;

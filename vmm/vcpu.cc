@@ -110,14 +110,29 @@ Result<Flow> Vcpu::enter() {
   auto ran = kvm.run();
   in_guest_.store(false, std::memory_order_relaxed);
   TRY_ASSIGN(const ExitKind exit, std::move(ran));
-  if (watch.exit) {
-    TRY_ASSIGN(const WatchVerdict verdict, watch.exit(exit));
-    if (verdict == WatchVerdict::kDone) context_.stand(AtFault{});
-    if (verdict == WatchVerdict::kDone) return Flow::kGo;
-    if (verdict == WatchVerdict::kCaught) stand_in(exit);
-    if (verdict == WatchVerdict::kCaught) return Flow::kCaught;
+  return exited(exit);
+}
+
+Result<Flow> Vcpu::exited(ExitKind exit) {
+  for (;;) {
+    const VcpuWatch& watch = context_.watch();
+    if (watch.exit) {
+      TRY_ASSIGN(const WatchVerdict verdict, watch.exit(exit));
+      if (verdict == WatchVerdict::kDone) context_.stand(AtFault{});
+      if (verdict == WatchVerdict::kDone) return Flow::kGo;
+      if (verdict == WatchVerdict::kCaught) stand_in(exit);
+      if (verdict == WatchVerdict::kCaught) return Flow::kCaught;
+    }
+    if (exit == ExitKind::kInterrupted) return interrupted();
+    if (exit != ExitKind::kInterruptWindow || !context_.parts().positioner.is_recordable())
+      return carry_out(exit, false);
+    TRY_ASSIGN(const auto window, stepper_.step_out_of_shadow());
+    if (window.is_open) return carry_out(exit, false);
+    // What took IF away left the window shut; it is asked for again.
+    if (!window.exit.has_value()) context_.stand(AtFault{});
+    if (!window.exit.has_value()) return Flow::kGo;
+    exit = *window.exit;
   }
-  return exit == ExitKind::kInterrupted ? interrupted() : carry_out(exit, false);
 }
 
 void Vcpu::stand_in(ExitKind exit) {

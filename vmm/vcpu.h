@@ -105,6 +105,8 @@ class Vcpu {
   Result<Flow> go_on(std::optional<Ticks> step_until, bool& stepped);
   Result<bool> is_ready(Flow& flow);
   Result<Flow> enter();
+  // With what it was entered for, or a step on the way.
+  Result<Flow> exited(ExitKind exit);
   // Deals with an exit to its end. `anew`: it was begun before.
   Result<Flow> carry_out(ExitKind exit, bool anew);
   Result<Flow> interrupted();

@@ -2,6 +2,11 @@
 # interrupts, no IDT). tools/linux-guest builds them as hostile-KIND.
 #define EXIT_PORT 0xf4
 
+.macro popf_off
+    push $2
+    popf
+.endm
+
     .section .text, "ax"
     .globl _start
 _start:
@@ -74,6 +79,119 @@ look:
 3:  dec %ebp
     jnz next_register
     jmp leave
+#elif defined(KIND_shadow)
+    // Interrupts that wait while IF is set, by STI or by IRETQ to where the byte before is that of STI, and what comes next: exits, exceptions,
+    // what ends with such a byte, what takes IF away again, another shadow. Where each was taken is kept in memory.
+    mov $0xfee000f0, %eax
+    movl $0x1ff, (%rax)              # the local APIC is on
+    mov $14, %edi
+    mov $fault, %eax
+    call set_gate
+    mov $0x30, %edi
+    mov $interrupt, %eax
+    call set_gate
+    lidt idt_register
+    mov $places, %r15d
+    mov $0x80, %edx
+    mov $0x200000000, %r14           # not mapped
+    mov $20, %ebp
+.macro by_sti instruction:vararg
+    call raise
+    sti
+    \instruction
+    nop
+    nop
+    call must_be_taken
+.endm
+.macro by_iretq instruction:vararg
+    call raise
+    mov %rsp, %rcx
+    mov %ss, %eax
+    push %rax
+    push %rcx
+    push $0x202
+    mov %cs, %eax
+    push %rax
+    push $2f
+    iretq
+    .byte 0xfb
+2:  \instruction
+    nop
+    nop
+    call must_be_taken
+.endm
+.macro both instruction:vararg
+    by_sti \instruction
+    by_iretq \instruction
+.endm
+again:
+    both nop
+    both in %dx, %al
+    both out %al, %dx
+    both hlt
+    both mov (%r14), %r13
+    both mov $0xfb, %al
+    both sti
+    both cli
+    both popf_off
+    mov %ss, %ebx
+    both mov %ebx, %ss
+    dec %ebp
+    jnz again
+    jmp leave
+
+// Sends itself an interrupt, and waits until it waits.
+raise:
+    cli
+    movl $0, taken
+    mov $0xfee00300, %eax
+    movl $0x44030, (%rax)
+    mov $0xfee00210, %eax
+1:  mov (%rax), %ecx
+    test $0x10000, %ecx
+    jz 1b
+    ret
+// Later at the latest.
+must_be_taken:
+    sti
+    nop
+    nop
+    cli
+    cmpl $1, taken
+    jne wrong
+    ret
+interrupt:
+    push %rax
+    mov 8(%rsp), %rax
+    mov %rax, (%r15)
+    add $8, %r15
+    cmpb $0xf4, (%rax)               # before HLT: nothing would end that
+    jne 1f
+    incq 8(%rsp)
+1:  incl taken
+    mov $0xfee000b0, %eax
+    movl $0, (%rax)
+    pop %rax
+    iretq
+fault:
+    add $8, %rsp
+    addq $3, (%rsp)                  # mov (%r14), %r13
+    iretq
+set_gate:
+    shl $4, %edi
+    add $idt, %edi
+    mov %ax, (%rdi)
+    mov %cs, 2(%rdi)
+    movw $0x8e00, 4(%rdi)
+    shr $16, %eax
+    mov %ax, 6(%rdi)
+    ret
+wrong:
+    mov $EXIT_PORT, %dx
+    mov $1, %eax
+    out %eax, %dx
+1:  hlt
+    jmp 1b
 #endif
 
 leave:
@@ -104,6 +222,20 @@ spared_end:
 bases:
     .long 0xd0000000, 0xd0001000, 0xd0002000, 0xd0003000, 0xfec00000, 0xfee00000
 bases_end:
+#if defined(KIND_shadow)
+idt_register:
+    .word 0x31 * 16 - 1
+    .quad idt
+#endif
     .section .bss, "aw", @nobits
+#if defined(KIND_shadow)
+    .balign 16
+idt:
+    .space 0x31 * 16
+taken:
+    .space 8
+places:
+    .space 8192
+#endif
     .space 4096
 stack_end:
