@@ -28,9 +28,9 @@ bool Vcpu::at_fault() const {
   return std::holds_alternative<AtFault>(context_.standing()) || (exit != nullptr && exit->at_fault);
 }
 
-bool Vcpu::is_nowhere() const {
+bool Vcpu::is_between_positions() const {
   const auto* exit = std::get_if<InExit>(&context_.standing());
-  return std::holds_alternative<Nowhere>(context_.standing()) || (exit != nullptr && exit->nowhere);
+  return std::holds_alternative<BetweenPositions>(context_.standing()) || (exit != nullptr && exit->between);
 }
 
 Result<Vcpu::Advance> Vcpu::go(std::optional<Ticks> step_until) {
@@ -136,7 +136,7 @@ Result<Flow> Vcpu::exited(ExitKind exit) {
 }
 
 void Vcpu::stand_in(ExitKind exit) {
-  context_.stand(InExit{.exit = exit, .at_fault = at_fault(), .nowhere = is_nowhere()});
+  context_.stand(InExit{.exit = exit, .at_fault = at_fault(), .between = is_between_positions()});
 }
 
 Result<Flow> Vcpu::carry_out(ExitKind exit, bool anew) {
@@ -157,7 +157,7 @@ Result<Flow> Vcpu::carry_out(ExitKind exit, bool anew) {
       if (is_stop)
         TRY(context_.end_stop(raises));
       else
-        context_.stand(Nowhere{});
+        context_.stand(BetweenPositions{});
       return caught ? Flow::kCaught : Flow::kGo;
     }
     exit = *next_part;
@@ -187,7 +187,7 @@ Result<Flow> Vcpu::interrupted() {
     context_.count_stop();
     TRY(context_.end_stop());
   } else {
-    context_.stand(Nowhere{});
+    context_.stand(BetweenPositions{});
   }
   return Flow::kGo;
 }

@@ -57,7 +57,7 @@ class Vcpu {
   [[nodiscard]] bool at_position() const { return std::holds_alternative<AtPosition>(context_.standing()); }
   // Whether it has stopped in the middle of an instruction, for a page; also after a step.
   [[nodiscard]] bool at_fault() const;
-  [[nodiscard]] bool is_nowhere() const;
+  [[nodiscard]] bool is_between_positions() const;
   // How many stops it has completed, at faults those before the instruction; for comparing with before.
   [[nodiscard]] uint64_t completed_stops() const { return context_.completed_stops(); }
 

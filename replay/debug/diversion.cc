@@ -29,7 +29,7 @@ Result<std::unique_ptr<Diversion>> Diversion::begin(Timeline& timeline, const lo
                                                     StopSearch& stops) {
   TRY(timeline.checkpoint_for_search());
   std::unique_ptr<Diversion> diversion(new Diversion(timeline, recording, stops));
-  timeline.go_astray();
+  timeline.taint();
   vmm::Machine& machine = timeline.machine();
   for (VcpuId id; id.raw < machine.vcpus(); ++id) {
     vmm::Vcpu& vcpu = machine.vcpu(id);

@@ -2,7 +2,7 @@
 // another way than it was recorded.
 //
 // It is the replay's machine itself, with journals that make up what no log has. What is done to it is undone
-// as what a search does is: the timeline is astray, and seeks the moment where the fork began.
+// as what a search does is: the timeline is tainted, and seeks the moment where the fork began.
 #pragma once
 
 #include <memory>

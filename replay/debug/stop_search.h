@@ -35,7 +35,7 @@ class StopSearch {
   Status insert(const Breakpoint& breakpoint);
   void remove(const Breakpoint& breakpoint);
 
-  // As DebugTarget::resume() and step(). Errors: theirs; the machine may be astray then.
+  // As DebugTarget::resume() and step(). Errors: theirs; the machine may be tainted then.
   Result<StopEvent> run_forward(const Mark& end, RunListener& listener);
   Result<StopEvent> run_backward(RunListener& listener);
   Result<StopEvent> step_forward(VcpuId vcpu, RunListener& listener);

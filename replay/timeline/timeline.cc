@@ -148,7 +148,7 @@ Status Timeline::go_on() {
   note_move(before);
   // By an exit of this vCPU, or a message that came to it.
   if (watched_ != nullptr && watched_->is_touched_by_devices()) caught_ = true;
-  if (dirty_) return {};
+  if (tainted_) return {};
   const std::string& console = replay_->console();
   for (size_t i = shown_.size(); i < console.size(); ++i)
     if (options_.console) options_.console(static_cast<uint8_t>(console[i]));
@@ -186,7 +186,7 @@ Result<bool> Timeline::step() {
   do {
     // In a loop that the recorder stopped, or interrupted by the host: only the next position is a place
     // again.
-    if (replay_->journal(vcpu).spins_next() || machine().vcpu(vcpu).is_nowhere()) {
+    if (replay_->journal(vcpu).spins_next() || machine().vcpu(vcpu).is_between_positions()) {
       const PreemptionTimer::Beating beating(*preemption_timer_);
       TRY(advance_to(next));
       continue;
@@ -248,7 +248,7 @@ Status Timeline::go_back_before(const std::function<bool(const Mark&)>& is_after
     const auto after = std::ranges::find_if(
         checkpoints_, [&](const auto& checkpoint) { return is_after(checkpoint->mark); });
     const auto place = after == checkpoints_.begin() ? after : after - 1;
-    if (!dirty_ && !is_after(now()) && now() >= (*place)->mark) return {};
+    if (!tainted_ && !is_after(now()) && now() >= (*place)->mark) return {};
     sought_ns_ = executed_ns_;
     const bool is_from_file = (*place)->promised.has_value();
     const Status back = go_back(*place);
@@ -260,7 +260,7 @@ Status Timeline::go_back_before(const std::function<bool(const Mark&)>& is_after
       if (kept) return {};
     }
     checkpoints_.erase(place);
-    dirty_ = true;
+    tainted_ = true;
   }
 }
 
@@ -286,7 +286,7 @@ Result<size_t> Timeline::verify_checkpoints() {
   size_t good = 0;
   // Each is put back even where another one is not far.
   for (const Mark& mark : marks) {
-    dirty_ = true;
+    tainted_ = true;
     TRY(go_back_before([&](const Mark& other) { return other > mark; }));
     good += now() == mark ? 1 : 0;
   }
@@ -333,7 +333,7 @@ Result<std::optional<Timeline::CandidateHit>> Timeline::find_candidate(const Sto
         .access = [&, vcpu](Gpa gpa, uint64_t bytes,
                             bool is_write) { return watched->is_touched(vcpu, gpa, bytes, is_write); },
     });
-  dirty_ = true;
+  tainted_ = true;
   watched_ = watched.get();
   const Status ran = run_to(end.without_steps());
   watched_ = nullptr;
@@ -349,7 +349,7 @@ Result<ReplayOutcome> Timeline::finish() {
 }
 
 Result<bool> Timeline::checkpoint() {
-  if (dirty_ || (steps_ != 0 && !machine().is_far_between_positions()) || !machine().can_be_saved())
+  if (tainted_ || (steps_ != 0 && !machine().is_far_between_positions()) || !machine().can_be_saved())
     return false;
   const Mark mark = now();
   const auto place =
@@ -423,7 +423,7 @@ Status Timeline::go_back(const std::shared_ptr<Checkpoint>& place) {
   order_.go_to(Ticket(std::min(checkpoint.mark.event, order_.last().raw + 1)));
   steps_ = checkpoint.mark.at.steps;
   base_ = checkpoint.mark.without_steps();
-  dirty_ = caught_ = false;
+  tainted_ = caught_ = false;
   left_ = checkpoint.left;
   // A later session has not been there.
   for (size_t i = shown_.size(); i < checkpoint.console.size(); ++i)

@@ -97,9 +97,9 @@ class Timeline {
   // cleanly*. Errors: as run_to().
   Result<std::optional<CandidateHit>> find_candidate(const StopConditions& conditions, const Mark& end);
   // Whether only seek() leads on.
-  [[nodiscard]] bool is_astray() const { return dirty_; }
+  [[nodiscard]] bool is_tainted() const { return tainted_; }
   // From here on the machine may be changed; only seek() leads on.
-  void go_astray() { dirty_ = true; }
+  void taint() { tainted_ = true; }
   // Asked every now and then while it runs: true interrupts.
   void set_interruption(std::function<bool()> interrupted) { interrupted_ = std::move(interrupted); }
 
@@ -149,8 +149,8 @@ class Timeline {
   // The moment is this many instructions after `base_`.
   uint64_t steps_ = 0;
   Mark base_;
-  Mark exited_;         // the last exit, while find_candidate() runs
-  bool dirty_ = false;  // by find_candidate(), or by who changes it
+  Mark exited_;           // the last exit, while find_candidate() runs
+  bool tainted_ = false;  // by find_candidate(), or by who changes it
   bool caught_ = false;
   WatchedMemory* watched_ = nullptr;  // while find_candidate() runs
   std::function<bool()> interrupted_;

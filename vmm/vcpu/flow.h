@@ -8,6 +8,7 @@
 #include "base/page_right.h"
 #include "base/result.h"
 #include "base/units.h"
+#include "vmm/clock/positioner.h"
 #include "vmm/kvm/kvm.h"
 
 namespace reprise::vmm {
@@ -31,11 +32,10 @@ struct AtFault {
 struct InExit {
   ExitKind exit = ExitKind::kOther;
   bool at_fault = false;  // it was AtFault before
-  bool nowhere = false;   // it was Nowhere before
+  bool between = false;   // it was BetweenPositions before
 };
-// Somewhere that has no name, interrupted by the host.
-struct Nowhere {};
-using Standing = std::variant<AtPosition, AtFault, InExit, Nowhere>;
+// Or between positions, where the host interrupted it (vmm/clock/positioner.h).
+using Standing = std::variant<AtPosition, AtFault, InExit, BetweenPositions>;
 
 }  // namespace reprise::vmm
 

@@ -99,23 +99,23 @@ void VcpuContext::visit(StateVisitor& visitor) {
   visitor("halted", halted_);
   visitor("interrupts_enabled", interrupts_enabled_);
   visitor.aside([&] { visitor("statistics", statistics_); });
-  enum : uint8_t { kAtPosition, kAtFault, kNowhere };
+  enum : uint8_t { kAtPosition, kAtFault, kBetweenPositions };
   uint8_t stands = kAtPosition;
   std::vector<PageRight> needed;
   if (const auto* fault = std::get_if<AtFault>(&standing_)) {
     stands = kAtFault;
     needed = fault->needed;
   }
-  if (std::holds_alternative<Nowhere>(standing_)) stands = kNowhere;
+  if (std::holds_alternative<BetweenPositions>(standing_)) stands = kBetweenPositions;
   visitor("stands", stands);
   visitor("needed", needed);
   const uint64_t pages = parts_.memory.view().rights().size();
-  visitor.require(stands <= kNowhere, "stands");
+  visitor.require(stands <= kBetweenPositions, "stands");
   visitor.require(std::ranges::all_of(needed, [&](const auto& need) { return need.page.raw < pages; }),
                   "needed");
   standing_ = AtPosition{};
   if (stands == kAtFault) standing_ = AtFault{std::move(needed)};
-  if (stands == kNowhere) standing_ = Nowhere{};
+  if (stands == kBetweenPositions) standing_ = BetweenPositions{};
   visible_stops_.store(stops_, std::memory_order_relaxed);
 }
 
