@@ -123,6 +123,11 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
       ->check(CLI::IsMember({"serial", "virtio"}))
       ->default_str("serial")
       ->needs("--kernel");
+  verb.add_option("--clock", arguments.clock,
+                  "what counts ticks, at which a vCPU can be stopped: safepoints (of a compiled image), kernel "
+                  "(function entries of a Linux kernel), stops (exits only); auto: the best that the guest has")
+      ->check(CLI::IsMember(std::vector<std::string>(vmm::kClockNames.begin(), vmm::kClockNames.end())))
+      ->capture_default_str();
   verb.add_option("--save-memory", arguments.memory_file,
                   "file to make with the guest's memory as it is in the end");
   verb.add_option("--pace", arguments.pace,
@@ -150,6 +155,7 @@ Status describe_machine(const MachineArguments& arguments, vmm::RecordOptions& o
                 "nothing to run: name a guest image, or a Linux kernel with --kernel (--help shows all)");
   log::pb::Manifest& machine = options.description = vmm::new_description(linux_guest);
   machine.set_vcpus(arguments.vcpus);
+  machine.set_clock(arguments.clock);
   if (arguments.memory_mib.has_value()) machine.set_memory_bytes(*arguments.memory_mib << 20);
   const std::string& image = linux_guest ? arguments.kernel : arguments.image;
   machine.mutable_image()->set_original_path(image);
@@ -212,6 +218,7 @@ ExitCode report_outcome(const vmm::Outcome& outcome, const Report& report) {
                                     {"wall_ns", outcome.wall_ns},
                                     {"tickets", outcome.tickets},
                                     {"log_bytes", outcome.log_bytes},
+                                    {"clock", vmm::name(outcome.clock)},
                                     {"patches_modules", outcome.patches_modules},
                                     {"memory_digest", fmt::format("{:016x}", outcome.memory_digest)},
                                     {"vcpus", vcpus_json(outcome)},

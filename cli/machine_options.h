@@ -18,6 +18,7 @@ struct MachineArguments {
   std::string append;
   std::string disk;
   bool virtio_console = false;
+  std::string clock = "auto";
   double pace = 1;
   std::optional<std::string> memory_file;
   std::vector<std::string> guest_arguments;

@@ -50,6 +50,8 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   *options.description.mutable_host() = vmm::to_message(vmm::describe_host(*kvm, options.views));
   TRY_ASSIGN(const auto outcome, run_guest("recording", arguments.machine, *kvm, options));
+  if (!outcome.why_no_kernel_clock.empty() && arguments.machine.clock == "auto" && !arguments.machine.json)
+    say("clock stops, for {}: a vCPU can be stopped at its exits only", outcome.why_no_kernel_clock);
   if (!outcome.patches_modules && !arguments.machine.json)
     say("this kernel's modules are not patched, for its module_finalize() is not as known: one that executes "
         "rdtsc makes replays differ");
@@ -57,7 +59,7 @@ Result<ExitCode> record(const RecordArguments& arguments) {
       vmm::is_linux(options.description) && arguments.mode == "auto" && !arguments.machine.json;
   return report_outcome(
       outcome,
-      {.what = chosen ? "recorded, one vCPU at a time, for a Linux kernel has no safepoints" : "recorded",
+      {.what = chosen ? "recorded, one vCPU at a time" : "recorded",
        .serial = vmm::is_serial(options.description),
        .json = arguments.machine.json});
 }

@@ -91,6 +91,9 @@ class Machine {
   // thread, after assemble().
   void force_exits();
 
+  // What counts ticks, and why no better clock does.
+  [[nodiscard]] ClockKind clock() const { return guest_.clock; }
+  [[nodiscard]] const std::string& why_no_kernel_clock() const { return guest_.why_no_kernel_clock; }
   // The guest's kernel, if its code was changed when it was loaded; else null.
   [[nodiscard]] const GuestKernel* kernel() const { return guest_.kernel.get(); }
   // Whether modules that the guest's kernel loads are changed like itself; true also where there is no such

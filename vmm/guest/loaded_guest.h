@@ -29,6 +29,8 @@ struct LoadedGuest {
   BootState boot;
   PrivateRange private_range;                // of each vCPU
   std::optional<SafepointPages> safepoints;  // none: nothing in the guest has any
+  ClockKind clock = ClockKind::kSafepoints;  // which of them it is; never kAuto
+  std::string why_no_kernel_clock;           // kStops: one sentence
   std::unique_ptr<DiskImage> disk;           // null: none. Outlives the board
   std::unique_ptr<Board> board;
   std::unique_ptr<GuestKernel> kernel;  // null: the guest's code is as it was built

@@ -3,10 +3,12 @@
 
 #include <linux/kvm.h>
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vmm/guest_memory.h"
@@ -14,6 +16,19 @@
 #include "vmm/register_digest.h"
 
 namespace reprise::vmm {
+
+// What counts ticks (vmm/clock/positioner.h).
+enum class ClockKind {
+  kAuto,        // the best that the guest has
+  kSafepoints,  // compiled safepoints of all code
+  kKernel,      // function entries of a Linux kernel (vmm/guest/linux/entry_clock.h), and safepoints of programs
+  kStops,       // nothing but safepoints of programs
+};
+
+inline constexpr std::array<std::string_view, 4> kClockNames = {"auto", "safepoints", "kernel", "stops"};
+constexpr std::string_view name(ClockKind clock) {
+  return kClockNames[static_cast<size_t>(clock)];
+}
 
 struct MachineOptions {
   uint32_t vcpus = 1;
@@ -25,6 +40,7 @@ struct MachineOptions {
   bool serial = false;                           // one vCPU executes at a time
   DigestScope digest_scope = DigestScope::kAll;  // of a vCPU's registers at the end
   MsrFilter msr_filter = MsrFilter::kAllowList;
+  ClockKind clock = ClockKind::kAuto;
   int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
   // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC.
   // Needs `serial`.

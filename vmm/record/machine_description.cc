@@ -57,6 +57,19 @@ Status check_mode(const log::pb::Manifest& description) {
   return {};
 }
 
+// What counts ticks. In format version 1 it was not said.
+Result<ClockKind> clock_of(const log::pb::Manifest& description) {
+  if (description.clock().empty()) return is_linux(description) ? ClockKind::kStops : ClockKind::kSafepoints;
+  const auto* const found = std::ranges::find(kClockNames, description.clock());
+  if (found == kClockNames.end())
+    return impossible("there is no clock \"{}\": known are {}", description.clock(), fmt::join(kClockNames, ", "));
+  const auto clock = static_cast<ClockKind>(found - kClockNames.begin());
+  if (clock == ClockKind::kAuto || (clock == ClockKind::kSafepoints) != is_linux(description)) return clock;
+  return impossible("{} has no clock \"{}\": use --clock {}, or auto",
+                    is_linux(description) ? "a Linux kernel" : "a bare-metal image", description.clock(),
+                    is_linux(description) ? "kernel or stops" : "safepoints");
+}
+
 Status check_command_line(const log::pb::Manifest& description) {
   const std::string& given = description.command_line();
   const size_t own = is_linux(description) ? linux_command_line("").size() : 0;
@@ -149,6 +162,7 @@ log::pb::Manifest new_description(bool linux_guest) {
   description.set_mode(std::string(linux_guest ? kModeSerial : kModeCrew));
   description.set_cpu_model(std::string(linux_guest ? kLinuxCpuModelName : kCpuModelName));
   to_message(linux_guest ? linux_cpu_model() : cpu_model(), *description.mutable_cpuid());
+  description.set_clock(std::string(name(ClockKind::kAuto)));
   description.set_compares_mxcsr(true);
   description.set_compares_all_registers(true);
   description.set_filters_msrs(true);
@@ -181,6 +195,7 @@ Status check_description(const log::pb::Manifest& description) {
                       is_linux(description) ? "a Linux guest" : "a machine", most);
   TRY(check_memory(description));
   TRY(check_mode(description));
+  TRY(clock_of(description));
   TRY(check_command_line(description));
   TRY(check_cpuid(description));
   TRY(check_devices(description));
@@ -201,6 +216,7 @@ Result<MachineOptions> to_machine_options(const log::pb::Manifest& description, 
   machine.serial = is_serial(description);
   machine.digest_scope = scope_of(description);
   machine.msr_filter = description.filters_msrs() ? MsrFilter::kAllowList : MsrFilter::kFourDenied;
+  TRY_ASSIGN(machine.clock, clock_of(description));
   machine.start_unix_seconds = description.start_unix_seconds();
   machine.memory_digest_every = description.memory_digest_every();
   if (!is_linux(description)) return machine;
@@ -217,6 +233,7 @@ Result<MachineOptions> to_machine_options(const log::pb::Manifest& description, 
 Status check_recorded(const log::Recording& recording) {
   const log::pb::Manifest& manifest = recording.manifest();
   Status checked = check_description(manifest);
+  if (checked && manifest.clock() == name(ClockKind::kAuto)) checked = impossible("it does not say which clock");
   if (checked && manifest.has_disk()) checked = check_recorded_disk(manifest.disk());
   return checked ? checked : damaged(recording, checked.error());
 }

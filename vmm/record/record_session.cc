@@ -75,6 +75,7 @@ Status RecordSession::start_writing() {
   };
   if (!options_.files.initrd.empty()) writing.initrd = options_.files.initrd;
   log::pb::Manifest manifest = options_.description;
+  manifest.set_clock(std::string(name(machine_->clock())));
   if (machine_->disk() != nullptr) TRY(describe_disk(*machine_->disk(), manifest));
   TRY_ASSIGN(writer_, log::RecordingWriter::create(*options_.folder, std::move(manifest),
                                                    options_.files.image, writing));
@@ -116,6 +117,8 @@ Result<Outcome> RecordSession::summarise() const {
   TRY_ASSIGN(outcome.memory_digest, machine_->memory_digest());
   outcome.tickets = ownership_->tickets_taken();
   outcome.patches_modules = machine_->changes_modules();
+  outcome.clock = machine_->clock();
+  outcome.why_no_kernel_clock = machine_->why_no_kernel_clock();
   outcome.vcpus = statistics();
   for (VcpuId vcpu; vcpu.raw < machine_->vcpus(); ++vcpu)
     outcome.register_digests.push_back(machine_->vcpu(vcpu).final_digest());

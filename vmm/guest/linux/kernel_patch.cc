@@ -5,74 +5,11 @@
 #include <optional>
 #include <vector>
 
-#include "vmm/guest/elf_file.h"
-#include "vmm/guest/linux/kallsyms.h"
+#include "vmm/guest/linux/loaded_kernel.h"
 #include "x86/instruction.h"
 
 namespace reprise::vmm {
 namespace {
-
-// A file's sections and the place in memory of what is in them.
-class Kernel {
- public:
-  static Result<Kernel> read(Bytes elf, std::span<uint8_t> ram) {
-    Kernel kernel(elf, ram);
-    TRY_ASSIGN(const Elf64_Ehdr header, read_elf_header(elf));
-    TRY_ASSIGN(kernel.programs_, read_program_headers(elf, header));
-    if (header.e_shnum == 0 || header.e_shentsize != sizeof(Elf64_Shdr))
-      return bad_image("the kernel has no section headers: nothing says where its instructions are");
-    for (uint64_t i = 0; i < header.e_shnum; ++i) {
-      const auto table = slice(elf, header.e_shoff, (i + 1) * sizeof(Elf64_Shdr));
-      if (!table) return bad_image("the kernel is truncated: its section headers are missing");
-      const auto section = *get<Elf64_Shdr>(*table, i * sizeof(Elf64_Shdr));
-      if (section.sh_type == SHT_PROGBITS && (section.sh_flags & SHF_ALLOC) != 0)
-        kernel.sections_.push_back(section);
-    }
-    return kernel;
-  }
-
-  // Calls `visit` with each section, as it lies in memory.
-  template <typename Visit>
-  void for_each(bool executable, Visit&& visit) {
-    for (const auto& section : sections_) {
-      if (((section.sh_flags & SHF_EXECINSTR) != 0) != executable) continue;
-      const auto bytes = at_offset(section.sh_offset, section.sh_size);
-      if (!bytes.empty()) visit(section, bytes);
-    }
-  }
-
-  // What the kernel knows as [address, address + bytes); empty if that was not loaded.
-  std::span<uint8_t> at_address(uint64_t address, uint64_t bytes) {
-    for (const auto& program : programs_) {
-      if (program.p_type != PT_LOAD || address < program.p_vaddr ||
-          address - program.p_vaddr >= program.p_filesz)
-        continue;
-      return at_offset(program.p_offset + (address - program.p_vaddr), bytes);
-    }
-    return {};
-  }
-
- private:
-  Kernel(Bytes elf, std::span<uint8_t> ram) : elf_(elf), ram_(ram) {}
-
-  std::span<uint8_t> at_offset(uint64_t offset, uint64_t bytes) {
-    for (const auto& program : programs_) {
-      if (program.p_type != PT_LOAD || offset < program.p_offset ||
-          offset - program.p_offset >= program.p_filesz)
-        continue;
-      const uint64_t into = offset - program.p_offset;
-      const uint64_t length = std::min(bytes, program.p_filesz - into);
-      if (program.p_paddr > ram_.size() || into + length > ram_.size() - program.p_paddr) return {};
-      return ram_.subspan(program.p_paddr + into, length);
-    }
-    return {};
-  }
-
-  Bytes elf_;
-  std::span<uint8_t> ram_;
-  std::vector<Elf64_Phdr> programs_;
-  std::vector<Elf64_Shdr> sections_;
-};
 
 void replace(uint8_t* at, std::initializer_list<uint8_t> bytes) {
   std::ranges::copy(bytes, at);
@@ -193,7 +130,7 @@ constexpr uint64_t kInterruptGate = 0x8e00;
 
 // The handler begins with room for clac (three bytes of nop on a processor without SMAP, which guests here
 // are shown).
-bool hook_fault_handler(Kernel& kernel) {
+bool hook_fault_handler(LoadedKernel& kernel) {
   bool hooked = false;
   kernel.for_each(false, [&](const Elf64_Shdr&, std::span<uint8_t> data) {
     for (size_t at = 0; !hooked && at + sizeof(IdtData) <= data.size(); at += 8) {
@@ -228,16 +165,13 @@ std::vector<uint8_t> pushes_at(Bytes code, size_t& bytes) {
 // module_finalize(hdr, sechdrs, module) is called for each module, when its sections lie where they stay and
 // are relocated, before alternatives are applied and anything is executed. Source: kernel/module/main.c
 // (post_relocation), since Linux 2.6.
-void hook_modules(Kernel& kernel, KernelPatches& done) {
+void hook_modules(LoadedKernel& kernel, KernelPatches& done) {
   constexpr std::array<uint8_t, 4> kEndbr64 = {0xf3, 0x0f, 0x1e, 0xfa};
   constexpr size_t kTracerCall =
       5;  // call __fentry__, which the kernel itself replaces: what comes next is ours
   constexpr size_t kEnough = 16;
-  std::optional<Gva> entry;
-  kernel.for_each(false, [&](const Elf64_Shdr&, std::span<uint8_t> data) {
-    if (entry.has_value()) return;
-    if (const auto symbols = Kallsyms::find(data)) entry = symbols->address_of("module_finalize");
-  });
+  const auto symbols = kernel.symbols();
+  const auto entry = symbols.has_value() ? symbols->address_of("module_finalize") : std::nullopt;
   if (!entry.has_value()) return;
   std::span<uint8_t> code = kernel.at_address(entry->raw, kEnough);
   if (code.size() != kEnough) return;
@@ -273,8 +207,8 @@ CodePatches patch_code(std::span<uint8_t> code) {
   return done;
 }
 
-Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram) {
-  TRY_ASSIGN(Kernel kernel, Kernel::read(elf, ram));
+Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram, bool with_clock) {
+  TRY_ASSIGN(LoadedKernel kernel, LoadedKernel::read(elf, ram));
   KernelPatches done;
   kernel.for_each(true, [&](const Elf64_Shdr&, std::span<uint8_t> code) {
     const CodePatches more = patch_code(code);
@@ -284,6 +218,7 @@ Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram) {
     find_returns(code, static_cast<uint64_t>(code.data() - ram.data()), done.returns);
   });
   hook_modules(kernel, done);
+  if (with_clock) done.clock = prepare_entry_clock(kernel);
   done.fault_handler = hook_fault_handler(kernel);
   // Only together: without the handler, the kernel would kill programs that look at the time.
   if (!done.fault_handler) return done;

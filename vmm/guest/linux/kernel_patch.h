@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "vmm/guest/linux/entry_clock.h"
 
 namespace reprise::vmm {
 
@@ -21,6 +22,7 @@ enum PatchPort : uint16_t {
       0xe3,  // out 0xe3, al; nop (E6 E3 90) for mov cr4, reg (0F 22 E0 to E7, with REX.B one byte more)
   kUserFaultPort = 0xe4,  // out 0xe4, al; nop (E6 E4 90): the first bytes of the general-protection handler
   kModulePort = 0xe5,     // out 0xe5, al and nops, for the first instructions of module_finalize()
+  kTickPort = 0xe6,       // out 0xe6, al: a function entry at which the vCPU has to stop (entry_clock.h)
 };
 
 // How many instructions of code were replaced.
@@ -43,6 +45,8 @@ struct KernelPatches : CodePatches {
   // module_finalize(): what the instructions there pushed, that were replaced, numbered as above, in their
   // order. Empty: this kernel could not be made to stop there.
   std::vector<uint8_t> module_pushes;
+  // How its function entries count; an error says why they do not.
+  Result<EntryClock> clock = fail(ErrorCode::kUsage, "it was not asked for");
 };
 
 // Looks through code for rdtsc, rdtscp and pause, for instructions and not for bytes, and replaces them. All
@@ -51,8 +55,8 @@ CodePatches patch_code(std::span<uint8_t> code);
 
 // `elf`: the kernel's file; `ram`: guest memory, into which its segments were loaded.
 // Looks through all executable sections, for instructions and not for bytes; the replacements of alternatives
-// too, so that what the kernel patches itself later is patched already. Errors: kBadImage, if there are no
-// sections to look at.
-Result<KernelPatches> patch_kernel(std::span<const uint8_t> elf, std::span<uint8_t> ram);
+// too, so that what the kernel patches itself later is patched already. `with_clock`: function entries count, if they can.
+// Errors: kBadImage, if there are no sections to look at.
+Result<KernelPatches> patch_kernel(std::span<const uint8_t> elf, std::span<uint8_t> ram, bool with_clock);
 
 }  // namespace reprise::vmm

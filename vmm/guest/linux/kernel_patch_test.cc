@@ -109,7 +109,7 @@ Patched patch(const FakeKernel& kernel) {
   Code ram(kAddress + loaded.size() + 64);
   std::ranges::copy(loaded, ram.begin() + kAddress);
   const Code before = ram;
-  const auto done = patch_kernel(kernel.elf(), ram);
+  const auto done = patch_kernel(kernel.elf(), ram, false);
   EXPECT_TRUE(done) << done.error().message;
   EXPECT_TRUE(std::equal(ram.begin(), ram.begin() + kAddress, before.begin()));
   EXPECT_EQ(Code(ram.end() - 64, ram.end()), Code(64));
@@ -127,7 +127,7 @@ Code patched(const Code& code) {
 
 std::string refusal(const Code& elf) {
   Code ram(0x4000);
-  const auto done = patch_kernel(elf, ram);
+  const auto done = patch_kernel(elf, ram, false);
   if (done) return "";
   EXPECT_EQ(done.error().code, ErrorCode::kBadImage);
   EXPECT_EQ(ram, Code(0x4000));
@@ -276,7 +276,7 @@ TEST(KernelPatch, SegmentOutsideOfMemoryIsIgnored) {
   for (const uint64_t address : {0x3fffull, 0x4000ull, 0x10000ull, ~0ull}) {
     kernel.programs[0].p_paddr = address;
     Code ram(0x4000);
-    const auto done = patch_kernel(kernel.elf(), ram);
+    const auto done = patch_kernel(kernel.elf(), ram, false);
     ASSERT_TRUE(done);
     EXPECT_EQ(done->rdtsc, 0u);
   }
@@ -292,7 +292,7 @@ TEST(KernelPatch, SegmentThatWrapsRoundIsIgnored) {
     std::ranges::copy(kRdtsc, memory.begin() + static_cast<ptrdiff_t>(0x1000 - back));
     const Code before = memory;
     const auto done =
-        patch_kernel(kernel.elf(), std::span(memory).subspan(0x1000));  // what is below is not the guest's
+        patch_kernel(kernel.elf(), std::span(memory).subspan(0x1000), false);  // what is below is not the guest's
     ASSERT_TRUE(done);
     EXPECT_EQ(done->rdtsc, 0u);
     EXPECT_EQ(memory, before);
@@ -591,7 +591,7 @@ RC_GTEST_PROP(KernelPatchProperty, AnyHeadersAreSafe,
     std::memcpy(&elf[at], &number, std::min<size_t>(8, elf.size() - at));
   }
   Code ram(0x2000);
-  (void)patch_kernel(elf, ram);
+  (void)patch_kernel(elf, ram, false);
 }
 
 }  // namespace

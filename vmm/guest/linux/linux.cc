@@ -165,7 +165,7 @@ Result<LoadedLinux> load_linux(const LinuxGuest& guest, std::span<uint8_t> ram) 
 
   write_segments(segments, ram);
   LoadedLinux loaded;
-  TRY_ASSIGN(loaded.patches, patch_kernel(guest.kernel, ram));
+  TRY_ASSIGN(loaded.patches, patch_kernel(guest.kernel, ram, guest.with_clock));
   std::ranges::copy(guest.initrd, ram.subspan(initrd).begin());
   std::ranges::copy(line, ram.subspan(kCommandLine.raw).begin());
   write_seed(ram);

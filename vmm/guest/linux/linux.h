@@ -52,6 +52,7 @@ struct LinuxGuest {
   uint32_t vcpus = 1;
   uint64_t memory_bytes = 0;
   std::span<const VirtioSlot> virtio = {};  // places that have a device
+  bool with_clock = false;                  // function entries count, if they can (entry_clock.h)
 };
 
 struct LoadedLinux {

@@ -27,9 +27,18 @@ Result<LoadedGuest> load_linux_guest(const MachineOptions& options, ConsoleSink 
                                              .command_line = options.command_line,
                                              .vcpus = options.vcpus,
                                              .memory_bytes = options.memory_bytes,
-                                             .virtio = slots},
+                                             .virtio = slots,
+                                             .with_clock = options.clock != ClockKind::kStops},
                                             guest.memory->writable(Gpa(0), guest.memory->bytes())));
   guest.boot = loaded.boot;
+  if (loaded.patches.clock.has_value()) {
+    guest.clock = ClockKind::kKernel;
+  } else {
+    guest.clock = ClockKind::kStops;
+    guest.why_no_kernel_clock = loaded.patches.clock.error().message;
+    if (options.clock == ClockKind::kKernel)
+      return fail(ErrorCode::kUsage, "this kernel has no kernel clock: {}; use --clock stops", guest.why_no_kernel_clock);
+  }
   guest.kernel = std::make_unique<LinuxKernel>(std::move(loaded.patches));
   guest.private_range = {kProgramClock, kProgramClock + kPageSize};
   guest.safepoints = SafepointPages{kProgramClock, kProgramTrap, SafepointPages::Coverage::kSomePrograms};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "vmm/guest/linux/linux.h"
 #include "vmm/guest/linux/linux_segments.h"
 #include "vmm/guest/linux/module_patch.h"
 #include "vmm/kvm/cpu_state.h"
@@ -69,6 +70,20 @@ Result<KernelRequest> LinuxKernel::answer(uint16_t port, std::span<uint8_t> data
     default:
       return answer_user_fault(vcpu);
   }
+}
+
+// As soon as the stub can reach the clock page, function entries count. What is in memory says whether they do, so
+// going back to before leads to the same again.
+Status LinuxKernel::settle(const ExitedVcpu& vcpu) const {
+  if (!patches_.clock.has_value()) return {};
+  const auto& [entry, jump] = *patches_.clock;
+  const uint8_t* const there = vcpu.memory.at(entry, jump.size());
+  if (there == nullptr || std::ranges::equal(jump, std::span(there, jump.size()))) return {};
+  TRY_ASSIGN(const kvm_sregs sregs, vcpu.kvm.special_registers());
+  const x86::LinearMemory memory(paging_of(sregs), vcpu.memory);
+  if (memory.translate(kClockInDirectMap, {.write = true}) != kProgramClock) return {};
+  std::ranges::copy(jump, vcpu.memory.writable(entry, jump.size()));
+  return {};
 }
 
 Status LinuxKernel::write_cr4(const ExitedVcpu& vcpu) const {
