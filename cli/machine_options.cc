@@ -123,9 +123,10 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
       ->check(CLI::IsMember({"serial", "virtio"}))
       ->default_str("serial")
       ->needs("--kernel");
-  verb.add_option("--clock", arguments.clock,
-                  "what counts ticks, at which a vCPU can be stopped: safepoints (of a compiled image), kernel "
-                  "(function entries of a Linux kernel), stops (exits only); auto: the best that the guest has")
+  verb.add_option(
+          "--clock", arguments.clock,
+          "what counts ticks, at which a vCPU can be stopped: safepoints (of a compiled image), kernel "
+          "(function entries of a Linux kernel), stops (exits only); auto: the best that the guest has")
       ->check(CLI::IsMember(std::vector<std::string>(vmm::kClockNames.begin(), vmm::kClockNames.end())))
       ->capture_default_str();
   verb.add_option("--save-memory", arguments.memory_file,

@@ -57,11 +57,9 @@ Result<ExitCode> record(const RecordArguments& arguments) {
         "rdtsc makes replays differ");
   const bool chosen =
       vmm::is_linux(options.description) && arguments.mode == "auto" && !arguments.machine.json;
-  return report_outcome(
-      outcome,
-      {.what = chosen ? "recorded, one vCPU at a time" : "recorded",
-       .serial = vmm::is_serial(options.description),
-       .json = arguments.machine.json});
+  return report_outcome(outcome, {.what = chosen ? "recorded, one vCPU at a time" : "recorded",
+                                  .serial = vmm::is_serial(options.description),
+                                  .json = arguments.machine.json});
 }
 
 }  // namespace

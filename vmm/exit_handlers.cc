@@ -100,7 +100,8 @@ Status ExitHandlers::ask_kernel(uint16_t port, std::span<uint8_t> data) {
 
 bool ExitHandlers::is_trap(ExitKind exit) const {
   const GuestKernel* kernel = context_.parts().kernel;
-  if (exit == ExitKind::kPortIo) return kernel != nullptr && kernel->ticks_by(context_.kvm().shared().io.port);
+  if (exit == ExitKind::kPortIo)
+    return kernel != nullptr && kernel->ticks_by(context_.kvm().shared().io.port);
   if (exit != ExitKind::kMmio) return false;
   const auto& trap = context_.parts().trap;
   const auto& mmio = context_.kvm().shared().mmio;

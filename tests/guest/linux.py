@@ -394,6 +394,30 @@ def safepoints(vcpus):
     return Test(f"linux/safepoints-{vcpus}", test)
 
 
+def raid6(bench):
+    """A module that waits for timer interrupts in the kernel, in loops without `pause`: function entries stop it there, at ticks that replay finds."""
+    folder = bench.folder / "recording"
+    done = bench.reprise("record", "--json", *words_for(bench, "run=raid6", 2, "-o", folder), timeout=SECONDS)
+    expect(done.status == OK and b"raid6: using algorithm" in done.err, f"record ends with {done.status}", done)
+    report = report_of(done)
+    ticks = sum(vcpu["traps"] for vcpu in report["vcpus"])
+    expect(report["clock"] == "kernel" and ticks > 0, f"the clock is {report['clock']}, {ticks} stops at ticks", done)
+    for _ in range(2):
+        replay_alike(bench, folder, report, done.err, SECONDS)
+    return f"{ticks} stops at ticks"
+
+
+def clock_stops(bench):
+    """Without the kernel clock, as on a kernel that cannot trace functions: no ticks, and the same comparison."""
+    folder = bench.folder / "recording"
+    done = bench.reprise("record", "--json", *words_for(bench, "run=race,locks", 2, "--clock", "stops", "-o", folder), timeout=SECONDS)
+    expect(done.status == OK, f"record ends with {done.status}", done)
+    report = report_of(done)
+    ticks = sum(vcpu["traps"] for vcpu in report["vcpus"])
+    expect(report["clock"] == "stops" and ticks == 0, f"the clock is {report['clock']}, {ticks} stops at ticks", done)
+    replay_alike(bench, folder, report, done.err, SECONDS)
+
+
 def refused(name, pattern, status, change):
     def run(bench):
         kernel, initrd = file(bench, "vmlinuz"), file(bench, "initrd")
@@ -424,7 +448,7 @@ def damaged(bench, words):
 
 def tests(_options):
     """Those that take minutes are not in SHORT."""
-    return [mix("mix", "run=all", 2, 1), session("session", b"/dev/ttyS0"), disk(2, 3), Test("linux/random", random), Test("linux/module", module), safepoints(1), safepoints(2),
+    return [mix("mix", "run=all", 2, 1), session("session", b"/dev/ttyS0"), disk(2, 3), Test("linux/random", random), Test("linux/module", module), Test("linux/raid6", raid6), Test("linux/clock-stops", clock_stops), safepoints(1), safepoints(2),
             session("hvc0-session", b"/dev/hvc0", "--console", "virtio"),
             refused("no-disk", "cannot open the disk image .*No such file", NOT_FOUND, lambda bench, words: words.update({"--disk": bench.folder / "none"})),
             refused("odd-disk", "has 1000 bytes, needed is a multiple of 512", USAGE, lambda bench, words: words.update({"--disk": file_of(bench, bytes(1000))})),
@@ -435,6 +459,7 @@ def tests(_options):
             refused("no-room", r"needs \d+ MiB|do not fit", DAMAGED, lambda bench, words: words.update({"--memory": 64})),
             refused("many-vcpus", "can have 1 to 8", USAGE, lambda bench, words: words.update({"--vcpus": 9})),
             refused("crew", "has no safepoints.*--mode serial", USAGE, lambda bench, words: words.update({"--mode": "crew"})),
+            refused("clock-safepoints", "no clock .safepoints.: use --clock kernel or stops", USAGE, lambda bench, words: words.update({"--clock": "safepoints"})),
             refused("long-command-line", "command line has", USAGE, lambda bench, words: words.update({"--append": "x" * 3000})),
             mix("redis", "run=redis", 2, 2, "initrd-servers", b"redis ended: 1"),
             mix("memcached", "run=memcached", 2, 2, "initrd-servers", b"memcached ended"),
@@ -446,4 +471,4 @@ def tests(_options):
 
 
 REFUSED = "linux/refused-"  # what every host refuses
-SHORT = ("linux/mix-2", "linux/hostile-", "linux/session", "linux/disk-2", "linux/module", "linux/safepoints-2", "linux/debugger-1", "linux/timeline-boot-1", REFUSED)
+SHORT = ("linux/mix-2", "linux/hostile-", "linux/session", "linux/disk-2", "linux/module", "linux/raid6", "linux/safepoints-2", "linux/debugger-1", "linux/timeline-boot-1", REFUSED)

@@ -21,11 +21,11 @@ KERNELS = {
     # than the other (XZ).
     "cloud": ("linux-image-cloud-amd64", "vmlinuz", ["kvm-intel"]),
     # The same as a guest, with the modules of its devices, and one that looks at the time-stamp counter (tools/linux-guest). ext4 is built in.
-    "guest": ("linux-image-cloud-amd64", "vmlinuz", ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng", "tcrypt"]),
+    "guest": ("linux-image-cloud-amd64", "vmlinuz", ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng", "tcrypt", "raid6_pq"]),
 }
 BACKPORTS = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-backports main\n"
 # The layout of a folder in the cache is part of its name, so that one of an older layout is not taken for a full one.
-LAYOUT = 5
+LAYOUT = 6
 
 
 def fetch_kernel(lab):

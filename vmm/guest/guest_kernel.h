@@ -44,8 +44,8 @@ class GuestKernel {
   // Errors: kGuest: the guest did what the machine cannot continue from; kHost; those of the values.
   virtual Result<KernelRequest> answer(uint16_t port, std::span<uint8_t> data,
                                        const ExitedVcpu& vcpu) const = 0;
-  // Whether the exit by this port is a tick at which the vCPU has to stop (vmm/clock/positioner.h), and no stop of
-  // the guest's own.
+  // Whether the exit by this port is a tick at which the vCPU has to stop (vmm/clock/positioner.h), and no
+  // stop of the guest's own.
   [[nodiscard]] virtual bool ticks_by(uint16_t port) const = 0;
   // At the end of each deterministic exit: what had to wait until the kernel was so far. Errors: kHost.
   virtual Status settle(const ExitedVcpu& vcpu) const = 0;

@@ -21,8 +21,8 @@ namespace reprise::vmm {
 enum class ClockKind {
   kAuto,        // the best that the guest has
   kSafepoints,  // compiled safepoints of all code
-  kKernel,      // function entries of a Linux kernel (vmm/guest/linux/entry_clock.h), and safepoints of programs
-  kStops,       // nothing but safepoints of programs
+  kKernel,  // function entries of a Linux kernel (vmm/guest/linux/entry_clock.h), and safepoints of programs
+  kStops,   // nothing but safepoints of programs
 };
 
 inline constexpr std::array<std::string_view, 4> kClockNames = {"auto", "safepoints", "kernel", "stops"};

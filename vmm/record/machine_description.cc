@@ -62,7 +62,8 @@ Result<ClockKind> clock_of(const log::pb::Manifest& description) {
   if (description.clock().empty()) return is_linux(description) ? ClockKind::kStops : ClockKind::kSafepoints;
   const auto* const found = std::ranges::find(kClockNames, description.clock());
   if (found == kClockNames.end())
-    return impossible("there is no clock \"{}\": known are {}", description.clock(), fmt::join(kClockNames, ", "));
+    return impossible("there is no clock \"{}\": known are {}", description.clock(),
+                      fmt::join(kClockNames, ", "));
   const auto clock = static_cast<ClockKind>(found - kClockNames.begin());
   if (clock == ClockKind::kAuto || (clock == ClockKind::kSafepoints) != is_linux(description)) return clock;
   return impossible("{} has no clock \"{}\": use --clock {}, or auto",
@@ -233,7 +234,8 @@ Result<MachineOptions> to_machine_options(const log::pb::Manifest& description, 
 Status check_recorded(const log::Recording& recording) {
   const log::pb::Manifest& manifest = recording.manifest();
   Status checked = check_description(manifest);
-  if (checked && manifest.clock() == name(ClockKind::kAuto)) checked = impossible("it does not say which clock");
+  if (checked && manifest.clock() == name(ClockKind::kAuto))
+    checked = impossible("it does not say which clock");
   if (checked && manifest.has_disk()) checked = check_recorded_disk(manifest.disk());
   return checked ? checked : damaged(recording, checked.error());
 }

@@ -34,8 +34,8 @@ struct Outcome {
   std::vector<VcpuStatistics> vcpus;
   std::vector<ept::CrewTimes> crew;  // empty for a replay
   ClockKind clock = ClockKind::kSafepoints;
-  std::string why_no_kernel_clock;   // one sentence, of a Linux guest that has none
-  bool patches_modules = true;       // false: a Linux kernel whose modules nobody looks through
+  std::string why_no_kernel_clock;  // one sentence, of a Linux guest that has none
+  bool patches_modules = true;      // false: a Linux kernel whose modules nobody looks through
 };
 
 }  // namespace reprise::vmm

@@ -15,17 +15,17 @@ constexpr uint8_t kReturn = 0xc3, kJump = 0xe9, kCall = 0xe8;
 
 // cmp rax, rax sets the flags as a compiled safepoint leaves them, whatever the count is.
 constexpr std::array<uint8_t, 33> kStub = {
-    0x49, 0xbb, 0x00, 0x00, 0x0d, 0x00, 0x80, 0x88, 0xff, 0xff,  // movabs r11, kClockInDirectMap
-    0x49, 0xff, 0x03,                                            // inc qword [r11]
-    0x50,                                                        // push rax
-    0x49, 0x8b, 0x03,                                            // mov rax, [r11]
-    0x49, 0x3b, 0x43, 0x08,                                      // cmp rax, [r11 + 8]
-    0x72, 0x05,                                                  // jb 1f
-    0x48, 0x39, 0xc0,                                            // cmp rax, rax
-    0xe6, kTickPort,                                             // out kTickPort, al
-    0x48, 0x39, 0xc0,                                            // 1: cmp rax, rax
-    0x58,                                                        // pop rax
-    0xc3,                                                        // ret
+    0x49, 0xbb,      0x00, 0x00, 0x0d, 0x00, 0x80, 0x88, 0xff, 0xff,  // movabs r11, kClockInDirectMap
+    0x49, 0xff,      0x03,                                            // inc qword [r11]
+    0x50,                                                             // push rax
+    0x49, 0x8b,      0x03,                                            // mov rax, [r11]
+    0x49, 0x3b,      0x43, 0x08,                                      // cmp rax, [r11 + 8]
+    0x72, 0x05,                                                       // jb 1f
+    0x48, 0x39,      0xc0,                                            // cmp rax, rax
+    0xe6, kTickPort,                                                  // out kTickPort, al
+    0x48, 0x39,      0xc0,                                            // 1: cmp rax, rax
+    0x58,                                                             // pop rax
+    0xc3,                                                             // ret
 };
 
 struct Function {
@@ -53,7 +53,8 @@ std::array<Function, N> find_functions(LoadedKernel& kernel, const Kallsyms& sym
   });
   for (size_t i = 0; i < N; ++i)
     if (found[i].address != Gva())
-      found[i].code = kernel.at_address(found[i].address.raw, std::min(ends[i] - found[i].address.raw, kMost));
+      found[i].code =
+          kernel.at_address(found[i].address.raw, std::min(ends[i] - found[i].address.raw, kMost));
   return found;
 }
 
@@ -84,8 +85,8 @@ Result<EntryClock> prepare_entry_clock(LoadedKernel& kernel) {
   if ((entry.code[0] != kReturn && entry.code[0] != kJump) || entry.code.size() < 5)
     return fail(ErrorCode::kUsage, "the kernel's __fentry__() is none that only returns");
   if (stub.code.size() < kStub.size())
-    return fail(ErrorCode::kUsage, "the kernel's ftrace_caller() has {} bytes, needed are {}", stub.code.size(),
-                kStub.size());
+    return fail(ErrorCode::kUsage, "the kernel's ftrace_caller() has {} bytes, needed are {}",
+                stub.code.size(), kStub.size());
   // Any traced function shows whether the calls are there, or no-operations that the kernel would make calls.
   if (!begins_with(traced.code, branch(kCall, traced.address, entry.address)))
     return fail(ErrorCode::kUsage, "the kernel's functions do not begin with calls of __fentry__()");

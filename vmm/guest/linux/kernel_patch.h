@@ -55,8 +55,8 @@ CodePatches patch_code(std::span<uint8_t> code);
 
 // `elf`: the kernel's file; `ram`: guest memory, into which its segments were loaded.
 // Looks through all executable sections, for instructions and not for bytes; the replacements of alternatives
-// too, so that what the kernel patches itself later is patched already. `with_clock`: function entries count, if they can.
-// Errors: kBadImage, if there are no sections to look at.
+// too, so that what the kernel patches itself later is patched already. `with_clock`: function entries count,
+// if they can. Errors: kBadImage, if there are no sections to look at.
 Result<KernelPatches> patch_kernel(std::span<const uint8_t> elf, std::span<uint8_t> ram, bool with_clock);
 
 }  // namespace reprise::vmm

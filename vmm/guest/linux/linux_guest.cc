@@ -37,7 +37,8 @@ Result<LoadedGuest> load_linux_guest(const MachineOptions& options, ConsoleSink 
     guest.clock = ClockKind::kStops;
     guest.why_no_kernel_clock = loaded.patches.clock.error().message;
     if (options.clock == ClockKind::kKernel)
-      return fail(ErrorCode::kUsage, "this kernel has no kernel clock: {}; use --clock stops", guest.why_no_kernel_clock);
+      return fail(ErrorCode::kUsage, "this kernel has no kernel clock: {}; use --clock stops",
+                  guest.why_no_kernel_clock);
   }
   guest.kernel = std::make_unique<LinuxKernel>(std::move(loaded.patches));
   guest.private_range = {kProgramClock, kProgramClock + kPageSize};

@@ -72,8 +72,8 @@ Result<KernelRequest> LinuxKernel::answer(uint16_t port, std::span<uint8_t> data
   }
 }
 
-// As soon as the stub can reach the clock page, function entries count. What is in memory says whether they do, so
-// going back to before leads to the same again.
+// As soon as the stub can reach the clock page, function entries count. What is in memory says whether they
+// do, so going back to before leads to the same again.
 Status LinuxKernel::settle(const ExitedVcpu& vcpu) const {
   if (!patches_.clock.has_value()) return {};
   const auto& [entry, jump] = *patches_.clock;
