@@ -42,6 +42,10 @@ const Impossible kImpossible[] = {
     {"PartOfAMiBForLinux", true, [](Manifest& m) { m.set_memory_bytes((64 << 20) + 4096); }, "whole MiB"},
     {"OtherMode", false, [](Manifest& m) { m.set_mode("both"); }, "mode \"both\""},
     {"NoMode", false, [](Manifest& m) { m.clear_mode(); }, "mode"},
+    {"OtherClock", false, [](Manifest& m) { m.set_clock("sundial"); }, "clock \"sundial\""},
+    {"KernelClockOfAnImage", false, [](Manifest& m) { m.set_clock("kernel"); }, "no clock \"kernel\""},
+    {"SafepointsOfLinux", true, [](Manifest& m) { m.set_clock("safepoints"); },
+     "use --clock kernel or stops"},
     {"LinuxInParallel", true, [](Manifest& m) { m.set_mode("crew"); }, "no safepoints"},
     {"MemoryDigestsInParallel", false, [](Manifest& m) { m.set_memory_digest_every(1); },
      "--memory-digest-every.*--mode serial"},
@@ -98,6 +102,7 @@ log::RecordingEditor with_disk(const std::filesystem::path& path) {
   log::RecordingEditor editor = log::sample_recording(1, 1);
   const log::pb::Image image = editor.manifest.image();
   editor.manifest = new_description(true);
+  editor.manifest.set_clock("stops");
   *editor.manifest.mutable_image() = image;
   auto& disk = *editor.manifest.mutable_disk();
   disk.set_original_path(path.string());
@@ -144,11 +149,24 @@ TEST(RecordedDiskTest, ImpossibleSizeAndHashAreDamage) {
   EXPECT_FALSE(checked(editor, folder / "c"));
 }
 
+TEST(CheckRecordedTest, RecordingThatDoesNotSayWhichClockIsDamage) {
+  const log::TemporaryFolder folder;
+  log::RecordingEditor editor = log::sample_recording(1, 1);
+  const log::pb::Image image = editor.manifest.image();
+  editor.manifest = new_description(false);
+  *editor.manifest.mutable_image() = image;
+  ASSERT_TRUE(editor.save(folder / "r"));
+  const Status checked = check_recorded(log::Recording::open(folder / "r").value());
+  ASSERT_FALSE(checked);
+  EXPECT_THAT(checked.error().message, testing::HasSubstr("does not say which clock"));
+}
+
 TEST(CheckLoadsTest, ImageThatDoesNotBootIsDamage) {
   const log::TemporaryFolder folder;
   log::RecordingEditor editor = log::sample_recording(1, 1);
   const log::pb::Image image = editor.manifest.image();
   editor.manifest = new_description(false);
+  editor.manifest.set_clock("safepoints");
   *editor.manifest.mutable_image() = image;
   ASSERT_TRUE(editor.save(folder / "r"));
   const auto recording = log::Recording::open(folder / "r");

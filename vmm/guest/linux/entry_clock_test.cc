@@ -23,7 +23,7 @@ class EntryClockTest : public ::testing::Test {
     code_[kEntry] = 0xc3;
     // call __fentry__
     code_[kTraced] = 0xe8;
-    const int32_t back = kEntry - (kTraced + 5);
+    const auto back = static_cast<int32_t>(kEntry) - static_cast<int32_t>(kTraced + 5);
     std::memcpy(&code_[kTraced + 1], &back, sizeof back);
     symbols_ = {{"T__fentry__", FakeKernel::kVirtual + kEntry},
                 {"Tftrace_caller", FakeKernel::kVirtual + kCaller},
