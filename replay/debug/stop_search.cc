@@ -115,7 +115,7 @@ std::set<Gva> StopSearch::addresses() const {
   return addresses;
 }
 
-Timeline::StopConditions StopSearch::conditions(RunListener& listener) const {
+StopConditions StopSearch::conditions(RunListener& listener) const {
   return {.addresses = addresses(), .ranges = ranges_, .wanted = [this, &listener](VcpuId vcpu, Gva address) {
             const Stop stop = breakpoint_at(vcpu, address);
             return stop.has_value() && listener.wants(*stop);
@@ -198,8 +198,8 @@ Status StopSearch::walk(Walk& walk) {
 
 // --- forward ---
 
-Result<StopSearch::Stop> StopSearch::arrive(const Timeline::CandidateHit& candidate, const Mark& end,
-                                            Walk& walk, RunListener& listener) {
+Result<StopSearch::Stop> StopSearch::arrive(const CandidateHit& candidate, const Mark& end, Walk& walk,
+                                            RunListener& listener) {
   const Mark late{candidate.mark.event, {candidate.mark.at.stops, candidate.mark.at.ticks + 1}};
   bool met = false;
   while (!timeline_.at_end() && timeline_.now() < late && timeline_.now() < end) {
@@ -224,7 +224,7 @@ Result<StopSearch::Stop> StopSearch::first(const Mark& end, RunListener& listene
   while (is_looking() && timeline_.now() < end) {
     const Mark begin = timeline_.now();
     TRY(timeline_.checkpoint_for_search());
-    TRY_ASSIGN(const auto candidate, timeline_.find_candidate(conditions(listener), end));
+    TRY_ASSIGN(const auto candidate, find_candidate(timeline_, conditions(listener), end));
     if (!candidate.has_value()) {
       TRY(timeline_.seek(std::max(begin, end)));
       return Stop();
@@ -338,10 +338,10 @@ Result<std::optional<StopSearch::Hit>> StopSearch::last_walked(const Mark& begin
 }
 
 // Only positions can be looked up to: what is seen may be behind `end`.
-Result<std::optional<Timeline::CandidateHit>> StopSearch::find_candidate_before(const Mark& end,
-                                                                                RunListener& listener) {
-  return timeline_.find_candidate(
-      conditions(listener), end.at.steps == 0 ? end : Mark{end.event, {end.at.stops, end.at.ticks + 1}});
+Result<std::optional<CandidateHit>> StopSearch::find_candidate_before(const Mark& end,
+                                                                      RunListener& listener) {
+  return find_candidate(timeline_, conditions(listener),
+                        end.at.steps == 0 ? end : Mark{end.event, {end.at.stops, end.at.ticks + 1}});
 }
 
 Result<bool> StopSearch::is_left(const Mark& end, RunListener& listener) {

@@ -15,6 +15,7 @@
 #include <set>
 #include <vector>
 
+#include "replay/debug/candidate_search.h"
 #include "replay/debug/stop.h"
 #include "replay/debug/walked_gap.h"
 #include "replay/timeline/timeline.h"
@@ -85,7 +86,7 @@ class StopSearch {
   [[nodiscard]] StopEvent watchpoint_at(VcpuId vcpu, const TouchedRange& touched, bool by_device) const;
   [[nodiscard]] bool is_looking() const { return !places_.empty() || !ranges_.empty(); }
   // It outlives what is returned.
-  [[nodiscard]] Timeline::StopConditions conditions(RunListener& listener) const;
+  [[nodiscard]] StopConditions conditions(RunListener& listener) const;
   Result<Gva> rip(VcpuId vcpu) const;
   // Of the vCPU whose turn it is, in a walk: that is noted.
   Result<Gva> next_rip(VcpuId vcpu);
@@ -93,8 +94,7 @@ class StopSearch {
 
   // To the first wanted stop before `end`, from here on; nothing: to `end`, or where it is.
   Result<Stop> first(const Mark& end, RunListener& listener);
-  Result<Stop> arrive(const Timeline::CandidateHit& candidate, const Mark& end, Walk& walk,
-                      RunListener& listener);
+  Result<Stop> arrive(const CandidateHit& candidate, const Mark& end, Walk& walk, RunListener& listener);
   // The last wanted stop in [begin, end) and not before `begin`; the machine is anywhere afterwards.
   Result<std::optional<Hit>> last_before(const Mark& floor, const Mark& end, RunListener& listener);
   Result<std::optional<Hit>> last_in(const Mark& begin, const Mark& end, RunListener& listener);
@@ -103,7 +103,7 @@ class StopSearch {
   // it begins.
   Result<std::optional<Hit>> last_known(const Mark& begin, Mark& end, RunListener& listener);
   // From here on to `end`, or a little further.
-  Result<std::optional<Timeline::CandidateHit>> find_candidate_before(const Mark& end, RunListener& listener);
+  Result<std::optional<CandidateHit>> find_candidate_before(const Mark& end, RunListener& listener);
   // The same; comes back. True: there may be something.
   Result<bool> is_left(const Mark& end, RunListener& listener);
   // A mark about half-way; nothing: one can as well walk.

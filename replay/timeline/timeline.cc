@@ -147,7 +147,7 @@ Status Timeline::go_on() {
   TRY(advanced(vcpu, how));
   note_move(before);
   // By an exit of this vCPU, or a message that came to it.
-  if (watched_ != nullptr && watched_->is_touched_by_devices()) caught_ = true;
+  if (watcher_ != nullptr && watcher_->catches_devices()) caught_ = true;
   if (tainted_) return {};
   const std::string& console = replay_->console();
   for (size_t i = shown_.size(); i < console.size(); ++i)
@@ -303,45 +303,31 @@ Status Timeline::seek_sum(uint64_t event, uint64_t sum) {
   return this->event() == event ? run_to_sum(sum) : Status();
 }
 
-Result<std::optional<Timeline::CandidateHit>> Timeline::find_candidate(const StopConditions& conditions,
-                                                                       const Mark& end) {
-  TRY_ASSIGN(const auto planted, SoftwareBreakpoints::plant(machine(), conditions.addresses));
-  TRY_ASSIGN(const auto watched, WatchedMemory::watch(machine(), conditions.ranges));
-  std::optional<Gva> seen;
+Result<std::optional<Mark>> Timeline::run_watched(ExitWatcher& watcher, const Mark& end) {
   const auto note_exit = [this](VcpuId vcpu) { exited_ = {exited_.event, machine().vcpu(vcpu).position()}; };
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
     machine().vcpu(vcpu).watch({
-        .entry = [&, vcpu] { return watched->enter(vcpu); },
-        .exit = [&, vcpu](vmm::ExitKind exit) -> Result<vmm::Vcpu::Verdict> {
-          note_exit(vcpu);
-          TRY_ASSIGN(const bool own, planted->pass(vcpu, exit));
-          if (own) return vmm::Vcpu::Verdict::kDone;
-          TRY_ASSIGN(seen, planted->find(vcpu, exit));
-          if (seen.has_value()) {
-            TRY_ASSIGN(const auto verdict,
-                       planted->pass_unwanted(vcpu, *seen, [&] { return conditions.wanted(vcpu, *seen); }));
-            if (verdict != vmm::Vcpu::Verdict::kCaught) seen.reset();
-            if (verdict != vmm::Vcpu::Verdict::kHandle) return verdict;
-          }
-          return watched->look_at(vcpu, exit);
-        },
+        .entry = [&, vcpu] { return watcher.enter(vcpu); },
+        .exit =
+            [&, vcpu](vmm::ExitKind exit) {
+              note_exit(vcpu);
+              return watcher.look_at(vcpu, exit);
+            },
         .part =
             [&, vcpu](vmm::ExitKind exit) {
               note_exit(vcpu);
-              return watched->is_restricted_access(vcpu, exit);
+              return watcher.catches_part(vcpu, exit);
             },
         .access = [&, vcpu](Gpa gpa, uint64_t bytes,
-                            bool is_write) { return watched->is_touched(vcpu, gpa, bytes, is_write); },
+                            bool is_write) { return watcher.catches_access(vcpu, gpa, bytes, is_write); },
     });
   tainted_ = true;
-  watched_ = watched.get();
+  watcher_ = &watcher;
   const Status ran = run_to(end.without_steps());
-  watched_ = nullptr;
+  watcher_ = nullptr;
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) machine().vcpu(vcpu).watch({});
   TRY(ran);
-  std::optional<CandidateHit> none;
-  if (!caught_) return none;
-  return std::optional(CandidateHit{exited_, seen});
+  return caught_ ? std::optional(exited_) : std::nullopt;
 }
 
 Result<ReplayOutcome> Timeline::finish() {

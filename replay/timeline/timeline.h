@@ -7,8 +7,6 @@
 #include <optional>
 #include <vector>
 
-#include "replay/debug/software_breakpoints.h"
-#include "replay/debug/watched_memory.h"
 #include "replay/replay_machine.h"
 #include "replay/timeline/checkpoint_file.h"
 #include "replay/timeline/mark.h"
@@ -31,6 +29,20 @@ struct TimelineOptions {
   bool store_checkpoints = false;
   std::function<void(const std::string&)>
       remark;  // takes a sentence about a file that cannot be used; may be empty
+};
+
+// Looks at the machine while the timeline runs it, and may change it for that
+// (replay/debug/candidate_search.h).
+class ExitWatcher {
+ public:
+  virtual ~ExitWatcher() = default;
+  // As vmm::VcpuWatch.
+  virtual Status enter(VcpuId vcpu) = 0;
+  virtual Result<vmm::WatchVerdict> look_at(VcpuId vcpu, vmm::ExitKind exit) = 0;
+  virtual bool catches_part(VcpuId vcpu, vmm::ExitKind exit) = 0;
+  virtual Result<bool> catches_access(VcpuId vcpu, Gpa gpa, uint64_t bytes, bool is_write) = 0;
+  // Whether it has something to say about what devices have done since it was asked last.
+  virtual bool catches_devices() = 0;
 };
 
 struct CheckpointInfo {
@@ -76,26 +88,15 @@ class Timeline {
   // it has come. To the next event, if they never are. Errors: the same.
   Status seek_sum(uint64_t event, uint64_t sum);
 
-  struct StopConditions {
-    std::set<Gva> addresses;           // about to be executed
-    std::vector<WatchedRange> ranges;  // about to be accessed
-    // Asked at each of the addresses, with the machine as it is there; what it does not want is passed where
-    // that is possible.
-    std::function<bool(VcpuId, Gva)> wanted;
-  };
-  struct CandidateHit {
-    // The clock may be one ahead of the last position, in the middle of a safepoint.
-    Mark mark;
-    std::optional<Gva> address;  // nothing: an access, or what may be one
-  };
   // Puts back each checkpoint that came from a file. How many are as they were when they were stored; the
   // others are dropped, with a remark. Errors: kHost.
   Result<size_t> verify_checkpoints();
 
-  // From here to before `end`: the first time that a vCPU is about to do one of these things. The machine is
-  // changed for it, so it is left where only seek() leads on, with now() undefined: *detect dirtily, arrive
-  // cleanly*. Errors: as run_to().
-  Result<std::optional<CandidateHit>> find_candidate(const StopConditions& conditions, const Mark& end);
+  // From here to before `end`, with `watcher` looking at each exit: the moment of the exit that it caught, if
+  // it caught one. The clock may be one ahead of the last position, in the middle of a safepoint. The watcher
+  // changes the machine, so it is left where only seek() leads on, with now() undefined: *detect dirtily,
+  // arrive cleanly*. Errors: as run_to(); those of the watcher.
+  Result<std::optional<Mark>> run_watched(ExitWatcher& watcher, const Mark& end);
   // Whether only seek() leads on.
   [[nodiscard]] bool is_tainted() const { return tainted_; }
   // From here on the machine may be changed; only seek() leads on.
@@ -149,10 +150,10 @@ class Timeline {
   // The moment is this many instructions after `base_`.
   uint64_t steps_ = 0;
   Mark base_;
-  Mark exited_;           // the last exit, while find_candidate() runs
-  bool tainted_ = false;  // by find_candidate(), or by who changes it
+  Mark exited_;           // the last exit, while run_watched() runs
+  bool tainted_ = false;  // by run_watched(), or by who changes it
   bool caught_ = false;
-  WatchedMemory* watched_ = nullptr;  // while find_candidate() runs
+  ExitWatcher* watcher_ = nullptr;  // while run_watched() runs
   std::function<bool()> interrupted_;
   uint64_t asked_ns_ = 0;            // when it was asked last
   uint64_t executed_ns_ = 0;         // from the beginning to here
