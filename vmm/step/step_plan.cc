@@ -147,7 +147,7 @@ Result<StepPlan> plan_step(const KvmVcpu& vcpu, const x86::LinearMemory& memory,
                            const kvm_sregs& sregs) {
   const x86::CpuState state = cpu_state(regs, sregs);
   x86::Instruction instruction;
-  StepPlan plan{.method = StepMethod::kFence};
+  StepPlan plan{.method = StepMethod::kBreakpoints};
   if (!x86::fetch(state, memory, instruction)) return plan;
   const uint64_t next_rip = regs.rip + instruction.length();
   plan.next = x86::code_address(state, next_rip);
@@ -161,7 +161,7 @@ Result<StepPlan> plan_step(const KvmVcpu& vcpu, const x86::LinearMemory& memory,
     return plan;
   }
   if (state.in_64bit()) return plan_flow(vcpu, memory, instruction, regs, plan);
-  // Outside it, fences know no handlers: what may lead to one, or elsewhere, is entered.
+  // Outside it, temporary breakpoints know no handlers: what may lead to one, or elsewhere, is entered.
   const auto category = instruction.decoded.meta.category;
   const bool falls_through = category == ZYDIS_CATEGORY_SYSTEM || category == ZYDIS_CATEGORY_DATAXFER ||
                              category == ZYDIS_CATEGORY_FLAGOP || category == ZYDIS_CATEGORY_MISC;
@@ -169,7 +169,7 @@ Result<StepPlan> plan_step(const KvmVcpu& vcpu, const x86::LinearMemory& memory,
 }
 
 std::optional<StepPlan> plan_delivery(const kvm_vcpu_events& events) {
-  StepPlan plan{.method = StepMethod::kFence};
+  StepPlan plan{.method = StepMethod::kBreakpoints};
   if (events.exception.injected != 0 || events.exception.pending != 0) return plan;
   if (events.nmi.injected != 0 || events.nmi.pending != 0) return plan;
   if (events.interrupt.injected == 0) return std::nullopt;

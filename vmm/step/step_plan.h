@@ -14,9 +14,9 @@
 namespace reprise::vmm {
 
 enum class StepMethod {
-  kTrace,  // the processor's trap after each instruction does it (vmm/step/single_step.h)
-  kFence,  // natively, with halts at all places where it can lead (vmm/step/fenced_step.h)
-  kNone,   // nothing here can: it must be entered, and the vCPU runs on to its next stop
+  kTrace,        // the processor's trap after each instruction does it (vmm/step/single_step.h)
+  kBreakpoints,  // natively, with halts at all places where it can lead (vmm/step/breakpoint_step.h)
+  kNone,         // nothing here can: it must be entered, and the vCPU runs on to its next stop
 };
 
 // The segments that are loaded on the way to user mode, where KVM cannot say what they were.
@@ -33,7 +33,8 @@ struct LinearRange {
 
 struct StepPlan {
   StepMethod method = StepMethod::kNone;
-  // kFence: where it leads, a linear address, unless it raises an exception or stops; nothing: nowhere else.
+  // kBreakpoints: where it leads, a linear address, unless it raises an exception or stops; nothing: nowhere
+  // else.
   std::optional<Gva> next;
   bool next_is_user = false;  // at CPL 3
   UserSegments segments = UserSegments::kUnchanged;

@@ -4,7 +4,7 @@
 #include <array>
 
 #include "vmm/kvm/cpu_state.h"
-#include "vmm/step/fenced_step.h"
+#include "vmm/step/breakpoint_step.h"
 #include "vmm/step/single_step.h"
 #include "x86/instruction.h"
 #include "x86/linear_memory.h"
@@ -26,7 +26,7 @@ Result<std::optional<VcpuStepper::Planned>> VcpuStepper::plan(const kvm_regs& re
     return access.page.raw >= context_.memory().view().ram_pages();
   };
   const bool may_stop = set->exception.has_value() || std::ranges::any_of(set->pages(), outside);
-  if (may_stop && plan.method == StepMethod::kTrace) plan.method = StepMethod::kFence;
+  if (may_stop && plan.method == StepMethod::kTrace) plan.method = StepMethod::kBreakpoints;
   return std::optional(Planned{std::move(plan), events});
 }
 
@@ -38,7 +38,7 @@ Result<StepOutcome> VcpuStepper::carry_out(const Planned& planned) {
     TRY_ASSIGN(outcome, single_step(kvm, planned.plan));
   }
   if (!outcome.carried_out && !outcome.exit.has_value() && !context_.journal().is_over()) {
-    TRY_ASSIGN(outcome, step_in_fence(kvm, context_.memory(), planned.plan));
+    TRY_ASSIGN(outcome, step_between_breakpoints(kvm, context_.memory(), planned.plan));
   }
   if (outcome.carried_out) TRY(leave_shadow(planned.events, planned.plan.shadow));
   return outcome;

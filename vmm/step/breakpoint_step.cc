@@ -1,4 +1,4 @@
-#include "vmm/step/fenced_step.h"
+#include "vmm/step/breakpoint_step.h"
 
 #include <algorithm>
 #include <cstring>
@@ -40,18 +40,18 @@ class AllMemory final : public x86::PhysicalReader {
   const ViewMemory& memory_;
 };
 
-class Fence {
+class TemporaryBreakpoints {
  public:
-  Fence(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan, const kvm_sregs& sregs)
+  TemporaryBreakpoints(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan, const kvm_sregs& sregs)
       : vcpu_(vcpu),
         plan_(plan),
         sregs_(sregs),
         memory_(memory),
         all_(memory),
         linear_(paging_of(sregs), all_) {}
-  ~Fence() { take_down(); }
-  Fence(const Fence&) = delete;
-  Fence& operator=(const Fence&) = delete;
+  ~TemporaryBreakpoints() { take_down(); }
+  TemporaryBreakpoints(const TemporaryBreakpoints&) = delete;
+  TemporaryBreakpoints& operator=(const TemporaryBreakpoints&) = delete;
 
   // False: it cannot be put up.
   bool put_up();
@@ -62,7 +62,7 @@ class Fence {
   void put(Gva address);
   [[nodiscard]] bool is_marked(Gva address, x86::LinearAccess access) const;
   [[nodiscard]] bool keep_frame(uint8_t vector);
-  [[nodiscard]] bool reads_fence() const;
+  [[nodiscard]] bool reads_a_breakpoint() const;
   Result<StepOutcome> arrive(ExitKind exit);
   Result<bool> return_to_user(uint8_t vector, const kvm_regs& after);
   Status leave_fault_in_user();
@@ -80,7 +80,7 @@ class Fence {
   std::vector<std::pair<uint8_t*, uint8_t>> under_;  // what was where delivery pushes its frame
 };
 
-void Fence::put(Gva address) {
+void TemporaryBreakpoints::put(Gva address) {
   const auto at = linear_.translate(address);
   uint8_t* const byte = at.has_value() ? memory_.writable(*at, 1) : nullptr;
   if (byte == nullptr || !planted_.emplace(byte, *byte).second) return;
@@ -88,12 +88,12 @@ void Fence::put(Gva address) {
   *byte = kHaltByte;
 }
 
-void Fence::take_down() {
+void TemporaryBreakpoints::take_down() {
   for (const auto& [at, byte] : planted_) *at = byte;
   planted_.clear();
 }
 
-bool Fence::put_up() {
+bool TemporaryBreakpoints::put_up() {
   const auto add = [this](uint8_t vector) {
     if (const auto gate = x86::read_gate(linear_, sregs_.efer, {sregs_.idt.base, sregs_.idt.limit}, vector))
       handlers_.emplace(gate->handler, vector);
@@ -110,11 +110,11 @@ bool Fence::put_up() {
     put(*plan_.next);
   }
   for (const auto& [address, vector] : handlers_) put(address);
-  return !reads_fence();
+  return !reads_a_breakpoint();
 }
 
 // Whether the walk to `address` finds all accessed and dirty bits set, and so leaves none behind.
-bool Fence::is_marked(Gva address, x86::LinearAccess access) const {
+bool TemporaryBreakpoints::is_marked(Gva address, x86::LinearAccess access) const {
   const auto walk = x86::walk_page(paging_of(sregs_), all_, address, access, false);
   return walk.outcome == x86::WalkOutcome::kMapped &&
          std::ranges::all_of(walk.tables(),
@@ -123,7 +123,7 @@ bool Fence::is_marked(Gva address, x86::LinearAccess access) const {
 
 // Looks where delivery out of user mode will push its frame, and keeps what is there. False: it would leave
 // more behind than that.
-bool Fence::keep_frame(uint8_t vector) {
+bool TemporaryBreakpoints::keep_frame(uint8_t vector) {
   constexpr x86::LinearAccess kSystem{.implicit_system = true};
   const auto gate = x86::read_gate(linear_, sregs_.efer, {sregs_.idt.base, sregs_.idt.limit}, vector);
   if (!gate.has_value()) return false;
@@ -151,7 +151,7 @@ bool Fence::keep_frame(uint8_t vector) {
 }
 
 // Whether a repeated instruction may come to a page that a byte is on.
-bool Fence::reads_fence() const {
+bool TemporaryBreakpoints::reads_a_breakpoint() const {
   const bool user = sregs_.ss.dpl == 3;
   for (const LinearRange& range : plan_.ranges) {
     const uint64_t last = range.start.raw + range.bytes - 1;
@@ -163,7 +163,7 @@ bool Fence::reads_fence() const {
   return false;
 }
 
-Result<StepOutcome> Fence::run() {
+Result<StepOutcome> TemporaryBreakpoints::run() {
   vcpu_.shared().request_interrupt_window = 0;
   ExitKind exit = ExitKind::kInterrupted;
   // The host may interrupt as often as it likes; who really wants the vCPU requests an exit.
@@ -175,7 +175,7 @@ Result<StepOutcome> Fence::run() {
   return arrive(exit);
 }
 
-Result<StepOutcome> Fence::arrive(ExitKind exit) {
+Result<StepOutcome> TemporaryBreakpoints::arrive(ExitKind exit) {
   const StepOutcome stopped{.carried_out = false, .exit = exit}, carried_out{.carried_out = true, .exit = {}};
   // Where the page is missing in the view that a byte was planted on, it ends by that.
   if (exit != ExitKind::kHalt && exit != ExitKind::kFault && exit != ExitKind::kInternalError) return stopped;
@@ -199,7 +199,7 @@ Result<StepOutcome> Fence::arrive(ExitKind exit) {
 }
 
 // The fault that shows that user mode was reached was on its way to a page that is missing.
-Status Fence::leave_fault_in_user() {
+Status TemporaryBreakpoints::leave_fault_in_user() {
   TRY_ASSIGN(kvm_vcpu_events events, vcpu_.events());
   events.exception = {};
   TRY(vcpu_.set_events(events));
@@ -208,7 +208,7 @@ Status Fence::leave_fault_in_user() {
   return vcpu_.set_special_registers(now);
 }
 
-std::optional<kvm_segment> Fence::user_segment(uint64_t selector, bool code) const {
+std::optional<kvm_segment> TemporaryBreakpoints::user_segment(uint64_t selector, bool code) const {
   const kvm_segment& before = code ? sregs_.cs : sregs_.ss;
   if (plan_.segments == UserSegments::kUnchanged) return before;
   if (plan_.segments == UserSegments::kFlat) {
@@ -227,7 +227,7 @@ std::optional<kvm_segment> Fence::user_segment(uint64_t selector, bool code) con
 
 // True: what came to the handler was the halt behind the instruction, or that it could not be fetched;
 // undone. False: it is the guest's own.
-Result<bool> Fence::return_to_user(uint8_t vector, const kvm_regs& after) {
+Result<bool> TemporaryBreakpoints::return_to_user(uint8_t vector, const kvm_regs& after) {
   if (!plan_.next_is_user || (vector != kProtectionVector && vector != kPageFaultVector)) return false;
   const auto frame = read_exception_frame(linear_, Gva(after.rsp));
   if (!frame.has_value())
@@ -253,11 +253,11 @@ Result<bool> Fence::return_to_user(uint8_t vector, const kvm_regs& after) {
 
 }  // namespace
 
-Result<StepOutcome> step_in_fence(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan) {
+Result<StepOutcome> step_between_breakpoints(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan) {
   TRY_ASSIGN(const kvm_sregs sregs, vcpu.special_registers());
-  Fence fence(vcpu, memory, plan, sregs);
-  if (!fence.put_up()) return StepOutcome();
-  return fence.run();
+  TemporaryBreakpoints breakpoints(vcpu, memory, plan, sregs);
+  if (!breakpoints.put_up()) return StepOutcome();
+  return breakpoints.run();
 }
 
 }  // namespace reprise::vmm

@@ -14,9 +14,9 @@ namespace reprise::vmm {
 // mode HLT is a general-protection fault; the halt at its handler shows that, and what delivery has pushed is
 // put back. The bytes are there for this one entry, and no other vCPU may run meanwhile.
 //
-// Nothing is done where a place of the fence cannot be reached without a trace (a page-table entry on the way
+// Nothing is done where a breakpoint cannot be put without a trace (a page-table entry on the way
 // was never used), or the instruction reads a page that a byte would be on. Requires: as for KvmVcpu::run();
 // `plan` for where the vCPU stands. Errors: kHost.
-Result<StepOutcome> step_in_fence(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan);
+Result<StepOutcome> step_between_breakpoints(KvmVcpu& vcpu, ViewMemory& memory, const StepPlan& plan);
 
 }  // namespace reprise::vmm
