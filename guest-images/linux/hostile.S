@@ -192,6 +192,31 @@ wrong:
     out %eax, %dx
 1:  hlt
     jmp 1b
+#elif defined(KIND_strings)
+    // No harm: string instructions whose last bytes are a word that may be watched, each behind a stop, none executed twice.
+.macro string_instructions count, last
+    out %al, $0x80
+    inc %eax
+    mov $\count, %ecx
+    mov $watched + \last - \count, %edi
+    rep stosb
+    out %al, $0x80
+    inc %eax
+    mov $4096, %ecx
+    mov $source, %edi
+    rep stosb
+    mov $\count, %ecx
+    mov $source, %esi
+    mov $watched + \last - \count, %edi
+    rep movsb
+.endm
+    xor %eax, %eax
+    string_instructions 1, 1
+    string_instructions 64, 8
+    string_instructions 65, 8
+    string_instructions 4096, 8
+    out %al, $0x80
+    jmp leave
 #endif
 
 leave:
@@ -228,6 +253,13 @@ idt_register:
     .quad idt
 #endif
     .section .bss, "aw", @nobits
+#if defined(KIND_strings)
+    .balign 4096
+source:
+    .space 2 * 4096
+watched:
+    .space 4096
+#endif
 #if defined(KIND_shadow)
     .balign 16
 idt:

@@ -171,8 +171,8 @@ bool Timeline::checkpoint_is_due() {
 // Of executing, from the last checkpoint before this moment.
 uint64_t Timeline::since_checkpoint_ns() {
   const Mark mark = now();
-  const auto after =
-      std::ranges::find_if(checkpoints_, [&](const auto& checkpoint) { return checkpoint->mark > mark; });
+  const auto after = std::ranges::upper_bound(checkpoints_, mark, {},
+                                              [](const auto& checkpoint) { return checkpoint->mark; });
   if (after == checkpoints_.begin()) return 0;
   return executed_ns_ - std::min(executed_ns_, (*(after - 1))->executed_ns);
 }
