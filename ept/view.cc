@@ -70,6 +70,11 @@ void View::take_writable(const std::function<void(PageNumber)>& visit) {
   }
 }
 
+bool View::is_lost(PageNumber page) const {
+  if (is_token(page) || is_exempt(page)) return false;
+  return std::min(right(page), most(page)) != Right::kNone && mapper_->is_lost(page);
+}
+
 Status View::refresh(PageNumber page) {
   if (is_token(page) || is_exempt(page)) return {};
   const Right now = right(page);

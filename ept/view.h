@@ -32,6 +32,8 @@ class View {
   Status grant(std::span<const PageNumber> pages, Right right);
   // Reduces one page to `left`. Requires: left <= right(page). Errors: kHost.
   Status revoke(PageNumber page, Right left);
+  // Whether the host took the mapping of a page that this view grants away. Cost: a system call.
+  [[nodiscard]] bool is_lost(PageNumber page) const;
   // KVM faulted on a page that this view grants: the host took its mapping away (reclaim, migration). Maps it
   // again.
   Status refresh(PageNumber page);

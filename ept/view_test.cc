@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 namespace reprise::ept {
 namespace {
 
@@ -20,7 +22,9 @@ struct Call {
 
 class FakeMapper : public PageMapper {
  public:
-  explicit FakeMapper(std::vector<Call>& calls, const bool& fails) : calls_(calls), fails_(fails) {}
+  FakeMapper(std::vector<Call>& calls, const bool& fails, const std::set<uint64_t>& lost)
+      : calls_(calls), fails_(fails), lost_(lost) {}
+  [[nodiscard]] bool is_lost(PageNumber page) const override { return lost_.contains(page.raw); }
   Status set(PageNumber first, uint64_t count, Right from, Right to) override {
     if (fails_) return fail(ErrorCode::kHost, "no memory");
     calls_.push_back({first.raw, count, from, to});
@@ -30,6 +34,7 @@ class FakeMapper : public PageMapper {
  private:
   std::vector<Call>& calls_;
   const bool& fails_;
+  const std::set<uint64_t>& lost_;
 };
 
 class ViewTest : public testing::Test {
@@ -43,7 +48,8 @@ class ViewTest : public testing::Test {
 
   std::vector<Call> calls_;
   bool fails_ = false;
-  View view_{8, 2, std::make_unique<FakeMapper>(calls_, fails_)};
+  std::set<uint64_t> lost_;
+  View view_{8, 2, std::make_unique<FakeMapper>(calls_, fails_, lost_)};
 };
 
 TEST_F(ViewTest, NeighboursAreGrantedInOneCall) {
@@ -96,6 +102,17 @@ TEST_F(ViewTest, ExemptPageIsWritableAndNeverMapped) {
   ASSERT_TRUE(view_.refresh(PageNumber(2)));
   EXPECT_THAT(calls_, IsEmpty());
   EXPECT_TRUE(view_.is_exempt(PageNumber(2)));
+}
+
+TEST_F(ViewTest, PageIsLostOnlyIfItIsGrantedAndTheHostTookItAway) {
+  ASSERT_TRUE(grant({1, 2, 8}, Right::kRead));
+  lost_ = {1, 3, 8};
+  EXPECT_TRUE(view_.is_lost(PageNumber(1)));
+  EXPECT_FALSE(view_.is_lost(PageNumber(2))) << "is mapped";
+  EXPECT_FALSE(view_.is_lost(PageNumber(3))) << "is not granted";
+  EXPECT_FALSE(view_.is_lost(PageNumber(8))) << "is a token";
+  ASSERT_TRUE(view_.restrict(PageNumber(1), Right::kNone));
+  EXPECT_FALSE(view_.is_lost(PageNumber(1))) << "a debugger watches it";
 }
 
 TEST_F(ViewTest, RefreshMapsTheSameRightAgain) {

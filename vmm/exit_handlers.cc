@@ -52,6 +52,12 @@ Result<Flow> ExitHandlers::handle(ExitKind exit, bool anew) {
   return Flow::kGo;
 }
 
+Result<std::optional<ExitKind>> ExitHandlers::complete(ExitKind exit) {
+  const bool is_ram_read =
+      exit == ExitKind::kMmio && is_ram_access() && context_.kvm().shared().mmio.is_write == 0;
+  return is_ram_read ? faults_.complete_ram_read() : context_.kvm().complete();
+}
+
 bool ExitHandlers::raises(ExitKind exit) const {
   return (exit == ExitKind::kMsrRead || exit == ExitKind::kMsrWrite) &&
          context_.kvm().shared().msr.error != 0;

@@ -23,6 +23,9 @@ class ExitHandlers {
   Result<Flow> handle(ExitKind exit, bool anew);
   // Whether the host has made this exit, not the guest: it took a page away. Asked before handle().
   [[nodiscard]] bool is_hosts(ExitKind exit) const;
+  // Lets KVM finish the instruction of an exit that was dealt with. As KvmVcpu::complete(). Errors: as that;
+  // as FaultResolver::complete_ram_read().
+  Result<std::optional<ExitKind>> complete(ExitKind exit);
   // Whether the instruction of this exit ends with an exception, which KVM delivers.
   [[nodiscard]] bool raises(ExitKind exit) const;
 

@@ -47,6 +47,16 @@ Result<Flow> FaultResolver::resolve_fault(bool emulator_gave_up) {
     TRY(context_.guest_error(set.error().message));
     return Flow::kGo;
   }
+  // KVM's emulator gives up where it cannot read the instruction itself. If that is because the host took the
+  // code page away, each page that the instruction lacks would else have come as an access of its own.
+  if (emulator_gave_up) {
+    TRY_ASSIGN(const bool lost, map_lost(*set));
+    if (lost && count_retry(regs) <= kHostRetries) {
+      ++statistics.host_faults;
+      context_.stand(AtFault{});
+      return Flow::kGo;
+    }
+  }
   auto needed = missing(*set);
   if (needed.empty()) return nothing_missing(*set, regs, emulator_gave_up);
   ++statistics.faults;
@@ -90,6 +100,17 @@ Result<Flow> FaultResolver::nothing_missing(const x86::AccessSet& set, const kvm
   return Flow::kGo;
 }
 
+Result<bool> FaultResolver::map_lost(const x86::AccessSet& set) {
+  ept::View& view = context_.memory().view();
+  bool lost = false;
+  for (const auto& access : set.pages()) {
+    if (!view.is_lost(access.page)) continue;
+    lost = true;
+    TRY(view.refresh(access.page));
+  }
+  return lost;
+}
+
 bool FaultResolver::is_reclaimed(const kvm_run& run) const {
   const ept::View& view = context_.memory().view();
   const PageNumber page = page_of(Gpa(run.mmio.phys_addr));
@@ -126,6 +147,44 @@ Result<Flow> FaultResolver::answer_ram_access(kvm_run& run) {
   if (!(is_write ? memory.write(gpa, data) : memory.read(gpa, data)))
     TRY(context_.guest_error(fmt::format("an access across pages at guest-physical address {:#x}", gpa.raw)));
   return caught ? Flow::kCaught : Flow::kGo;
+}
+
+// KVM's emulator reads some operands again after they were given to it (lgdt, lidt). If the host takes the
+// page away in between, it leaves the instruction undone and does not say so: no register has changed. A jump
+// to itself looks the same; once more changes nothing. Found on software-backed KVM.
+Result<std::optional<ExitKind>> FaultResolver::complete_ram_read() {
+  KvmVcpu& kvm = context_.kvm();
+  TRY_ASSIGN(const kvm_regs before, kvm.registers());
+  TRY_ASSIGN(const auto next_part, kvm.complete());
+  if (next_part.has_value()) return next_part;
+  TRY_ASSIGN(const kvm_regs after, kvm.registers());
+  if (digest_registers(before, 0) != digest_registers(after, 0)) return next_part;
+  TRY_ASSIGN(const auto exit, step_undone(after));
+  return exit == ExitKind::kDebug ? std::nullopt : std::optional(exit);
+}
+
+Result<ExitKind> FaultResolver::step_undone(const kvm_regs& regs) {
+  KvmVcpu& kvm = context_.kvm();
+  for (unsigned tries = 0; tries < kHostRetries; ++tries) {
+    TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
+    TRY_ASSIGN(const auto set, touched_pages(regs, sregs));
+    TRY(map_lost(set));
+    // Who wants the vCPU out of the guest gets it behind this instruction.
+    const bool requested = kvm.forced_exit().is_requested();
+    kvm.forced_exit().allow();
+    TRY_ASSIGN(const ExitKind exit, kvm.try_step());
+    if (requested) kvm.forced_exit().request();
+    if (kvm.forced_exit().given_up())
+      return fail(ErrorCode::kGuest, "vCPU {} was given up while the host took away the memory that it reads",
+                  context_.parts().id.raw);
+    if (exit != ExitKind::kFault && exit != ExitKind::kInternalError && exit != ExitKind::kInterrupted)
+      return exit;
+    ++context_.statistics().host_faults;
+  }
+  return fail(ErrorCode::kHost,
+              "vCPU {}: the host took guest memory away {} times while the instruction at "
+              "rip {:#x} needed it; give the host more memory, or the guest less",
+              context_.parts().id.raw, kHostRetries, regs.rip);
 }
 
 std::optional<uint64_t> FaultResolver::faulting() const {

@@ -24,6 +24,10 @@ class FaultResolver {
   // would have made it. kCaught: answered all the same.
   Result<Flow> answer_ram_access(kvm_run& run);
 
+  // Lets KVM finish the instruction whose read of RAM was answered. As KvmVcpu::complete(). Errors: as that;
+  // kGuest if the vCPU is told to stop before; kHost if the host takes pages away without end.
+  Result<std::optional<ExitKind>> complete_ram_read();
+
   // Whether it is the host's doing that the access came so: it took a page away that the view grants.
   // Answering it is no stop, and where its instruction ends is no position: both depend on the host.
   [[nodiscard]] bool is_reclaimed(const kvm_run& run) const;
@@ -42,7 +46,11 @@ class FaultResolver {
   // Digest of the registers at the last fault, if nothing has retired since.
   [[nodiscard]] std::optional<uint64_t> faulting() const;
   Result<Flow> nothing_missing(const x86::AccessSet& set, const kvm_regs& regs, bool emulator_gave_up);
-  // How often, with this one, it was tried to execute this instruction although nothing was missing.
+  // Carries out the instruction at rip, which KVM left undone. Not kDebug: it exits by itself.
+  Result<ExitKind> step_undone(const kvm_regs& regs);
+  // Maps again what the view grants of `set` and the host took away. False: nothing.
+  Result<bool> map_lost(const x86::AccessSet& set);
+  // How often, with this one, it was tried to execute this instruction for the host's sake only.
   unsigned count_retry(const kvm_regs& regs);
 
   struct Faulting {

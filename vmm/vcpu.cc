@@ -152,7 +152,7 @@ Result<Flow> Vcpu::carry_out(ExitKind exit, bool anew) {
     }
     caught |= flow == Flow::kCaught;
     const bool raises = handlers_.raises(exit);
-    TRY_ASSIGN(const auto next_part, context_.kvm().complete());
+    TRY_ASSIGN(const auto next_part, handlers_.complete(exit));
     if (!next_part.has_value()) {
       if (is_stop)
         TRY(context_.end_stop(raises));

@@ -72,7 +72,17 @@ Result<std::unique_ptr<ept::PageMapper>> UserfaultMapper::create(uint8_t* base, 
   if (continue_protected && ::madvise(base, kPageSize, MADV_DONTNEED) < 0)
     return fail_errno(ErrorCode::kHost, errno, "MADV_DONTNEED of a view");
   return std::unique_ptr<ept::PageMapper>(
-      new UserfaultMapper(std::move(fd), base, populated, continue_protected));
+      new UserfaultMapper(std::move(fd), UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)), base,
+                          populated, continue_protected));
+}
+
+// Source: Linux Documentation/admin-guide/mm/pagemap.rst: 64 bits a page, of which bit 63 says "present".
+bool UserfaultMapper::is_lost(PageNumber page) const {
+  constexpr uint64_t kPresent = static_cast<uint64_t>(1) << 63;
+  const uint64_t address = reinterpret_cast<uint64_t>(base_) + address_of(page).raw;
+  uint64_t entry = 0;
+  const auto offset = static_cast<off_t>(address / kPageSize * sizeof entry);
+  return ::pread(pagemap_.get(), &entry, sizeof entry, offset) == sizeof entry && (entry & kPresent) == 0;
 }
 
 Status UserfaultMapper::protect(PageNumber first, uint64_t count, bool on) {

@@ -20,16 +20,23 @@ class UserfaultMapper final : public ept::PageMapper {
   static Result<std::unique_ptr<ept::PageMapper>> create(uint8_t* base, uint64_t bytes,
                                                          const uint8_t* populated);
   Status set(PageNumber first, uint64_t count, Right from, Right to) override;
+  [[nodiscard]] bool is_lost(PageNumber page) const override;
   // Whether a page can be mapped read-only in one call.
   [[nodiscard]] bool continue_protected() const { return continue_protected_; }
 
  private:
-  UserfaultMapper(UniqueFd fd, uint8_t* base, const uint8_t* populated, bool continue_protected)
-      : fd_(std::move(fd)), base_(base), populated_(populated), continue_protected_(continue_protected) {}
+  UserfaultMapper(UniqueFd fd, UniqueFd pagemap, uint8_t* base, const uint8_t* populated,
+                  bool continue_protected)
+      : fd_(std::move(fd)),
+        pagemap_(std::move(pagemap)),
+        base_(base),
+        populated_(populated),
+        continue_protected_(continue_protected) {}
   Status protect(PageNumber first, uint64_t count, bool on);
   Status map(PageNumber first, uint64_t count, bool writable);
 
   UniqueFd fd_;
+  UniqueFd pagemap_;  // of this process; invalid where there is no /proc
   uint8_t* base_;
   const uint8_t* populated_;
   bool continue_protected_;  // UFFDIO_CONTINUE_MODE_WP, Linux 6.4

@@ -80,6 +80,12 @@ class Rig {
                        journal.stopped_machine.empty() ? 99 : journal.stopped_machine[0].status);
   }
 
+  // What KVM does with a byte of RAM that it was given: the instruction is carried out.
+  FakeCalls::Run read = [](FakeCalls& calls, kvm_run& run) {
+    calls.regs.rbx = run.mmio.data[0];
+    calls.regs.rip += 2;
+    return -EINTR;
+  };
   KvmVcpuFake kvm;
   JournalFake journal;
   std::unique_ptr<Vcpu> vcpu;
@@ -127,9 +133,9 @@ class Rig {
         memory_->writable(Gpa(kWritten), 1)[0] = 0x77;  // the instruction that faulted
         calls.regs.rip += 6;
         run.mmio = {.phys_addr = kRead, .data = {}, .len = 1, .is_write = 0};
+        calls.parts.emplace_back(read);
       });
       kvm.exits(KVM_EXIT_MMIO, [this](FakeCalls& calls, kvm_run& run) {
-        calls.regs.rbx = run.mmio.data[0];
         clock_.count = 7;
         calls.regs.rip += 2;
         run.mmio = {.phys_addr = kTrap, .data = {}, .len = 4, .is_write = 1};
@@ -284,6 +290,58 @@ TEST_P(VcpuTest, StateOfAVcpuThatStandsStillLeadsToTheSameEnd) {
     ASSERT_TRUE(rig.run());
     EXPECT_EQ(rig.outcome(), outcome_) << "question " << at;
   }
+}
+
+// lgdt, on a host whose KVM emulates it: its operand is read a second time after it was given.
+TEST(VcpuAccessTest, InstructionThatKvmLeavesUndoneIsStepped) {
+  Rig undisturbed(false);
+  ASSERT_TRUE(undisturbed.run());
+  Rig rig(false);
+  rig.read = [&rig](FakeCalls& calls, kvm_run&) {
+    calls.script.emplace_front([&rig](FakeCalls& then, kvm_run& run) {
+      then.regs.rbx = 0x5a;
+      then.regs.rip += 2;
+      run.exit_reason = KVM_EXIT_DEBUG;
+      return 0;
+    });
+    return -EINTR;
+  };
+  ASSERT_TRUE(rig.run());
+  EXPECT_EQ(rig.outcome(), undisturbed.outcome());
+}
+
+// The same, where the host takes its page away again: it is no other stop.
+TEST(VcpuAccessTest, AccessThatOnlyTheHostMadeOfAnUndoneInstructionIsNoStop) {
+  Rig undisturbed(false);
+  ASSERT_TRUE(undisturbed.run());
+  Rig rig(false);
+  const FakeCalls::Run carried_out = rig.read;
+  rig.read = [&](FakeCalls& calls, kvm_run&) {
+    calls.script.emplace_front([&](FakeCalls& then, kvm_run& run) {
+      run.exit_reason = KVM_EXIT_MMIO;
+      then.parts.emplace_back(carried_out);
+      return 0;
+    });
+    return -EINTR;
+  };
+  ASSERT_TRUE(rig.run());
+  EXPECT_EQ(rig.outcome(), undisturbed.outcome());
+}
+
+TEST(VcpuStateTest, InputThatWaitsForTheTurnIsInTheState) {
+  const log::Input input{.device = log::InputDevice::kConsole, .bytes = "x"};
+  unsigned waited = 0;
+  for (uint64_t at = 1; at <= 4; ++at) {
+    Rig rig(true), other(true);
+    rig.journal.async.emplace_back(input);
+    rig.journal.later_at = at;
+    ASSERT_TRUE(rig.vcpu->advance());
+    if (!rig.vcpu->waiting_for_turn().has_value()) continue;
+    ++waited;
+    ASSERT_TRUE(other.vcpu->restore(rig.vcpu->save({}).value()));
+    EXPECT_EQ(other.vcpu->waiting_for_turn(), input);
+  }
+  EXPECT_GE(waited, 1u);
 }
 
 TEST_P(VcpuTest, PrefixEndsAtTheNextEntry) {
