@@ -9,11 +9,13 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "base/time.h"
 #include "cli/output.h"
 #include "cli/raw_terminal.h"
 #include "cli/run_display.h"
 #include "vmm/host/host_memory.h"
 #include "vmm/host/host_profile.h"
+#include "vmm/host/memory_watch.h"
 
 namespace reprise::cli {
 namespace {
@@ -194,8 +196,17 @@ Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& argume
                       .json = arguments.json});
   options.console = display.console();
   TRY_ASSIGN(const auto session, vmm::RecordSession::create(kvm, std::move(options)));
-  drive(*session, display);
-  return session->wait();
+  vmm::MemoryWatch memory;
+  std::optional<std::string> shortage;
+  drive(*session, display, [&] {
+    if (shortage.has_value()) return;
+    shortage = memory.look(monotonic_ns());
+    if (shortage.has_value()) session->stop();
+  });
+  TRY_ASSIGN(auto outcome, session->wait());
+  if (shortage.has_value() && outcome.stop.reason == vmm::StopReason::kInterrupted)
+    return fail(ErrorCode::kHost, "{}", *shortage);
+  return outcome;
 }
 
 void warn_of_memory(const log::pb::Manifest& description) {

@@ -72,12 +72,13 @@ void RunDisplay::clear() {
   shown_ = false;
 }
 
-void drive(vmm::Session& session, RunDisplay& display) {
+void drive(vmm::Session& session, RunDisplay& display, const std::function<void()>& look) {
   session.start();
   const OnSuspend pause([&] { (void)session.pause(); }, [&] { session.resume(); });
   while (!session.wait_for(kPoll)) {
     if (interrupt_flag().load(std::memory_order_relaxed)) session.stop();
     display.show(session.progress());
+    if (look) look();
   }
 }
 

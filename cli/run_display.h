@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -48,7 +49,7 @@ class RunDisplay {
 
 // Drives a session from its start until its end is near, as the user wants it: shows how far it is, stops it
 // when the verb is interrupted, and pauses it while the process is suspended (cli/interrupt.h). To be
-// followed by wait().
-void drive(vmm::Session& session, RunDisplay& display);
+// followed by wait(). `look`, if it is not empty, is called every 20 ms.
+void drive(vmm::Session& session, RunDisplay& display, const std::function<void()>& look = {});
 
 }  // namespace reprise::cli
