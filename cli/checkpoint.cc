@@ -30,6 +30,16 @@ Status verify_checkpoints(const vmm::Kvm& kvm, const log::Recording& recording,
               stored, why);
 }
 
+// Timeline's code for an interruption is kUsage, as for GDB's.
+bool is_interruption(const Status& status) {
+  return !status && status.error().code == ErrorCode::kUsage && interrupt_flag().load();
+}
+
+ExitCode interrupted(const Error& error, std::string_view what, size_t stored) {
+  say("{}; the checkpoints that {} ({})", error.message, what, stored);
+  return interrupted_exit_code();
+}
+
 Result<ExitCode> make_checkpoints(const CheckpointArguments& arguments) {
   const CleanEnd clean_end("the checkpoints that were stored until then can be used");
   TRY_ASSIGN(const auto recording, log::Recording::open(arguments.folder));
@@ -43,20 +53,18 @@ Result<ExitCode> make_checkpoints(const CheckpointArguments& arguments) {
   size_t stored = 0;
   {
     TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, options));
-    if (Status ran = timeline->run_to_end(); !ran) {
-      // Timeline's code for an interruption is kUsage, as for GDB's.
-      if (ran.error().code != ErrorCode::kUsage || !interrupt_flag().load())
-        return tl::unexpected(ran.error());
-      say("{}; the checkpoints that were stored until then can be used ({})", ran.error().message,
-          timeline->checkpoints_made() - 1);
-      return interrupted_exit_code();
-    }
-    TRY(timeline->finish());
+    const Status ran = timeline->run_to_end();
     stored = timeline->checkpoints_made() - 1;  // the beginning needs no file
+    if (is_interruption(ran)) return interrupted(ran.error(), "were stored until then can be used", stored);
+    TRY(ran);
+    TRY(timeline->finish());
   }
   options.store_checkpoints = false;
   options.checkpoint_every_ns = 0;
-  TRY(verify_checkpoints(*kvm, recording, std::move(options), stored));
+  const Status verified = verify_checkpoints(*kvm, recording, std::move(options), stored);
+  if (is_interruption(verified))
+    return interrupted(verified.error(), "were stored are there, but not all were put back", stored);
+  TRY(verified);
   print("{} checkpoints in {}\n", stored, printable(arguments.folder));
   return kOk;
 }

@@ -26,13 +26,19 @@ void ConsoleCheck::write(uint8_t byte) {
 }
 
 void ConsoleCheck::fill() {
-  if (!reader_.has_value()) return;
+  if (!reader_.has_value() || read_to_end_) return;
   auto piece = reader_->next();
   if (!piece) error_ = piece.error();
-  if (!piece || piece->empty())
-    reader_.reset();
-  else
-    recorded_ = *piece;
+  read_to_end_ = !piece || piece->empty();
+  if (!read_to_end_) recorded_ = *piece;
+}
+
+void ConsoleCheck::seek(uint64_t bytes) {
+  written_ = bytes;
+  recorded_ = {};
+  read_to_end_ = false;
+  if (reader_.has_value()) reader_->seek(bytes);
+  if (differs_.has_value() && *differs_ >= bytes) differs_.reset();
 }
 
 Status ConsoleCheck::finish(bool whole) const {

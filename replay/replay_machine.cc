@@ -93,13 +93,10 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
   TRY_ASSIGN(auto options, machine_of(recording, kvm, views, disk));
   options.note_writes = total != nullptr;
   TRY_ASSIGN(ConsoleCheck check, ConsoleCheck::create(recording));
-  std::unique_ptr<ReplayMachine> replay(new ReplayMachine(recording, std::move(check), total != nullptr));
-  const auto written = [to = replay.get(), stays = total != nullptr,
+  std::unique_ptr<ReplayMachine> replay(new ReplayMachine(recording, std::move(check)));
+  const auto written = [to = replay.get(), compare = total == nullptr,
                         show = std::move(console)](uint8_t byte) {
-    if (stays)
-      to->console_.push_back(static_cast<char>(byte));
-    else
-      to->console_check_.write(byte);
+    if (compare) to->console_check_.write(byte);
     if (show) show(byte);
   };
   TRY_ASSIGN(replay->machine_, vmm::Machine::create(kvm, options, written));
@@ -120,10 +117,6 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
 
 Result<ReplayOutcome> ReplayMachine::finish() {
   ReplayOutcome outcome;
-  if (is_total_) {  // goes back and forth: what the console holds now is compared from its first byte on
-    TRY_ASSIGN(console_check_, ConsoleCheck::create(recording_));
-    for (const char byte : console_) console_check_.write(static_cast<uint8_t>(byte));
-  }
   if (machine_->disk() != nullptr) TRY(machine_->disk()->check_unchanged());
   outcome.run.patches_modules = machine_->changes_modules();
   TRY_ASSIGN(outcome.run.memory_digest, machine_->memory_digest());

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "log/recording_reader.h"
@@ -39,21 +38,19 @@ class ReplayMachine {
     return static_cast<ReplayJournal&>(*journals_[vcpu.raw]);
   }
   [[nodiscard]] std::span<const std::unique_ptr<vmm::Journal>> journals() const { return journals_; }
-  // What the guest has written, of a machine that goes back and forth (`total`): it stays in memory. Else it
-  // is compared as it comes, and gone.
-  [[nodiscard]] std::string& console() { return console_; }
+  // What the guest writes is compared with what was recorded. Of a machine that goes back and forth (`total`)
+  // it is for the caller to tell it what is written, in `console`.
+  [[nodiscard]] ConsoleCheck& console() { return console_check_; }
 
   // When every vCPU has left: what the run came to, compared with what was recorded. Errors: kDivergence.
   Result<ReplayOutcome> finish();
 
  private:
-  ReplayMachine(const log::Recording& recording, ConsoleCheck check, bool is_total)
-      : recording_(recording), is_total_(is_total), console_check_(std::move(check)) {}
+  ReplayMachine(const log::Recording& recording, ConsoleCheck check)
+      : recording_(recording), console_check_(std::move(check)) {}
 
   const log::Recording& recording_;
-  const bool is_total_;  // one vCPU at a time, in the order of tickets
   ConsoleCheck console_check_;
-  std::string console_;
   std::unique_ptr<vmm::Machine> machine_;
   std::unique_ptr<PageOrder> order_;
   std::vector<std::unique_ptr<vmm::Journal>> journals_;

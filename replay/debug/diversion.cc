@@ -13,6 +13,7 @@ namespace reprise::replay {
 namespace {
 
 constexpr uint64_t kSliceNs = 5'000'000;
+constexpr size_t kConsoleBytes = 64 << 10;  // kept at least: more than a person reads after one command
 
 }  // namespace
 
@@ -22,14 +23,13 @@ Diversion::Diversion(Timeline& timeline, const log::Recording& recording, StopSe
       stops_(stops),
       origin_(timeline.now()),
       world_(timeline.machine().vcpus(), [this] { return last_time(); }),
-      preemption_timer_(timeline.machine()),
-      console_bytes_(timeline.console().size()) {}
+      preemption_timer_(timeline.machine()) {}
 
 Result<std::unique_ptr<Diversion>> Diversion::begin(Timeline& timeline, const log::Recording& recording,
                                                     StopSearch& stops) {
   TRY(timeline.checkpoint_for_search());
   std::unique_ptr<Diversion> diversion(new Diversion(timeline, recording, stops));
-  timeline.taint();
+  timeline.taint([to = diversion.get()](uint8_t byte) { to->wrote(byte); });
   vmm::Machine& machine = timeline.machine();
   for (VcpuId id; id.raw < machine.vcpus(); ++id) {
     vmm::Vcpu& vcpu = machine.vcpu(id);
@@ -210,9 +210,9 @@ Result<StopEvent> Diversion::step(VcpuId vcpu, RunListener& listener) {
   }
 }
 
-std::string Diversion::take_console() {
-  const std::string& console = timeline_.console();
-  return console.substr(std::exchange(console_bytes_, console.size()));
+void Diversion::wrote(uint8_t byte) {
+  if (console_.size() == 2 * kConsoleBytes) console_.erase(0, kConsoleBytes);
+  console_.push_back(static_cast<char>(byte));
 }
 
 }  // namespace reprise::replay

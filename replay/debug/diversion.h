@@ -7,6 +7,8 @@
 
 #include <memory>
 #include <set>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "log/recording_reader.h"
@@ -39,12 +41,14 @@ class Diversion {
   // on: all halt, for one; kHost.
   Result<StopEvent> resume(VcpuId vcpu, RunListener& listener);
   Result<StopEvent> step(VcpuId vcpu, RunListener& listener);
-  [[nodiscard]] std::string take_console();
+  // What the guest has written since this was called last, of much its end.
+  [[nodiscard]] std::string take_console() { return std::exchange(console_, {}); }
 
  private:
   Diversion(Timeline& timeline, const log::Recording& recording, StopSearch& stops);
   [[nodiscard]] vmm::Machine& machine() { return timeline_.machine(); }
   Result<uint64_t> last_time() const;
+  void wrote(uint8_t byte);
   static Status write_at(uint64_t address, std::span<const uint8_t> bytes,
                          const std::function<uint8_t*(uint64_t)>& find);
   // What a debugger calls returns to a breakpoint on the stack, which a kernel does not let be executed.
@@ -68,7 +72,7 @@ class Diversion {
   DivertedWorld world_;
   std::vector<std::unique_ptr<DivertedJournal>> journals_;
   PreemptionTimer preemption_timer_;  // whoever computes for long is asked whether to go on
-  size_t console_bytes_;              // that were taken
+  std::string console_;               // the last of what the guest wrote since take_console()
   uint64_t slice_ns_ = 0;             // host's time when the turn began
 };
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "replay/page_order.h"
@@ -21,13 +20,11 @@ struct Checkpoint {
   std::vector<ReplayJournalState> journals;
   PageOrderState order;
   std::vector<bool> left;
-  size_t console_bytes = 0;
+  uint64_t console_bytes = 0;  // that the guest had written, as recorded
 
   bool from_file = false;
-  // Of one that was read from a file, until it has been looked at: the digest that the machine must have, and
-  // what the guest had written.
+  // Of one that was read from a file, until it has been looked at: the digest that the machine must have.
   std::optional<uint64_t> promised;
-  std::string console;
   void visit(StateVisitor& visitor) {
     visitor("mark", mark);
     visitor("executed_ns", executed_ns);
@@ -35,7 +32,7 @@ struct Checkpoint {
     visitor("journals", journals);
     visitor("order", order);
     visitor("left", left);
-    visitor("console", console);
+    visitor("console_bytes", console_bytes);
     visitor("memory", memory);
   }
 };

@@ -68,11 +68,9 @@ Status CheckpointFiles::clear() const {
   return {};
 }
 
-Status CheckpointFiles::store(Checkpoint& checkpoint, const std::string& console, uint64_t digest) const {
+Status CheckpointFiles::store(Checkpoint& checkpoint, uint64_t digest) const {
   const std::string name = std::string(log::kCheckpointPrefix) + to_text(checkpoint.mark);
-  checkpoint.console = console;
   const std::string raw = save_state(checkpoint);
-  checkpoint.console.clear();
   log::pb::Checkpoint file;
   file.set_recording(identity_);
   file.set_tool_version(REPRISE_VERSION);
@@ -95,9 +93,10 @@ Status CheckpointFiles::store(Checkpoint& checkpoint, const std::string& console
 }
 
 std::vector<std::unique_ptr<Checkpoint>> CheckpointFiles::load(
-    const std::function<void(const std::string&)>& remark) const {
+    const std::function<void(const std::string&)>& remark, const std::atomic<bool>* interrupt) const {
   std::vector<std::unique_ptr<Checkpoint>> loaded;
   for (const auto& path : files()) {
+    if (interrupt != nullptr && interrupt->load(std::memory_order_relaxed)) break;
     auto checkpoint = read(path);
     if (checkpoint) {
       if (!loaded.empty()) {
@@ -149,7 +148,6 @@ Result<std::unique_ptr<Checkpoint>> CheckpointFiles::read(const std::filesystem:
   checkpoint->memory = MemorySnapshot(machine_.memory().pages());
   TRY(restore_state(*checkpoint, raw));
   TRY(check(*checkpoint));
-  checkpoint->console_bytes = checkpoint->console.size();
   checkpoint->promised = file.digest();
   return checkpoint;
 }

@@ -2,6 +2,7 @@
 // docs/log-format.md describes the files.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -21,12 +22,13 @@ class CheckpointFiles {
   static Result<CheckpointFiles> create(const log::Recording& recording, vmm::Machine& machine,
                                         log::pb::HostProfile host);
 
-  // One file more. `digest`: of the machine now, which is at the checkpoint; `console`: what the guest has
-  // written. Errors: kOutput, also where it is too large.
-  Status store(Checkpoint& checkpoint, const std::string& console, uint64_t digest) const;
-  // All that can be used, by mark. `remark` is called with a sentence for each of the others.
+  // One file more. `digest`: of the machine now, which is at the checkpoint. Errors: kOutput, also
+  // where it is too large.
+  Status store(Checkpoint& checkpoint, uint64_t digest) const;
+  // All that can be used, by mark; what was read until then, once `interrupt` is set, which may be null.
+  // `remark` is called with a sentence for each of the others.
   [[nodiscard]] std::vector<std::unique_ptr<Checkpoint>> load(
-      const std::function<void(const std::string&)>& remark) const;
+      const std::function<void(const std::string&)>& remark, const std::atomic<bool>* interrupt) const;
   // Removes them all. Errors: kOutput.
   Status clear() const;
 

@@ -33,8 +33,10 @@ Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log:
   TRY_ASSIGN(auto order, TotalOrder::read(recording));
   std::unique_ptr<Timeline> timeline(new Timeline(std::move(order), std::move(options)));
   Timeline& self = *timeline;
-  TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views,
-                                                 self.options_.disk, {}));
+  TRY_ASSIGN(self.replay_,
+             ReplayMachine::create(kvm, recording, &self.order_, self.options_.views, self.options_.disk,
+                                   [to = &self](uint8_t byte) { to->wrote(byte); }));
+  TRY_ASSIGN(self.recorded_console_, recording.open_console());
   TRY(self.machine().assemble(self.replay_->journals()));
   self.machine().run_from_here();
   self.preemption_timer_ = std::make_unique<PreemptionTimer>(self.machine());
@@ -50,12 +52,12 @@ Status Timeline::open_checkpoint_files(const log::Recording& recording, const vm
                                                  to_message(vmm::describe_host(kvm, options_.views))));
   files_.emplace(std::move(files));
   if (options_.store_checkpoints) return files_->clear();
-  for (auto& checkpoint : files_->load(options_.remark))
+  for (auto& checkpoint : files_->load(options_.remark, options_.interrupt))
     if (checkpoint->mark > checkpoints_.back()->mark) {
       checkpoint->from_file = true;
       checkpoints_.push_back(std::move(checkpoint));
     }
-  return {};
+  return check_interruption();
 }
 
 // Whose turn it is; after the last ticket, the first vCPU that has not left.
@@ -148,12 +150,34 @@ Status Timeline::go_on() {
   note_move(before);
   // By an exit of this vCPU, or a message that came to it.
   if (watcher_ != nullptr && watcher_->catches_devices()) caught_ = true;
-  if (tainted_) return {};
-  const std::string& console = replay_->console();
-  for (size_t i = shown_.size(); i < console.size(); ++i)
-    if (options_.console) options_.console(static_cast<uint8_t>(console[i]));
-  if (console.size() > shown_.size()) shown_ = console;
-  if (checkpoint_is_due()) TRY(checkpoint());
+  if (!tainted_ && checkpoint_is_due()) TRY(checkpoint());
+  return {};
+}
+
+// The guest's next byte.
+void Timeline::wrote(uint8_t byte) {
+  ConsoleCheck& console = replay_->console();
+  if (tainted_) {  // it will be written again on the way that counts, or is of another way
+    console.skip();
+    if (tainted_console_) tainted_console_(byte);
+    return;
+  }
+  console.write(byte);
+  if (console.written() <= shown_) return;
+  shown_ = console.written();
+  if (options_.console) options_.console(byte);
+}
+
+// Up to byte `end`, of which the replay has written nothing: it comes there by a checkpoint from a file.
+Status Timeline::show_recorded(uint64_t end) {
+  if (!recorded_console_.has_value() || !options_.console) return {};
+  recorded_console_->seek(shown_);
+  for (uint64_t at = shown_; at < end;) {
+    TRY_ASSIGN(const auto piece, recorded_console_->next());
+    if (piece.empty()) break;
+    for (const uint8_t byte : piece.first(std::min<size_t>(piece.size(), end - at))) options_.console(byte);
+    at += piece.size();
+  }
   return {};
 }
 
@@ -289,6 +313,7 @@ Result<size_t> Timeline::verify_checkpoints() {
     tainted_ = true;
     TRY(go_back_before([&](const Mark& other) { return other > mark; }));
     good += now() == mark ? 1 : 0;
+    TRY(check_interruption());
   }
   return good;
 }
@@ -356,10 +381,10 @@ Result<bool> Timeline::checkpoint() {
     made->journals.push_back(replay_->journal(VcpuId(i)).save());
   made->order = replay_->order().save();
   made->left = left_;
-  made->console_bytes = replay_->console().size();
+  made->console_bytes = replay_->console().written();
   if (options_.store_checkpoints && files_.has_value()) {
     TRY_ASSIGN(const uint64_t now_digest, digest());
-    TRY(files_->store(*made, replay_->console(), now_digest));
+    TRY(files_->store(*made, now_digest));
   }
   equal_ = made;
   checkpoint_cost_ns_ = monotonic_ns() - start;
@@ -410,12 +435,11 @@ Status Timeline::go_back(const std::shared_ptr<Checkpoint>& place) {
   steps_ = checkpoint.mark.at.steps;
   base_ = checkpoint.mark.without_steps();
   tainted_ = caught_ = false;
+  tainted_console_ = {};
   left_ = checkpoint.left;
-  // A later session has not been there.
-  for (size_t i = shown_.size(); i < checkpoint.console.size(); ++i)
-    if (options_.console) options_.console(static_cast<uint8_t>(checkpoint.console[i]));
-  if (checkpoint.console.size() > shown_.size()) shown_ = checkpoint.console;
-  replay_->console() = shown_.substr(0, checkpoint.console_bytes);
+  if (checkpoint.console_bytes > shown_) TRY(show_recorded(checkpoint.console_bytes));
+  shown_ = std::max(shown_, checkpoint.console_bytes);
+  replay_->console().seek(checkpoint.console_bytes);
   executed_ns_ = checkpoint.executed_ns;
   return {};
 }
@@ -440,7 +464,7 @@ Result<uint64_t> Timeline::digest() {
     return {};
   }();
   add(order_.next().raw);
-  add(replay_->console().size());
+  add(replay_->console().written());
   const uint64_t digest = XXH3_64bits_digest(state);
   XXH3_freeState(state);
   TRY(added);

@@ -56,7 +56,8 @@ struct CheckpointInfo {
 // Threads: confined to the thread that creates it, which runs all vCPUs.
 class Timeline {
  public:
-  // At the beginning. `kvm` and `recording` outlive it. Errors: as ReplayMachine::create().
+  // At the beginning. `kvm` and `recording` outlive it. Errors: as ReplayMachine::create();
+  // kUsage when interrupted.
   static Result<std::unique_ptr<Timeline>> open(const vmm::Kvm& kvm, const log::Recording& recording,
                                                 TimelineOptions options);
 
@@ -89,7 +90,7 @@ class Timeline {
   Status seek_sum(uint64_t event, uint64_t sum);
 
   // Puts back each checkpoint that came from a file. How many are as they were when they were stored; the
-  // others are dropped, with a remark. Errors: kHost.
+  // others are dropped, with a remark. Errors: kHost; kUsage when interrupted.
   Result<size_t> verify_checkpoints();
 
   // From here to before `end`, with `watcher` looking at each exit: the moment of the exit that it caught, if
@@ -99,8 +100,12 @@ class Timeline {
   Result<std::optional<Mark>> run_watched(ExitWatcher& watcher, const Mark& end);
   // Whether only seek() leads on.
   [[nodiscard]] bool is_tainted() const { return tainted_; }
-  // From here on the machine may be changed; only seek() leads on.
-  void taint() { tainted_ = true; }
+  // From here on the machine may be changed; only seek() leads on, until which `console`, if it is not empty,
+  // takes what the guest writes.
+  void taint(vmm::ConsoleSink console = {}) {
+    tainted_ = true;
+    tainted_console_ = std::move(console);
+  }
   // Asked every now and then while it runs: true interrupts.
   void set_interruption(std::function<bool()> interrupted) { interrupted_ = std::move(interrupted); }
 
@@ -115,8 +120,6 @@ class Timeline {
   // What they all hold: pages of memory, each counted once, and the rest. Cost: looks at all of them.
   [[nodiscard]] uint64_t checkpoint_bytes() const;
   [[nodiscard]] vmm::Machine& machine() { return replay_->machine(); }
-  // What the guest has written up to now.
-  [[nodiscard]] const std::string& console() { return replay_->console(); }
 
  private:
   Timeline(TotalOrder order, TimelineOptions options)
@@ -128,6 +131,8 @@ class Timeline {
   Status run_to_sum(uint64_t sum);
   Status advanced(VcpuId vcpu, vmm::Vcpu::Advance how);
   void note_move(const Mark& before);
+  void wrote(uint8_t byte);
+  Status show_recorded(uint64_t end);
   Status check_interruption();
   Status go_back_before(const std::function<bool(const Mark&)>& is_after);
   Status go_back(const std::shared_ptr<Checkpoint>& checkpoint);
@@ -159,7 +164,9 @@ class Timeline {
   uint64_t executed_ns_ = 0;         // from the beginning to here
   uint64_t sought_ns_ = 0;           // to where it was when it went back: what is sought is at most that far
   uint64_t checkpoint_cost_ns_ = 0;  // of the last one
-  std::string shown_;                // the console up to the furthest moment so far
+  std::optional<log::ConsoleReader> recorded_console_;
+  uint64_t shown_ = 0;  // bytes of the console, up to the furthest moment so far
+  vmm::ConsoleSink tainted_console_;
 };
 
 }  // namespace reprise::replay

@@ -1,6 +1,8 @@
 """Checkpoints beside a recording: a later session goes on from them, exactly, and from none that is not its own."""
+import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -10,6 +12,7 @@ from stub import Packets, Stub
 
 SEEK = BUILD / "tests" / "guest" / "seek"
 HOSTILE = 30
+MEMORY = 64 << 20  # of a guest, if nothing else is asked for
 
 
 def make(bench, folder, every, timeout=None):
@@ -49,6 +52,37 @@ def go_near_the_end(bench, folder):
         expect("now at" in client.monitor(f"seek {end - 3}"), "seek goes nowhere")
         seconds = time.monotonic() - start
         return seconds, client.monitor("when"), client.monitor("digest"), stub.remarks
+
+
+def interrupted(bench):
+    """Ctrl-C while what was stored is put back: an end within two seconds, with a sentence, and the files can be used."""
+    folder = bench.folder / "recording"
+    record(bench, folder, "lost_update", f"n={count_for(bench, 'lost_update', 1_000_000, 2)}", vcpus=2)
+    command = [str(word) for word in (bench.installation.reprise, "checkpoint", folder, "--every", 0.01)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    machines = set()
+    while process.poll() is None and len(machines) < 2:  # the second one puts them back
+        machines |= guest_memories(process)
+        time.sleep(0.002)
+    time.sleep(0.1)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=bench.timeout)
+    seconds, done = time.monotonic() - start, Done(command, process.returncode, out, err)
+    expect(done.status == 128 + signal.SIGINT and seconds < 2, f"exit status {done.status} after {seconds:.1f} s", done)
+    expect(re.fullmatch(rb"reprise: interrupted at [^;]*; the checkpoints that were stored are there, but not all were put back \(\d+\)\n", err), "no sentence", done)
+    files = sorted(folder.glob("checkpoint-*"))
+    return f"{seconds:.2f} s; {used_exactly(bench, folder, files, seeks=3)}"
+
+
+def guest_memories(process):
+    """Numbers of the files that are the memory of machines; what a host is probed with is smaller."""
+    try:
+        maps = (pathlib.Path("/proc") / str(process.pid) / "maps").read_text()
+    except OSError:
+        return set()
+    found = re.findall(r"^(\w+)-(\w+) \S+ 00000000 \S+ (\d+) +/memfd:guest-ram", maps, re.M)
+    return {inode for begin, end, inode in found if int(end, 16) - int(begin, 16) >= MEMORY}
 
 
 def used(bench):
@@ -123,5 +157,5 @@ def hostile(bench):
 
 def tests(_options):
     return [exact("lost_update", "n=5000000", 2), exact("locks", "n=4", 4), exact("stencil", "n=64 steps=60", 2), exact("timer", "n=1500000 period=20000", 2),
-            Test("checkpoints/used", used), Test("checkpoints/refused", refused),
+            Test("checkpoints/used", used), Test("checkpoints/interrupted", interrupted), Test("checkpoints/refused", refused),
             Test("checkpoints/hostile", hostile)]
