@@ -5,7 +5,8 @@ import re
 import stat
 import subprocess
 
-from harness import CANNOT_WRITE, OK, Done, Test, expect, record
+from harness import BUILD, CANNOT_WRITE, OK, Done, Test, expect, record
+from stub import Packets, Stub
 
 CLOSED = 128 + 13  # SIGPIPE, as shells report it
 
@@ -124,5 +125,27 @@ def escapes(bench):
     expect(all(32 <= byte < 127 or byte == 10 for byte in done.out), "JSON that is not plain ASCII", done)
 
 
+def summaries(bench):
+    """The last line counts page transitions, of a serial recording changes of the turn; one is one, and a duration is told where there is one."""
+    one = BUILD / "tests" / "guest" / "one_page.elf"
+    lines = []
+    for name, extra, image, noun in (("one", (), one, "page transition"), ("many", (), bench.image("lost_update"), "page transitions"),
+                                     ("serial", ("--serial",), bench.image("lost_update"), "turn changes"), ("serial-one", ("--serial",), one, "turn change")):
+        folder = bench.folder / name
+        vcpus = 1 if image is one else 2
+        for words, verb in ((("record", "--vcpus", vcpus, "-o", folder, *extra, image, "--", "n=2000"), "recorded"), (("replay", folder), "replayed, identical")):
+            done = bench.reprise(*words)
+            last = done.err.decode().splitlines()[-1]
+            found = re.fullmatch(rf"reprise: {verb}: guest exit, status 0; \d+\.\d{{3}} s, (\d+) {noun}, digest [0-9a-f]{{16}}", last)
+            expect(done.status == OK and found and (found[1] == "1") == (vcpus == 1), "another last line", done)
+        lines.append(f"{found[1]} {noun}")
+    with Stub(bench, bench.folder / "many") as stub, Packets(stub) as client:
+        expect(client.ask(b"D") == b"OK", "the stub does not let go")
+        _, err = stub.process.communicate(timeout=bench.timeout)
+        last = err.decode().splitlines()[-1]
+        expect(re.fullmatch(r"reprise: replayed, identical: guest exit, status 0; \d+ page transitions, digest [0-9a-f]{16}", last), f"after a debugger: {last}")
+    return ", ".join(lines)
+
+
 def tests(_options):
-    return [Test(f"output/{function.__name__.replace('_', '-')}", function) for function in (private, full, closed, no_output, escapes)]
+    return [Test(f"output/{function.__name__.replace('_', '-')}", function) for function in (private, full, closed, no_output, escapes, summaries)]
