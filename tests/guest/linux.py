@@ -448,7 +448,7 @@ def damaged(bench, words):
 
 def tests(_options):
     """Those that take minutes are not in SHORT."""
-    return [mix("mix", "run=all", 2, 1), session("session", b"/dev/ttyS0"), disk(2, 3), Test("linux/random", random), Test("linux/module", module), Test("linux/raid6", raid6), Test("linux/clock-stops", clock_stops), safepoints(1), safepoints(2),
+    return [mix("mix", "run=all", 2, 1), session("session", b"/dev/ttyS0"), disk(2, 1), Test("linux/random", random), Test("linux/module", module), Test("linux/raid6", raid6), Test("linux/clock-stops", clock_stops), safepoints(1), safepoints(2),
             session("hvc0-session", b"/dev/hvc0", "--console", "virtio"),
             refused("no-disk", "cannot open the disk image .*No such file", NOT_FOUND, lambda bench, words: words.update({"--disk": bench.folder / "none"})),
             refused("odd-disk", "has 1000 bytes, needed is a multiple of 512", USAGE, lambda bench, words: words.update({"--disk": file_of(bench, bytes(1000))})),

@@ -21,12 +21,10 @@ class OwnedRanges {
   explicit OwnedRanges(const DeviceContext& context) : context_(context) {}
 
   void follow(const VirtqueueState& state, bool indirect) {
-    const uint64_t descriptors = kDescriptorBytes * state.size;
-    const bool rings =
-        add(Gpa(state.driver_area), kRingOffset + 2ull * state.size, Use::kRead) &
-        add(Gpa(state.device_area), kRingOffset + kUsedElementBytes * state.size, Use::kWrite) &
-        add(Gpa(state.descriptors), descriptors, Use::kRead);
-    if (!rings || state.size == 0) return;
+    add(Gpa(state.driver_area), kRingOffset + 2ull * state.size, Use::kRead);
+    add(Gpa(state.device_area), kRingOffset + kUsedElementBytes * state.size, Use::kWrite);
+    add(Gpa(state.descriptors), kDescriptorBytes * state.size, Use::kRead);
+    if (!owned_ || state.size == 0) return;
     const DmaMemory& memory = context_.memory();
     const auto index = memory.load<uint16_t>(Gpa(state.driver_area + kIndexOffset));
     const auto count = static_cast<uint16_t>(index.value_or(state.next_available) - state.next_available);
