@@ -297,6 +297,35 @@ def debugger_vmlinux(vcpus):
     return Test(f"linux/debugger-vmlinux-{vcpus}", test)
 
 
+def debugger_traps(bench):
+    """A program with an int3 of its own and a handler for it, with breakpoints at, before and behind it; steps through its system calls and back."""
+    folder = bench.folder / "recording"
+    done = bench.reprise("record", "--json", *words_for(bench, "run=traps", 1, "--memory", 128, "-o", folder), timeout=SECONDS)
+    expect(done.status == OK and b"traps: 3 of 3" in done.err, f"record ends with {done.status}", done)
+    symbols = subprocess.run(["nm", GUEST / "traps"], capture_output=True, text=True, check=True).stdout
+    place = {name: "0x" + address.lstrip("0") for address, name in re.findall(r"(\w+) T (\w+)", symbols)}
+    when, steps = "monitor when", 4
+    commands = ["break *" + place["main"], "continue", "delete"]
+    for name in ("before_int3", "at_int3", "behind_int3", "at_int3"):
+        commands += ["break *" + place[name], "continue", when, "delete"]
+    for name in ("at_syscall", "at_int80"):
+        commands += ["break *" + place[name], "continue", "delete", "p/x $rip", when, *["stepi", "p/x $rip", when] * steps,
+                     *["reverse-stepi", "p/x $rip", when] * steps]
+    said, done = gdb(bench, folder, commands, SECONDS)
+    stops = [said[i] for i, command in enumerate(commands[:19]) if command == when]
+    marks = [[int(number) for number in re.match(r"[\d.]+", text)[0].split(".")] for text in stops]
+    expect(marks == sorted(marks) and len({tuple(mark) for mark in marks}) == 4, f"breakpoints around the int3 stop at {stops}", done)
+    expect(marks[0][:3] != marks[1][:3] or marks[1][3] == marks[0][3] + 1, f"there is more than a nop before the int3: {stops}", done)
+    at = 19
+    for name in ("at_syscall", "at_int80"):
+        pairs = [(re.sub(r"^\$\d+ = ", "", said[i]), said[i + 1]) for i in [at + 3, *(at + 6 + 3 * step for step in range(2 * steps))]]
+        expect(pairs[0][0] == place[name], f"{name} is hit at {pairs[0]}", done)
+        expect(pairs[:steps + 1] == pairs[:steps - 1:-1] and len(set(pairs)) == steps + 1, f"steps and back at {name}: {pairs}", done)
+        expect(int(pairs[1][0], 16) >= 1 << 63, f"{name} does not lead into the kernel: {pairs}", done)
+        at += 5 + 6 * steps
+    return f"the first int3 behind {stops[0].split(';')[0]}"
+
+
 def random(bench):
     """Bytes of /dev/hwrng: others in another recording, the same in a replay."""
     seen = []
@@ -465,7 +494,7 @@ def tests(_options):
             mix("memcached", "run=memcached", 2, 2, "initrd-servers", b"memcached ended"),
             mix("debian", "root=/dev/vda run=debian", 2, 1, says=b"debian files=", disk=True), Test("linux/debian-session", debian_session),
             disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
-            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), debugger_vmlinux(1), debugger_vmlinux(2),
+            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), Test("linux/debugger-traps", debugger_traps), debugger_vmlinux(1), debugger_vmlinux(2),
             timeline("boot", "run=boot", 1), timeline("boot", "run=boot", 2), timeline("script", "run=script", 2), timeline("mix", "run=all", 2),
             timeline("devices", "run=disk", 2, "--console", "virtio", disk=True), checkpoints("ttyS0", b"/dev/ttyS0"), checkpoints("hvc0", b"/dev/hvc0", "--console", "virtio")]
 
