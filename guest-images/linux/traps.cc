@@ -1,11 +1,12 @@
-// traps: what a program does to a debugger, each once, at places that have names for it: an int3 of its own, with a handler for
-// SIGTRAP; system calls by syscall and int 0x80; string instructions that write a word which may be watched.
-// Prints one line; exit status 0 if all went as it must.
+// traps: what a program does to a debugger, each once, at places that have names for it: an int3 of its own,
+// with a handler for SIGTRAP; system calls by syscall and int 0x80; string instructions that write a word
+// which may be watched. Prints one line; exit status 0 if all went as it must.
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <unistd.h>
 
 // The watched word is the first of its last page.
 extern "C" {
@@ -26,20 +27,27 @@ void on_trap(int /*signal*/) {
 
 [[gnu::noinline]] long call_by_int80(long number) {
   long result = number;
-  asm volatile(".globl at_int80\nat_int80: int $0x80\n.globl behind_int80\nbehind_int80:" : "+a"(result) : : "memory", "r8", "r9", "r10", "r11");
+  asm volatile(".globl at_int80\nat_int80: int $0x80\n.globl behind_int80\nbehind_int80:"
+               : "+a"(result)
+               :
+               : "memory", "r8", "r9", "r10", "r11");
   return result;
 }
 
 [[gnu::noinline]] long call_by_syscall(long number) {
   long result = number;
-  asm volatile(".globl at_syscall\nat_syscall: syscall\n.globl behind_syscall\nbehind_syscall:" : "+a"(result) : : "memory", "rcx", "r11");
+  asm volatile(".globl at_syscall\nat_syscall: syscall\n.globl behind_syscall\nbehind_syscall:"
+               : "+a"(result)
+               :
+               : "memory", "rcx", "r11");
   return result;
 }
 
 [[gnu::noinline]] void break_once() {
   asm volatile(
       ".globl before_int3, at_int3, behind_int3\n"
-      "before_int3: nop\nat_int3: int3\nbehind_int3: nop" ::: "memory");
+      "before_int3: nop\nat_int3: int3\nbehind_int3: nop" ::
+          : "memory");
 }
 
 }  // namespace
@@ -64,6 +72,7 @@ int main() {
     const void* from = source;
     asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(left) : : "memory");
   }
-  std::printf("traps: %d of 3, %s, the word is %#lx\n", static_cast<int>(trapped), same ? "equal" : "other", *watched);
+  std::printf("traps: %d of 3, %s, the word is %#lx\n", static_cast<int>(trapped), same ? "equal" : "other",
+              *watched);
   return trapped == 3 && same && *watched == 0x0808080808080808 ? 0 : 1;
 }
