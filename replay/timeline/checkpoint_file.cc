@@ -155,6 +155,11 @@ Result<std::unique_ptr<Checkpoint>> CheckpointFiles::read(const std::filesystem:
 // What the devices and the disk hold is looked at when it is put back.
 Status CheckpointFiles::check(const Checkpoint& checkpoint) const {
   const uint64_t pages = machine_.ownership_pages();
+  std::error_code error;
+  const uint64_t console = std::filesystem::file_size(recording_.folder() / log::kConsoleFile, error);
+  if (error || checkpoint.console_bytes > console)
+    return fail(ErrorCode::kDamaged, "its console has {} bytes, the recorded one {}",
+                checkpoint.console_bytes, error ? 0 : console);
   if (checkpoint.journals.size() == machine_.vcpus() && checkpoint.left.size() == machine_.vcpus() &&
       checkpoint.order.versions.size() == pages && checkpoint.order.exclusive_tickets.size() == pages)
     return {};

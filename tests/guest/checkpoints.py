@@ -121,6 +121,7 @@ def refused(bench):
     foreign = next(iter(sorted(other.glob("checkpoint-*")))).read_bytes()
     for bad, sentence in ((good[:-1], "bytes of payload"), (good[:100] + bytes([good[100] ^ 1]) + good[101:], "wrong checksum"), (b"", "too short"),
                           (foreign, "of another recording"), (forged("checkpoint-host"), "made on another host"),
+                          (forged("checkpoint-console"), "the recorded one"),
                           (good[:8] + b"\xff" + good[9:], "newer Reprise")):
         file.write_bytes(bad)
         _, *found, remarks = go_near_the_end(bench, folder)

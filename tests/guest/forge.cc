@@ -5,11 +5,12 @@
 //
 // WHAT: ticket, gain-position, gain-page, loss-position, value, message-position, message-vector, digest,
 // machine-digest, end (one event, chosen by SEED, so are vCPU and change), cpuid (the manifest asks for
-// AVX-512); checkpoint-host, checkpoint-digest, checkpoint-state (FROM and TO are one file of a checkpoint;
-// the last changes one byte of the registers, devices and journals in it). With a NUMBER, which may be
-// impossible: last-ticket, last-page, final-tickets, final-console, final-digests, final-reason, memory,
-// vcpus, start, command-line (its length), cpuids (how many more), mode, boot, virtio, image-bytes.
-// Prints what it changed. Exit status: 0; 3 the recording has no such event; 1 any other failure.
+// AVX-512); checkpoint-host, checkpoint-digest, checkpoint-console, checkpoint-state (FROM and TO are one
+// file of a checkpoint; the last changes one byte of the registers, devices and journals in it). With a
+// NUMBER, which may be impossible: last-ticket, last-page, final-tickets, final-console, final-digests,
+// final-reason, memory, vcpus, start, command-line (its length), cpuids (how many more), mode, boot, virtio,
+// image-bytes. Prints what it changed. Exit status: 0; 3 the recording has no such event; 1 any other
+// failure.
 #include <fmt/format.h>
 #include <zstd.h>
 
@@ -119,11 +120,20 @@ bool change_event(log::RecordingEditor& editor, std::string_view what, Random& r
 }
 
 // One byte of what the machine remembers becomes another one: not of its pages, which are any bytes anyway.
-Status change_state(log::pb::Checkpoint& checkpoint, Random& random) {
+// `change` gets what the machine remembers, unpacked.
+Status change_fields(log::pb::Checkpoint& checkpoint, const std::function<Status(std::string&)>& change) {
   std::string raw(checkpoint.state_bytes(), '\0');
   const std::string& packed = checkpoint.fields();
   if (ZSTD_isError(ZSTD_decompress(raw.data(), raw.size(), packed.data(), packed.size())) != 0)
     return fail(ErrorCode::kDamaged, "the checkpoint cannot be unpacked");
+  TRY(change(raw));
+  std::string again(ZSTD_compressBound(raw.size()), '\0');
+  again.resize(ZSTD_compress(again.data(), again.size(), raw.data(), raw.size(), 1));
+  checkpoint.set_fields(again);
+  return {};
+}
+
+Status change_a_byte(std::string& raw, Random& random) {
   const size_t pages = raw.rfind("\x06memory");
   std::vector<size_t> places;
   for (size_t i = 0; i < pages; ++i)
@@ -133,9 +143,18 @@ Status change_state(log::pb::Checkpoint& checkpoint, Random& random) {
   raw[at] = static_cast<char>(random() % 4 == 0 ? 0 : random());
   fmt::print("byte {} of {}: {:#x} -> {:#x}\n", at, pages, static_cast<uint8_t>(before),
              static_cast<uint8_t>(raw[at]));
-  std::string again(ZSTD_compressBound(raw.size()), '\0');
-  again.resize(ZSTD_compress(again.data(), again.size(), raw.data(), raw.size(), 1));
-  checkpoint.set_fields(again);
+  return {};
+}
+
+// As much more than was recorded as can be.
+Status change_console(std::string& raw) {
+  constexpr std::string_view kName = "console_bytes";
+  const size_t name = raw.rfind(kName);
+  if (name == std::string::npos || raw.size() - name < kName.size() + 16)
+    return fail(ErrorCode::kDamaged, "the checkpoint does not say how long the console is");
+  // The last of its eight bytes, which stand behind their number.
+  const size_t value = raw.find('\x08', name + kName.size());
+  raw[value + 2 * sizeof(uint64_t) - 1] = '\x7f';
   return {};
 }
 
@@ -149,8 +168,10 @@ Status forge_checkpoint(const char* from, const char* to, std::string_view what,
     checkpoint.mutable_host()->mutable_facts(0)->set_value("another");
   else if (what == "checkpoint-digest")
     checkpoint.set_digest(checkpoint.digest() ^ 1);
+  else if (what == "checkpoint-console")
+    TRY(change_fields(checkpoint, change_console));
   else
-    TRY(change_state(checkpoint, random));
+    TRY(change_fields(checkpoint, [&](std::string& raw) { return change_a_byte(raw, random); }));
   return log::write_sealed_file(to, log::kCheckpointMagic, checkpoint.SerializeAsString());
 }
 
