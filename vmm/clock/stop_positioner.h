@@ -1,4 +1,5 @@
-// A guest whose code passes no safepoints, but for some programs: a Linux kernel. A kick stops the vCPU at
+// A Linux guest: its kernel's function entries count (vmm/guest/linux/entry_clock.h) where it can trace
+// functions, and safepoints of programs that have some; other code passes no ticks. A kick stops the vCPU at
 // the next safepoint of such a program, if it comes to one, else at its next deterministic exit. The kernel
 // makes plenty of those (vmm/guest/linux/kernel_patch.h), and a loop that waits for another vCPU is found out
 // by single steps (vmm/clock/spin.h).
