@@ -10,6 +10,7 @@ ROUNDS = 8
 # In parallel, with a vCPU that halts until its timer fires, and with vCPUs that wait for each other all the time.
 RUNS = [("lost_update", 2, "n=2000000000"), ("timer", 2, "n=2000000000 period=20000"), ("ring", 4, "n=100000000")]
 SUSPENDED = 1.5  # seconds
+ENOUGH = 500000000  # updates: some 2 s, so that the guest is still at it when it is suspended for the second time
 
 
 def driven(image, vcpus, arguments):
@@ -37,7 +38,7 @@ def wait_for_state(process, stopped, bench):
 def suspended(bench):
     """Ctrl-Z and fg: the time between them is none for the guest, and leaves no trace."""
     folder = bench.folder / "recording"
-    command = [str(word) for word in (bench.installation.reprise, "record", "--json", "--vcpus", 2, "-o", folder, bench.image("lost_update"), "--", "n=2000000000")]
+    command = [str(word) for word in (bench.installation.reprise, "record", "--json", "--vcpus", 2, "-o", folder, bench.image("lost_update"), "--", f"n={ENOUGH}")]
     # A group of its own in this session, which the harness, as a shell, could continue: SIGTSTP stops no orphaned group.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
     begin = time.monotonic()
@@ -51,13 +52,13 @@ def suspended(bench):
         process.send_signal(signal.SIGCONT)
         wait_for_state(process, False, bench)
         time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    # It ends by itself: how soon a recorder ends that is told to, is another test's business (interrupted.py).
     out, err = process.communicate(timeout=bench.timeout)
     seconds = time.monotonic() - begin
     done = Done(command, process.returncode, out, err)
     expect(done.status == OK, f"record ends with {done.status}", done)
     report = report_of(done)
-    expect(report["reason"] == "interrupted" and not report["message"].startswith("vCPU"), "not a complete recording", done)
+    expect(report["reason"] == "guest exit", f"the run ends with {report['reason']}", done)
     took = report["wall_ns"] / 1e9
     expect(took < seconds - 2 * SUSPENDED, f"{took:.1f} s for the guest, {seconds:.1f} s for us, suspended {2 * SUSPENDED:g} s of them", done)
     replay_alike(bench, folder, report, done.err)
