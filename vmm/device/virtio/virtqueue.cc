@@ -15,6 +15,43 @@ constexpr uint64_t kIndexOffset = 2;  // in either ring
 constexpr uint64_t kRingOffset = 4;
 constexpr uint64_t kUsedElementBytes = 8;
 
+// The head of the request at this free-running position of the available ring. Requires: state.size is not 0.
+std::optional<uint16_t> load_head(const DmaMemory& memory, const VirtqueueState& state, uint16_t position) {
+  return memory.load<uint16_t>(Gpa(state.driver_area + kRingOffset + 2ull * (position % state.size)));
+}
+
+// Follows a chain from descriptor `first` of a table on: `visit` gets each buffer, `enter` each indirect
+// table before it is read; either may end it by false. True: to its end. False also for what the driver must
+// not have done. Source: 2.7.5.3. An indirect table's own descriptors may not be indirect; the device ignores
+// the table's write flag.
+template <typename Enter, typename Visit>
+bool follow_chain(const DmaMemory& memory, Gpa table, uint16_t size, uint16_t first, bool indirect_allowed,
+                  const Enter& enter, const Visit& visit) {
+  uint16_t index = first;
+  // Ends after `size` descriptors, so a chain that bites its tail is one that is too long.
+  for (uint16_t steps = 0; steps < size && index < size; ++steps) {
+    const auto descriptor = memory.load<VirtqueueDescriptor>(table + kDescriptorBytes * index);
+    if (!descriptor.has_value()) return false;
+    const bool is_last = (descriptor->flags & kNext) == 0;
+    if ((descriptor->flags & kIndirect) != 0) {
+      const uint32_t entries = descriptor->length / kDescriptorBytes;
+      const bool is_table =
+          descriptor->length % kDescriptorBytes == 0 && entries != 0 && entries <= kMaxQueueSize;
+      return indirect_allowed && is_last && is_table && enter(*descriptor) &&
+             follow_chain(memory, Gpa(descriptor->address), static_cast<uint16_t>(entries), 0, false, enter,
+                          visit);
+    }
+    if (!visit(*descriptor)) return false;
+    if (is_last) return true;
+    index = descriptor->next;
+  }
+  return false;
+}
+
+DmaMemory::Use use_of(const VirtqueueDescriptor& descriptor) {
+  return (descriptor.flags & kDeviceWrites) != 0 ? DmaMemory::Use::kWrite : DmaMemory::Use::kRead;
+}
+
 // What the requests of a queue need of guest memory. What the driver must not have done is left to Virtqueue.
 class OwnedRanges {
  public:
@@ -28,10 +65,17 @@ class OwnedRanges {
     const DmaMemory& memory = context_.memory();
     const auto index = memory.load<uint16_t>(Gpa(state.driver_area + kIndexOffset));
     const auto count = static_cast<uint16_t>(index.value_or(state.next_available) - state.next_available);
+    const auto enter = [&](const VirtqueueDescriptor& indirect_table) {
+      return add(Gpa(indirect_table.address), indirect_table.length, Use::kRead);
+    };
+    const auto visit = [&](const VirtqueueDescriptor& buffer) {
+      add(Gpa(buffer.address), buffer.length, use_of(buffer));
+      return true;
+    };
     for (uint16_t i = 0; i < std::min(count, state.size); ++i) {
-      const uint64_t slot = static_cast<uint16_t>(state.next_available + i) % state.size;
-      const auto head = memory.load<uint16_t>(Gpa(state.driver_area + kRingOffset + 2 * slot));
-      if (head.has_value()) follow_table(Gpa(state.descriptors), state.size, *head, indirect);
+      const auto head = load_head(memory, state, static_cast<uint16_t>(state.next_available + i));
+      if (head.has_value())
+        (void)follow_chain(memory, Gpa(state.descriptors), state.size, *head, indirect, enter, visit);
     }
   }
   [[nodiscard]] bool are_owned() const { return owned_; }
@@ -47,25 +91,6 @@ class OwnedRanges {
     owned_ &= owned;
     return owned;
   }
-  void follow_table(Gpa table, uint16_t size, uint16_t first, bool indirect) {
-    uint16_t index = first;
-    for (uint16_t steps = 0; steps < size && index < size; ++steps) {
-      const auto descriptor = context_.memory().load<VirtqueueDescriptor>(table + kDescriptorBytes * index);
-      if (!descriptor.has_value()) return;
-      if ((descriptor->flags & kIndirect) != 0) {
-        const uint32_t entries = descriptor->length / kDescriptorBytes;
-        if (!indirect || entries == 0 || entries > kMaxQueueSize) return;
-        if (add(Gpa(descriptor->address), descriptor->length, Use::kRead))
-          follow_table(Gpa(descriptor->address), static_cast<uint16_t>(entries), 0, false);
-        return;
-      }
-      add(Gpa(descriptor->address), descriptor->length,
-          (descriptor->flags & kDeviceWrites) != 0 ? Use::kWrite : Use::kRead);
-      if ((descriptor->flags & kNext) == 0) return;
-      index = descriptor->next;
-    }
-  }
-
   const DeviceContext& context_;
   std::vector<DmaRange> list_;
   bool owned_ = true;
@@ -154,8 +179,7 @@ Virtqueue::Virtqueue(VirtqueueState& state, const DmaMemory& memory, bool indire
 
 std::optional<Chain> Virtqueue::next() {
   if (broken_ || left_ == 0) return std::nullopt;
-  const uint64_t slot = state_.next_available % state_.size;
-  const auto head = memory_.load<uint16_t>(Gpa(state_.driver_area + kRingOffset + 2 * slot));
+  const auto head = load_head(memory_, state_, state_.next_available);
   auto chain = head.has_value() ? follow(*head) : std::nullopt;
   if (!chain.has_value()) {
     broken_ = true;
@@ -169,39 +193,15 @@ std::optional<Chain> Virtqueue::next() {
 std::optional<Chain> Virtqueue::follow(uint16_t head) {
   Chain chain;
   chain.head = head;
-  if (!add_table(Gpa(state_.descriptors), state_.size, head, indirect_, chain)) return std::nullopt;
-  return chain;
-}
-
-// Ends after `size` descriptors, so a chain that bites its tail is one that is too long.
-bool Virtqueue::add_table(Gpa table, uint16_t size, uint16_t first, bool indirect_allowed,
-                          Chain& chain) const {
-  uint16_t index = first;
-  for (uint16_t steps = 0; steps < size && index < size; ++steps) {
-    const auto descriptor = memory_.load<VirtqueueDescriptor>(table + kDescriptorBytes * index);
-    if (!descriptor.has_value()) return false;
-    const bool is_last = (descriptor->flags & kNext) == 0;
-    if ((descriptor->flags & kIndirect) != 0)
-      return indirect_allowed && is_last && add_indirect(*descriptor, chain);
-    if (!add(*descriptor, chain)) return false;
-    if (is_last) return true;
-    index = descriptor->next;
-  }
-  return false;
-}
-
-// Source: 2.7.5.3. The table's own descriptors may not be indirect; the device ignores the table's write
-// flag.
-bool Virtqueue::add_indirect(const VirtqueueDescriptor& table, Chain& chain) const {
-  const uint32_t entries = table.length / kDescriptorBytes;
-  if (table.length % kDescriptorBytes != 0 || entries == 0 || entries > kMaxQueueSize) return false;
-  return add_table(Gpa(table.address), static_cast<uint16_t>(entries), 0, false, chain);
+  const bool is_whole = follow_chain(
+      memory_, Gpa(state_.descriptors), state_.size, head, indirect_, [](const auto&) { return true; },
+      [&](const VirtqueueDescriptor& buffer) { return add(buffer, chain); });
+  return is_whole ? std::optional(std::move(chain)) : std::nullopt;
 }
 
 bool Virtqueue::add(const VirtqueueDescriptor& descriptor, Chain& chain) const {
-  const bool writes = (descriptor.flags & kDeviceWrites) != 0;
-  const auto buffer = memory_.find(Gpa(descriptor.address), descriptor.length,
-                                   writes ? DmaMemory::Use::kWrite : DmaMemory::Use::kRead);
+  const auto buffer = memory_.find(Gpa(descriptor.address), descriptor.length, use_of(descriptor));
+  const bool writes = use_of(descriptor) == DmaMemory::Use::kWrite;
   // What is written comes after all that is read. Source: 2.7.4.2.
   if (!buffer.has_value() || (!writes && !chain.writable.empty())) return false;
   if (!buffer->empty()) (writes ? chain.writable : chain.readable).push_back(*buffer);

@@ -87,8 +87,6 @@ class Virtqueue {
   std::optional<Chain> follow(uint16_t head);
   // Adds a descriptor's buffer to the chain. False: the driver must not have done this.
   bool add(const VirtqueueDescriptor& descriptor, Chain& chain) const;
-  bool add_indirect(const VirtqueueDescriptor& table, Chain& chain) const;
-  bool add_table(Gpa table, uint16_t size, uint16_t first, bool indirect_allowed, Chain& chain) const;
 
   VirtqueueState& state_;
   const DmaMemory& memory_;
