@@ -87,16 +87,10 @@ Result<std::vector<std::string>> symbol_words(const GdbArguments& arguments, con
   return std::vector<std::string>{arguments.session.folder + "/image.elf"};
 }
 
-// GDB cannot make a core file of a machine, whose memory it knows nothing of; the stub can.
+// GDB cannot make a core file of a machine, whose memory it knows nothing of; the stub can. GDB's alias gcore
+// stands for the command as it is defined here.
 constexpr std::string_view kCommands = R"(set confirm off
 define generate-core-file
-  if $argc == 0
-    monitor core
-  else
-    monitor core $arg0
-  end
-end
-define gcore
   if $argc == 0
     monitor core
   else

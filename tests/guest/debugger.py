@@ -324,9 +324,10 @@ def core(bench):
     folder = bench.folder / "recording"
     record(bench, folder, "lost_update", "n=20000", vcpus=2)
     looks = ["info registers rip rsp eflags cs ss fs_base gs_base", "output/x $xmm1.uint128", "x/32gx $rsp", "x/8i $rip", f"x/gx {counter_of(bench)}", "backtrace 3"]
-    first, second = bench.folder / "first", bench.folder / "second"
-    said, done = gdb(bench, folder, ["break workload", "continue", f"generate-core-file {first}", *looks, "thread 2", *looks, f"monitor core {second}"])
+    first, second, third = bench.folder / "first", bench.folder / "second", bench.folder / "third"
+    said, done = gdb(bench, folder, ["break workload", "continue", f"generate-core-file {first}", *looks, "thread 2", *looks, f"monitor core {second}", f"gcore {third}"])
     expect("2 vCPUs" in said[2], f"generate-core-file says {said[2]!r}", done)
+    expect(third.exists(), f"gcore makes no file: {said[-1]!r}", done)
     others = len(looks) + 4
     for file, threads in ((first, (said[3:3 + len(looks)], said[others:others + len(looks)])), (second, (said[others:others + len(looks)], said[3:3 + len(looks)]))):
         expect(file.stat().st_mode & 0o777 == 0o600, f"others may read {file.name}: {file.stat().st_mode:o}")
