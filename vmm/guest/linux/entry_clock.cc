@@ -71,8 +71,7 @@ bool begins_with(std::span<const uint8_t> code, std::span<const uint8_t> bytes) 
 
 }  // namespace
 
-Result<EntryClock> prepare_entry_clock(LoadedKernel& kernel) {
-  const auto symbols = kernel.symbols();
+Result<EntryClock> prepare_entry_clock(LoadedKernel& kernel, const std::optional<Kallsyms>& symbols) {
   if (!symbols.has_value()) return fail(ErrorCode::kUsage, "the kernel has no symbols");
   constexpr std::array<std::string_view, 5> kNames = {"__fentry__", "ftrace_caller", "ftrace_init",
                                                       "ftrace_module_init", "vfs_read"};

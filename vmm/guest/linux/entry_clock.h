@@ -10,12 +10,14 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "base/result.h"
 #include "base/units.h"
 
 namespace reprise::vmm {
 
+class Kallsyms;
 class LoadedKernel;
 
 // Of a kernel in which everything is in place but the jump: before the kernel has mapped all memory, the stub
@@ -30,8 +32,8 @@ struct EntryClock {
 // told to leave off (linux.cc). Source: Linux, Documentation/x86/x86_64/mm.rst.
 inline constexpr Gva kClockInDirectMap{0xffff8880000d0000};
 
-// Puts everything in place. Nothing is changed where it fails. Errors: kUsage: the kernel cannot trace
-// functions, or does it otherwise than is known here.
-Result<EntryClock> prepare_entry_clock(LoadedKernel& kernel);
+// Puts everything in place. `symbols`: the kernel's; none: it has none. Nothing is changed where it fails.
+// Errors: kUsage: the kernel cannot trace functions, or does it otherwise than is known here.
+Result<EntryClock> prepare_entry_clock(LoadedKernel& kernel, const std::optional<Kallsyms>& symbols);
 
 }  // namespace reprise::vmm

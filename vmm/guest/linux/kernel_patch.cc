@@ -165,12 +165,11 @@ std::vector<uint8_t> pushes_at(Bytes code, size_t& bytes) {
 // module_finalize(hdr, sechdrs, module) is called for each module, when its sections lie where they stay and
 // are relocated, before alternatives are applied and anything is executed. Source: kernel/module/main.c
 // (post_relocation), since Linux 2.6.
-void hook_modules(LoadedKernel& kernel, KernelPatches& done) {
+void hook_modules(LoadedKernel& kernel, const std::optional<Kallsyms>& symbols, KernelPatches& done) {
   constexpr std::array<uint8_t, 4> kEndbr64 = {0xf3, 0x0f, 0x1e, 0xfa};
   constexpr size_t kTracerCall =
       5;  // call __fentry__, which the kernel itself replaces: what comes next is ours
   constexpr size_t kEnough = 16;
-  const auto symbols = kernel.symbols();
   const auto entry = symbols.has_value() ? symbols->address_of("module_finalize") : std::nullopt;
   if (!entry.has_value()) return;
   std::span<uint8_t> code = kernel.at_address(entry->raw, kEnough);
@@ -217,8 +216,9 @@ Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram, bool with_
     done.pause += more.pause;
     find_returns(code, static_cast<uint64_t>(code.data() - ram.data()), done.returns);
   });
-  hook_modules(kernel, done);
-  if (with_clock) done.clock = prepare_entry_clock(kernel);
+  const auto symbols = kernel.symbols();
+  hook_modules(kernel, symbols, done);
+  if (with_clock) done.clock = prepare_entry_clock(kernel, symbols);
   done.fault_handler = hook_fault_handler(kernel);
   // Only together: without the handler, the kernel would kill programs that look at the time.
   if (!done.fault_handler) return done;
