@@ -2,9 +2,7 @@
 
 #include <algorithm>
 
-#include "vmm/kvm/cpu_state.h"
 #include "vmm/vcpu/vcpu_device_context.h"
-#include "x86/linear_memory.h"
 
 namespace reprise::vmm {
 

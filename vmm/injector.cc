@@ -10,6 +10,10 @@ constexpr uint8_t kResetVector = 0xff;  // nothing is executed there: a STARTUP 
 
 }  // namespace
 
+Status Injector::reset() {
+  return startup(kResetVector);
+}
+
 Status Injector::startup(uint8_t vector) {
   context_.set_halted(false);
   context_.set_interrupts_enabled(false);
@@ -38,7 +42,7 @@ Result<Flow> Injector::take_async() {
 Status Injector::tell_apic(const log::ApicMessage& message) {
   auto accepted = context_.parts().apic.accept(message);
   context_.perform(std::move(accepted.effects));
-  if (accepted.action == LocalApic::Action::kReset) TRY(startup(kResetVector));
+  if (accepted.action == LocalApic::Action::kReset) TRY(reset());
   if (accepted.action == LocalApic::Action::kStartup) TRY(startup(message.vector));
   return {};
 }

@@ -21,14 +21,16 @@ class Injector {
   [[nodiscard]] bool has_pending() const;
   // Gives KVM the interrupt that the guest can take here, if there is one. Errors: kHost.
   Status inject();
-  // The state after INIT or STARTUP. Errors: kHost.
-  Status startup(uint8_t vector);
+  // The state after INIT: the vCPU waits for a STARTUP message. Errors: kHost.
+  Status reset();
 
   // An input for a device, which waits for the turn.
   [[nodiscard]] const std::optional<log::Input>& input() const { return input_; }
   void visit(StateVisitor& visitor);
 
  private:
+  // The state after STARTUP, and of INIT. Errors: kHost.
+  Status startup(uint8_t vector);
   Result<Flow> tell_board();
   Status tell_apic(const log::ApicMessage& message);
 

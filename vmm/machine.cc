@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 
 #include "base/check.h"
 #include "log/file_io.h"
@@ -66,7 +65,7 @@ Status Machine::add_cpu(const Kvm& kvm, VcpuId id) {
 }
 
 Status Machine::map_memory(Cpu& cpu, bool present) {
-  const bool log_writes = options_.note_writes && is_unprotected();
+  const bool log_writes = options_.note_writes && options_.is_unprotected();
   uint32_t slot = 0;
   for (const auto& part : memory().layout().parts())
     TRY(cpu.vm->map(slot++, part.start, cpu.memory->host_base() + part.start.raw, present ? part.bytes : 0,
@@ -79,7 +78,7 @@ Result<std::vector<bool>> Machine::take_written_pages() {
   REPRISE_CHECK(options_.note_writes);
   std::vector<bool> written = memory().written().take();
   for (const auto& cpu : cpus_) {
-    if (!is_unprotected()) {
+    if (!options_.is_unprotected()) {
       cpu->memory->view().take_writable([&](PageNumber page) { written[page.raw] = true; });
       continue;
     }
@@ -91,11 +90,6 @@ Result<std::vector<bool>> Machine::take_written_pages() {
     }
   }
   return written;
-}
-
-bool Machine::is_far_between_positions() const {
-  return guest_.safepoints.has_value() &&
-         guest_.safepoints->coverage == SafepointPages::Coverage::kSomePrograms;
 }
 
 void Machine::make_positioner(Cpu& cpu) {
@@ -244,7 +238,7 @@ Status Machine::restore(const MachineState& state) {
     if (!shared_tables_) {
       TRY(map_memory(cpu, false));
       TRY(map_memory(cpu, true));
-    } else if (is_unprotected()) {
+    } else if (options_.is_unprotected()) {
       TRY(cpu.kvm->forget_translations());
     }
     TRY(cpu.memory->view().restore(part.rights));

@@ -82,7 +82,7 @@ class Machine {
   [[nodiscard]] uint8_t* writable_byte_at(VcpuId vcpu, Gpa gpa, size_t bytes);
   // Whether much code is executed from one position to the next: code without safepoints, where only single
   // steps name the moments between.
-  [[nodiscard]] bool is_far_between_positions() const;
+  [[nodiscard]] bool is_far_between_positions() const { return clock() != ClockKind::kSafepoints; }
   // Vcpu::advance() of vCPUs that have not left yet fails soon, wherever they are. Threads: any, after
   // assemble().
   void give_up();
@@ -129,7 +129,6 @@ class Machine {
   [[nodiscard]] Status check(const MachineState& state) const;
   Status map_memory(Cpu& cpu, bool present);
   Status add_cpu(const Kvm& kvm, VcpuId id);
-  [[nodiscard]] bool is_unprotected() const { return options_.used_views() == ViewKind::kUnprotected; }
   // The turn, and the devices that have owners.
   [[nodiscard]] uint64_t tokens() const { return 1 + guest_.board->shared_devices(); }
   void make_positioner(Cpu& cpu);

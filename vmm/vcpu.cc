@@ -11,8 +11,6 @@ namespace {
 // Of an instruction, each of them an exit: a page of bytes that a string instruction sends to a port.
 constexpr unsigned kMostParts = 4096;
 
-constexpr uint8_t kResetVector = 0xff;  // nothing is executed there: a STARTUP message comes first
-
 }  // namespace
 
 Status Vcpu::boot(const BootState& state) {
@@ -20,7 +18,7 @@ Status Vcpu::boot(const BootState& state) {
 }
 
 Status Vcpu::reset() {
-  return injector_.startup(kResetVector);
+  return injector_.reset();
 }
 
 bool Vcpu::at_fault() const {

@@ -19,9 +19,6 @@ namespace reprise::vmm {
 struct SafepointPages {
   Gpa clock;  // in the private range
   Gpa trap;   // no RAM
-  // Whether all code of the guest passes safepoints, or only some of its programs do.
-  enum class Coverage { kAllCode, kSomePrograms };
-  Coverage coverage = Coverage::kAllCode;
 };
 
 struct LoadedGuest {
@@ -29,7 +26,7 @@ struct LoadedGuest {
   BootState boot;
   PrivateRange private_range;                // of each vCPU
   std::optional<SafepointPages> safepoints;  // none: nothing in the guest has any
-  ClockKind clock = ClockKind::kSafepoints;  // which of them it is; never kAuto
+  ClockKind clock = ClockKind::kStops;       // which of them it is; never kAuto
   std::string why_no_kernel_clock;           // kStops: one sentence
   std::unique_ptr<DiskImage> disk;           // null: none. Outlives the board
   std::unique_ptr<Board> board;

@@ -58,7 +58,8 @@ struct MachineOptions {
 
   // How memory is protected in this machine: no view is ever taken a page from where one vCPU executes at a
   // time, or nothing is recorded.
-  [[nodiscard]] ViewKind used_views() const { return serial || free_run ? ViewKind::kUnprotected : views; }
+  [[nodiscard]] ViewKind used_views() const { return is_unprotected() ? ViewKind::kUnprotected : views; }
+  [[nodiscard]] bool is_unprotected() const { return serial || free_run; }
 };
 
 }  // namespace reprise::vmm

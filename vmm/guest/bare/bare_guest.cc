@@ -11,11 +11,12 @@ Result<LoadedGuest> load_bare_guest(const MachineOptions& options, ConsoleSink c
   LoadedGuest guest;
   if (const auto& note = image.reprise; note.has_value()) {
     guest.private_range = {note->private_begin, note->private_end};
-    if (note->safepoints)
-      guest.safepoints = SafepointPages{note->clock, note->trap, SafepointPages::Coverage::kAllCode};
+    if (note->safepoints) {
+      guest.safepoints = SafepointPages{note->clock, note->trap};
+      guest.clock = ClockKind::kSafepoints;
+    }
   }
-  TRY_ASSIGN(guest.memory, GuestMemory::create({.bytes = options.memory_bytes},
-                                               options.used_views() == ViewKind::kUnprotected));
+  TRY_ASSIGN(guest.memory, GuestMemory::create({.bytes = options.memory_bytes}, options.is_unprotected()));
   TRY_ASSIGN(guest.boot,
              load(image, guest.memory->writable(Gpa(0), guest.memory->bytes()), options.command_line));
   guest.board = std::make_unique<BareBoard>(options.vcpus, std::move(console));

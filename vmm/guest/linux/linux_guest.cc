@@ -20,8 +20,7 @@ Result<LoadedGuest> load_linux_guest(const MachineOptions& options, ConsoleSink 
   const VirtioOptions virtio{
       .random = wanted.virtio_random, .console = wanted.virtio_console, .disk = guest.disk.get()};
   const auto slots = slots_of(virtio);
-  TRY_ASSIGN(guest.memory, GuestMemory::create(linux_ram(options.memory_bytes),
-                                               options.used_views() == ViewKind::kUnprotected));
+  TRY_ASSIGN(guest.memory, GuestMemory::create(linux_ram(options.memory_bytes), options.is_unprotected()));
   TRY_ASSIGN(LoadedLinux loaded, load_linux({.kernel = kernel,
                                              .initrd = wanted.initrd,
                                              .command_line = options.command_line,
@@ -34,7 +33,6 @@ Result<LoadedGuest> load_linux_guest(const MachineOptions& options, ConsoleSink 
   if (loaded.patches.clock.has_value()) {
     guest.clock = ClockKind::kKernel;
   } else {
-    guest.clock = ClockKind::kStops;
     guest.why_no_kernel_clock = loaded.patches.clock.error().message;
     if (options.clock == ClockKind::kKernel)
       return fail(ErrorCode::kUsage, "this kernel has no kernel clock: {}; use --clock stops",
@@ -42,7 +40,7 @@ Result<LoadedGuest> load_linux_guest(const MachineOptions& options, ConsoleSink 
   }
   guest.kernel = std::make_unique<LinuxKernel>(std::move(loaded.patches));
   guest.private_range = {kProgramClock, kProgramClock + kPageSize};
-  guest.safepoints = SafepointPages{kProgramClock, kProgramTrap, SafepointPages::Coverage::kSomePrograms};
+  guest.safepoints = SafepointPages{kProgramClock, kProgramTrap};
   guest.board = std::make_unique<PcBoard>(PcBoardOptions{.vcpus = options.vcpus,
                                                          .start_unix_seconds = options.start_unix_seconds,
                                                          .console = std::move(console),
