@@ -7,7 +7,8 @@
 namespace reprise::vmm {
 
 Result<Flow> ExitHandlers::handle(ExitKind exit, bool anew) {
-  if (is_trap(exit)) {
+  TRY_ASSIGN(const bool trapped, is_trap(exit));
+  if (trapped) {
     // Not counted as a stop: where it happens was our choice. The clock says where that is.
     ++context_.statistics().traps;
     return Flow::kGo;
@@ -78,9 +79,7 @@ Result<Flow> ExitHandlers::handle_port() {
 }
 
 Status ExitHandlers::ask_kernel(uint16_t port, std::span<uint8_t> data) {
-  const VcpuParts& parts = context_.parts();
-  const auto asked =
-      parts.kernel->answer(port, data, {parts.id, parts.kvm, parts.memory, context_.journal()});
+  const auto asked = context_.parts().kernel->answer(port, data, context_.exited());
   if (!asked && asked.error().code == ErrorCode::kGuest) return context_.guest_error(asked.error().message);
   if (!asked) return tl::unexpected(asked.error());
   VcpuStatistics& statistics = context_.statistics();
@@ -102,14 +101,13 @@ Status ExitHandlers::ask_kernel(uint16_t port, std::span<uint8_t> data) {
   return {};
 }
 
-bool ExitHandlers::is_trap(ExitKind exit) const {
-  const GuestKernel* kernel = context_.parts().kernel;
-  if (exit == ExitKind::kPortIo)
-    return kernel != nullptr && kernel->ticks_by(context_.kvm().shared().io.port);
-  if (exit != ExitKind::kMmio) return false;
+Result<bool> ExitHandlers::is_trap(ExitKind exit) const {
+  const kvm_run& run = context_.kvm().shared();
+  if (const GuestKernel* kernel = context_.parts().kernel; exit == ExitKind::kPortIo && kernel != nullptr)
+    return kernel->is_tick(run.io.port, context_.exited());
   const auto& trap = context_.parts().trap;
-  const auto& mmio = context_.kvm().shared().mmio;
-  return trap.has_value() && mmio.is_write != 0 && page_of(Gpa(mmio.phys_addr)) == page_of(*trap);
+  return exit == ExitKind::kMmio && trap.has_value() && run.mmio.is_write != 0 &&
+         page_of(Gpa(run.mmio.phys_addr)) == page_of(*trap);
 }
 
 bool ExitHandlers::is_ram_access() const {

@@ -37,7 +37,8 @@ class ExitHandlers {
   Status handle_window();
   Status handle_msr(bool is_write);
   Result<Flow> access_device(IoSpace space, uint64_t address, unsigned bytes, bool is_write, uint8_t* data);
-  [[nodiscard]] bool is_trap(ExitKind exit) const;
+  // Whether it is a tick at which the vCPU had to stop. Errors: kHost.
+  [[nodiscard]] Result<bool> is_trap(ExitKind exit) const;
   [[nodiscard]] bool is_ram_access() const;
 
   VcpuContext& context_;

@@ -45,8 +45,8 @@ class GuestKernel {
   virtual Result<KernelRequest> answer(uint16_t port, std::span<uint8_t> data,
                                        const ExitedVcpu& vcpu) const = 0;
   // Whether the exit by this port is a tick at which the vCPU has to stop (vmm/clock/positioner.h), and no
-  // stop of the guest's own.
-  [[nodiscard]] virtual bool ticks_by(uint16_t port) const = 0;
+  // stop of the guest's own: other code that writes to the port makes stops like any other. Errors: kHost.
+  [[nodiscard]] virtual Result<bool> is_tick(uint16_t port, const ExitedVcpu& vcpu) const = 0;
   // At the end of each deterministic exit: what had to wait until the kernel was so far. Errors: kHost.
   virtual Status settle(const ExitedVcpu& vcpu) const = 0;
   // Whether modules that it loads are changed like itself.

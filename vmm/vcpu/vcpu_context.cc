@@ -34,7 +34,7 @@ Status VcpuContext::check_tables() {
 
 Status VcpuContext::end_stop(bool raises) {
   TRY(check_tables());
-  if (parts_.kernel != nullptr) TRY(parts_.kernel->settle({parts_.id, parts_.kvm, parts_.memory, *journal_}));
+  if (parts_.kernel != nullptr) TRY(parts_.kernel->settle(exited()));
   TRY_ASSIGN(const kvm_regs regs, parts_.kvm.registers());
   // An exception that waits goes first: KVM forgets an interrupt that is given to it as well, and it would
   // stay in service for ever.

@@ -42,6 +42,9 @@ class VcpuContext {
   [[nodiscard]] bool interrupts_enabled() const { return interrupts_enabled_; }
   void set_interrupts_enabled(bool enabled) { interrupts_enabled_ = enabled; }
 
+  // The vCPU as the guest's changed kernel sees it.
+  [[nodiscard]] ExitedVcpu exited() const { return {parts_.id, parts_.kvm, parts_.memory, *journal_}; }
+
   // --- stops ---
   [[nodiscard]] Position position() const { return {stops_, parts_.positioner.ticks()}; }
   // A deterministic stop begins.

@@ -28,6 +28,9 @@ constexpr std::array<uint8_t, 33> kStub = {
     0xc3,                                                             // ret
 };
 
+constexpr uint64_t kTick = 26;  // where the out is in it
+static_assert(kStub[kTick] == 0xe6 && kStub[kTick + 1] == kTickPort);
+
 struct Function {
   Gva address;
   std::span<uint8_t> code;  // up to the next symbol; empty: not there
@@ -92,7 +95,9 @@ Result<EntryClock> prepare_entry_clock(LoadedKernel& kernel, const std::optional
   init.code[0] = kReturn;
   module_init.code[0] = kReturn;
   std::ranges::copy(kStub, stub.code.begin());
-  return EntryClock{kernel.physical(entry.code.data()), branch(kJump, entry.address, stub.address)};
+  return EntryClock{.entry = kernel.physical(entry.code.data()),
+                    .jump = branch(kJump, entry.address, stub.address),
+                    .tick = kernel.physical(stub.code.data()) + kTick};
 }
 
 }  // namespace reprise::vmm

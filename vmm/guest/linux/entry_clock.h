@@ -25,6 +25,7 @@ class LoadedKernel;
 struct EntryClock {
   Gpa entry;                         // of __fentry__
   std::array<uint8_t, 5> jump = {};  // what stands there once function entries count
+  Gpa tick;                          // of the instruction by which the stub exits
 };
 
 // The clock page of the vCPU (kProgramClock, linux.h) where the kernel has all of its memory, once it has

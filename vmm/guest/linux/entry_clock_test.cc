@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "vmm/device/device_context_fake.h"
 #include "vmm/guest/linux/kallsyms_fake.h"
 #include "vmm/guest/linux/kernel_patch.h"
+#include "vmm/guest/linux/linux_kernel.h"
 #include "vmm/guest/linux/loaded_kernel_fake.h"
+#include "vmm/kvm/kvm_vcpu_fake.h"
 
 namespace reprise::vmm {
 namespace {
@@ -79,6 +82,26 @@ TEST_F(EntryClockTest, JumpIsNotThereBeforeTheClockPageIsMapped) {
   std::memcpy(&distance, &clock->jump[1], sizeof distance);
   EXPECT_EQ(clock->jump[0], 0xe9);
   EXPECT_EQ(distance, static_cast<int32_t>(kCaller - (kEntry + 5)));
+}
+
+// Any code may write to the port; only the stub's instruction is a tick.
+TEST_F(EntryClockTest, OnlyTheStubTicks) {
+  auto clock = prepare();
+  ASSERT_TRUE(clock);
+  EXPECT_EQ(clock->tick, Gpa(FakeKernel::kAddress + kCaller + 26));
+  KernelPatches patches;
+  patches.clock = clock;
+  const LinuxKernel kernel(std::move(patches));
+  const auto ram = GuestMemory::create({.bytes = 16 * kPageSize}, false).value();
+  const auto view = ViewMemory::create(*ram, {}, ViewKind::kUnprotected, 0).value();
+  KvmVcpuFake kvm;  // without paging
+  FakeDeviceContext values;
+  const ExitedVcpu vcpu{VcpuId(0), kvm, *view, values};
+  kvm.calls().regs.rip = clock->tick.raw;
+  EXPECT_TRUE(kernel.is_tick(kTickPort, vcpu).value());
+  EXPECT_FALSE(kernel.is_tick(kPausePort, vcpu).value());
+  kvm.calls().regs.rip += 1;
+  EXPECT_FALSE(kernel.is_tick(kTickPort, vcpu).value());
 }
 
 TEST_F(EntryClockTest, ReturnThunkIsAReturnToo) {

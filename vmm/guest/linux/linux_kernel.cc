@@ -72,11 +72,18 @@ Result<KernelRequest> LinuxKernel::answer(uint16_t port, std::span<uint8_t> data
   }
 }
 
+Result<bool> LinuxKernel::is_tick(uint16_t port, const ExitedVcpu& vcpu) const {
+  if (port != kTickPort || !patches_.clock.has_value()) return false;
+  TRY_ASSIGN(const kvm_regs regs, vcpu.kvm.registers());
+  TRY_ASSIGN(const kvm_sregs sregs, vcpu.kvm.special_registers());
+  return x86::LinearMemory(paging_of(sregs), vcpu.memory).translate(Gva(regs.rip)) == patches_.clock->tick;
+}
+
 // As soon as the stub can reach the clock page, function entries count. What is in memory says whether they
 // do, so going back to before leads to the same again.
 Status LinuxKernel::settle(const ExitedVcpu& vcpu) const {
   if (!patches_.clock.has_value()) return {};
-  const auto& [entry, jump] = *patches_.clock;
+  const auto& [entry, jump, tick] = *patches_.clock;
   const uint8_t* const there = vcpu.memory.at(entry, jump.size());
   if (there == nullptr || std::ranges::equal(jump, std::span(there, jump.size()))) return {};
   TRY_ASSIGN(const kvm_sregs sregs, vcpu.kvm.special_registers());

@@ -18,9 +18,7 @@ class LinuxKernel final : public GuestKernel {
     return port >= kRdtscPort && port <= kModulePort;
   }
   Result<KernelRequest> answer(uint16_t port, std::span<uint8_t> data, const ExitedVcpu& vcpu) const override;
-  [[nodiscard]] bool ticks_by(uint16_t port) const override {
-    return port == kTickPort && patches_.clock.has_value();
-  }
+  [[nodiscard]] Result<bool> is_tick(uint16_t port, const ExitedVcpu& vcpu) const override;
   Status settle(const ExitedVcpu& vcpu) const override;
   [[nodiscard]] bool changes_modules() const override { return !patches_.module_pushes.empty(); }
   [[nodiscard]] bool exits_at_protection_faults() const override { return patches_.fault_handler; }
