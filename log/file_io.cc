@@ -9,9 +9,13 @@
 
 namespace reprise::log {
 
-Status write_all(int fd, Bytes bytes, const std::filesystem::path& name) {
+namespace {
+
+// `write` is given what is left, and says as write(2) does how much it took.
+template <typename Write>
+Status write_whole(Bytes bytes, const std::filesystem::path& name, const Write& write) {
   while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    const ssize_t written = write(bytes);
     if (written < 0) {
       if (errno == EINTR) continue;
       return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot write {}", name.string()));
@@ -19,6 +23,19 @@ Status write_all(int fd, Bytes bytes, const std::filesystem::path& name) {
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
   return {};
+}
+
+}  // namespace
+
+Status write_all(int fd, Bytes bytes, const std::filesystem::path& name) {
+  return write_whole(bytes, name, [fd](Bytes left) { return ::write(fd, left.data(), left.size()); });
+}
+
+Status write_at(int fd, uint64_t offset, Bytes bytes, const std::filesystem::path& name) {
+  const uint64_t end = offset + bytes.size();
+  return write_whole(bytes, name, [fd, end](Bytes left) {
+    return ::pwrite(fd, left.data(), left.size(), static_cast<off_t>(end - left.size()));
+  });
 }
 
 Result<UniqueFd> create_file(const std::filesystem::path& path) {

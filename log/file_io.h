@@ -16,6 +16,9 @@ namespace reprise::log {
 // Errors: kOutput with the errno (ENOSPC, EFBIG, EIO, ...); an unknown part of `bytes` may have been written.
 Status write_all(int fd, Bytes bytes, const std::filesystem::path& name);
 
+// The same at `offset` of the file, whatever the descriptor's offset is.
+Status write_at(int fd, uint64_t offset, Bytes bytes, const std::filesystem::path& name);
+
 // Creates `path`, which must not exist, for writing. Recordings, checkpoints and saved memory contain all
 // that the guest had in memory: only their owner may read them, whatever the umask (mode 0600). Errors:
 // kOutput.

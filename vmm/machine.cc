@@ -267,15 +267,13 @@ bool WholeMemory::read(Gpa gpa, std::span<uint8_t> out) const {
 
 Status Machine::save_memory(const std::filesystem::path& path) const {
   TRY_ASSIGN(const UniqueFd fd, log::create_file(path));
-  int error = ::ftruncate(fd.get(), static_cast<off_t>(memory().bytes())) == 0 ? 0 : errno;
+  if (::ftruncate(fd.get(), static_cast<off_t>(memory().bytes())) != 0)
+    return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot write {}", path.string()));
+  Status written;
   TRY(memory().for_each_used_page([&](PageNumber page, std::span<const uint8_t> bytes) {
-    if (error == 0 &&
-        ::pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(address_of(page).raw)) !=
-            static_cast<ssize_t>(bytes.size()))
-      error = errno;
+    if (written) written = log::write_at(fd.get(), address_of(page).raw, bytes, path);
   }));
-  if (error != 0) return fail_errno(ErrorCode::kOutput, error, fmt::format("cannot write {}", path.string()));
-  return {};
+  return written;
 }
 
 Status Machine::add_memory(StateDigest& digest) const {

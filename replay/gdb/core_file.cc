@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "log/file_io.h"
 #include "x86/page_walk.h"
 
 namespace reprise::replay::gdb {
@@ -149,40 +150,18 @@ void add_thread(Notes& notes, VcpuId vcpu, const Registers& registers) {
   notes.add(NT_FPREGSET, registers.fxsave.data(), registers.fxsave.size());
 }
 
-class OutputFile {
- public:
-  static Result<OutputFile> create(const std::filesystem::path& path) {
-    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!fd.valid())
-      return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
-    return OutputFile(std::move(fd), path);
-  }
+// A new one, or what is there is written over, as GDB does.
+Result<UniqueFd> create_core(const std::filesystem::path& path) {
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (!fd.valid())
+    return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
+  return fd;
+}
 
-  Status put(uint64_t offset, std::span<const uint8_t> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t done = ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
-      if (done < 0 && errno == EINTR) continue;
-      if (done <= 0)
-        return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot write {}", path_.string()));
-      offset += static_cast<uint64_t>(done);
-      bytes = bytes.subspan(static_cast<size_t>(done));
-    }
-    return {};
-  }
-  template <typename T>
-  Status put(uint64_t offset, std::span<const T> values) {
-    return put(offset, std::span(reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()));
-  }
-  Status end_at(uint64_t bytes) {
-    if (::ftruncate(fd_.get(), static_cast<off_t>(bytes)) == 0) return {};
-    return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot write {}", path_.string()));
-  }
-
- private:
-  OutputFile(UniqueFd fd, std::filesystem::path path) : fd_(std::move(fd)), path_(std::move(path)) {}
-  UniqueFd fd_;
-  std::filesystem::path path_;
-};
+template <typename T>
+log::Bytes bytes_of(std::span<const T> values) {
+  return {reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()};
+}
 
 Elf64_Ehdr core_header(size_t program_headers) {
   Elf64_Ehdr header{};
@@ -201,13 +180,15 @@ Elf64_Ehdr core_header(size_t program_headers) {
 }
 
 // A file's page is a page of RAM, whoever maps it.
-Status put_ram(const DebugTarget& target, VcpuId vcpu, uint64_t ram, uint64_t offset, OutputFile& file) {
+Status write_ram(const DebugTarget& target, VcpuId vcpu, uint64_t ram, uint64_t offset, int fd,
+                 const std::filesystem::path& path) {
   constexpr std::array<uint8_t, kPageSize> kZeros{};
   std::array<uint8_t, kPageSize> page{};
   for (uint64_t at = 0; at < ram; at += kPageSize)
     if (target.read_physical(vcpu, Gpa(at), page) == page.size() && page != kZeros)
-      TRY(file.put(offset + at, std::span<const uint8_t>(page)));
-  return file.end_at(offset + ram);
+      TRY(log::write_at(fd, offset + at, page, path));
+  if (::ftruncate(fd, static_cast<off_t>(offset + ram)) == 0) return {};
+  return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot write {}", path.string()));
 }
 
 }  // namespace
@@ -246,12 +227,12 @@ Result<CoreContent> write_core_file(const DebugTarget& target, VcpuId vcpu,
     header.p_align = 1;
     headers.push_back(header);
   }
-  TRY_ASSIGN(OutputFile file, OutputFile::create(path));
+  TRY_ASSIGN(const UniqueFd fd, create_core(path));
   const Elf64_Ehdr header = core_header(headers.size());
-  TRY(file.put(0, std::span(&header, 1)));
-  TRY(file.put(sizeof header, std::span<const Elf64_Phdr>(headers)));
-  TRY(file.put(notes_at, notes.bytes()));
-  TRY(put_ram(target, vcpu, ram, ram_at, file));
+  TRY(log::write_at(fd.get(), 0, bytes_of(std::span(&header, 1)), path));
+  TRY(log::write_at(fd.get(), sizeof header, bytes_of(std::span<const Elf64_Phdr>(headers)), path));
+  TRY(log::write_at(fd.get(), notes_at, notes.bytes(), path));
+  TRY(write_ram(target, vcpu, ram, ram_at, fd.get(), path));
   return content;
 }
 
