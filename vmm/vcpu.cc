@@ -31,6 +31,13 @@ bool Vcpu::is_between_positions() const {
   return std::holds_alternative<BetweenPositions>(context_.standing()) || (exit != nullptr && exit->between);
 }
 
+std::optional<PhysicalAccess> Vcpu::access_under_way() const {
+  const auto* exit = std::get_if<InExit>(&context_.standing());
+  if (exit == nullptr || exit->exit != ExitKind::kMmio) return std::nullopt;
+  const auto& mmio = context_.kvm().shared().mmio;
+  return PhysicalAccess{.start = Gpa(mmio.phys_addr), .bytes = mmio.len, .writes = mmio.is_write != 0};
+}
+
 Result<Vcpu::Advance> Vcpu::go(std::optional<Ticks> step_until) {
   last_ = Advance::kLeft;
   if (left_) return last_;

@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "vmm/device/device_accesses.h"
 #include "vmm/exit_handlers.h"
 #include "vmm/fault_resolver.h"
 #include "vmm/guest/boot_state.h"
@@ -58,6 +59,9 @@ class Vcpu {
   // Whether it has stopped in the middle of an instruction, for a page; also after a step.
   [[nodiscard]] bool at_fault() const;
   [[nodiscard]] bool is_between_positions() const;
+  // In the middle of an instruction that KVM emulates, whose access waits for its page. KVM's emulator writes
+  // last: with a write the registers are those behind the instruction.
+  [[nodiscard]] std::optional<PhysicalAccess> access_under_way() const;
   // How many stops it has completed, at faults those before the instruction; for comparing with before.
   [[nodiscard]] uint64_t completed_stops() const { return context_.completed_stops(); }
 

@@ -182,6 +182,7 @@ Result<StopEvent> Diversion::resume(VcpuId turn, RunListener& listener) {
   TRY(check_on());
   TRY(make_breakpoints_executable(turn));
   // What runs natively comes from no address with a breakpoint: the byte there would stop it at once.
+  StopSearch::Begun begun;
   for (bool has_moved = false;;) {
     TRY_ASSIGN(const auto stop, breakpoint_here(turn));
     if (stop.has_value() && listener.wants(*stop)) return *stop;
@@ -190,7 +191,7 @@ Result<StopEvent> Diversion::resume(VcpuId turn, RunListener& listener) {
       TRY_ASSIGN(turn, run(turn, listener));
       continue;
     }
-    TRY_ASSIGN(const auto done, stops_.watch_step(turn, [&] { return step_once(turn); }));
+    TRY_ASSIGN(const auto done, stops_.watch_step(turn, begun, [&] { return step_once(turn); }));
     if (done.accessed.has_value()) return *done.accessed;
     has_moved = done.completed;
     TRY_ASSIGN(turn, turn_after(turn));
@@ -199,9 +200,10 @@ Result<StopEvent> Diversion::resume(VcpuId turn, RunListener& listener) {
 
 Result<StopEvent> Diversion::step(VcpuId vcpu, RunListener& listener) {
   const PreemptionTimer::Beating beating(preemption_timer_);
+  StopSearch::Begun begun;
   for (;;) {
     TRY(check_on());
-    TRY_ASSIGN(const auto done, stops_.watch_step(vcpu, [&] { return step_once(vcpu); }));
+    TRY_ASSIGN(const auto done, stops_.watch_step(vcpu, begun, [&] { return step_once(vcpu); }));
     if (done.accessed.has_value()) return *done.accessed;
     if (done.completed) return StopEvent{.reason = StopReason::kStep, .vcpu = vcpu};
     if (listener.interrupted()) return StopEvent{.reason = StopReason::kInterrupted, .vcpu = vcpu};

@@ -1,6 +1,7 @@
 #include "replay/debug/stop_search.h"
 
 #include <algorithm>
+#include <array>
 
 #include "replay/debug/next_instruction.h"
 #include "vmm/kvm/cpu_state.h"
@@ -123,7 +124,7 @@ StopConditions StopSearch::conditions(RunListener& listener) const {
 }
 
 StopSearch::Stop StopSearch::breakpoint_at(VcpuId vcpu, Gva address) const {
-  if (vcpu == ignored_) return std::nullopt;
+  if (vcpu == ignored_ || completes_write(vcpu)) return std::nullopt;
   for (const auto kind : {BreakpointKind::kSoftware, BreakpointKind::kHardware}) {
     const auto found = places_.find({.kind = kind, .address = address});
     if (found != places_.end())
@@ -143,13 +144,20 @@ Result<Gva> StopSearch::rip(VcpuId vcpu) const {
 
 // --- one instruction after the other ---
 
+// In the middle of an instruction whose write KVM has yet to be answered: the registers are already those
+// behind it.
+bool StopSearch::completes_write(VcpuId vcpu) const {
+  const auto access = timeline_.machine().vcpu(vcpu).access_under_way();
+  return access.has_value() && access->writes;
+}
+
 Result<Gva> StopSearch::next_rip(VcpuId vcpu) {
   TRY_ASSIGN(const Gva at, rip(vcpu));
   if (timeline_.machine().is_far_between_positions()) gap_.note(timeline_.now(), at);
   return at;
 }
 
-Result<StopSearch::WatchedStep> StopSearch::watch_step(VcpuId vcpu,
+Result<StopSearch::WatchedStep> StopSearch::watch_step(VcpuId vcpu, Begun& begun,
                                                        const std::function<Result<bool>()>& step) {
   WatchedStep done;
   if (ranges_.empty()) {
@@ -158,19 +166,32 @@ Result<StopSearch::WatchedStep> StopSearch::watch_step(VcpuId vcpu,
   }
   vmm::Machine& machine = timeline_.machine();
   vmm::DeviceAccesses& devices = machine.memory().device_accesses();
-  TRY_ASSIGN(auto touches, next_touches(machine, vcpu));
+  std::vector<x86::DataTouch> touches;
+  if (completes_write(vcpu)) {
+    const auto write = find_touched(std::array{*machine.vcpu(vcpu).access_under_way()}, ranges_);
+    if (write.has_value()) begun.emplace(vcpu, watchpoint_at(vcpu, *write, false));
+  } else {
+    begun.erase(vcpu);
+    TRY_ASSIGN(touches, next_touches(machine, vcpu));
+  }
   TRY_ASSIGN(const kvm_regs before, machine.kvm(vcpu).registers());
   devices.list(true);
   const auto completed = step();
   const auto touched_by_device = find_touched(devices.take(), ranges_);
   devices.list(false);
   TRY_ASSIGN(done.completed, completed);
-  if (touched_by_device.has_value()) done.accessed = watchpoint_at(vcpu, *touched_by_device, true);
-  if (!done.completed || touches.empty()) return done;
-  TRY_ASSIGN(const kvm_regs after, machine.kvm(vcpu).registers());
-  extend(touches, before, after);
-  TRY_ASSIGN(const auto touched, find_touched(machine, vcpu, touches, ranges_));
-  if (touched.has_value()) done.accessed = watchpoint_at(vcpu, *touched, false);
+  if (!touches.empty()) {
+    TRY_ASSIGN(const kvm_regs after, machine.kvm(vcpu).registers());
+    if (done.completed) extend(touches, before, after);
+    TRY_ASSIGN(const auto touched, find_touched(machine, vcpu, touches, ranges_));
+    if (touched.has_value()) begun.emplace(vcpu, watchpoint_at(vcpu, *touched, false));
+  }
+  if (touched_by_device.has_value()) {
+    done.accessed = watchpoint_at(vcpu, *touched_by_device, true);
+  } else if (const auto at = begun.find(vcpu); done.completed && at != begun.end()) {
+    done.accessed = at->second;
+  }
+  if (done.completed) begun.erase(vcpu);
   return done;
 }
 
@@ -189,7 +210,7 @@ StopEvent StopSearch::watchpoint_at(VcpuId vcpu, const TouchedRange& touched, bo
 Status StopSearch::walk(Walk& walk) {
   const VcpuId vcpu = *timeline_.turn();
   walk.before = timeline_.now();
-  TRY_ASSIGN(const WatchedStep done, watch_step(vcpu, [this] { return timeline_.step(); }));
+  TRY_ASSIGN(const WatchedStep done, watch_step(vcpu, walk.begun, [this] { return timeline_.step(); }));
   walk.completed = done.completed;
   walk.accessed = done.accessed;
   if (walk.completed) walk.passed.erase(vcpu);

@@ -59,7 +59,9 @@ class StopSearch {
     bool completed = false;
     Stop accessed;
   };
-  Result<WatchedStep> watch_step(VcpuId vcpu, const std::function<Result<bool>()>& step);
+  // `begun`: one for all steps of a way; of each vCPU in the middle of an instruction, what that accesses.
+  using Begun = std::map<VcpuId, StopEvent>;
+  Result<WatchedStep> watch_step(VcpuId vcpu, Begun& begun, const std::function<Result<bool>()>& step);
 
  private:
   StopSearch(Timeline& timeline, const Mark& begin) : timeline_(timeline), begin_(begin) {}
@@ -77,7 +79,8 @@ class StopSearch {
   // What of its own a walk must know from one instruction to the next.
   struct Walk {
     std::set<VcpuId> passed;  // those whose breakpoint at the instruction that they are in was dealt with
-    Mark before;              // the last one's
+    Begun begun;
+    Mark before;  // the last one's
     bool completed = false;
     Stop accessed;
   };
@@ -88,6 +91,7 @@ class StopSearch {
   // It outlives what is returned.
   [[nodiscard]] StopConditions conditions(RunListener& listener) const;
   Result<Gva> rip(VcpuId vcpu) const;
+  [[nodiscard]] bool completes_write(VcpuId vcpu) const;
   // Of the vCPU whose turn it is, in a walk: that is noted.
   Result<Gva> next_rip(VcpuId vcpu);
   [[nodiscard]] uint64_t sum_of(VcpuId vcpu) const;

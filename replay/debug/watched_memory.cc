@@ -46,9 +46,9 @@ Result<std::optional<TouchedRange>> find_touched(vmm::Machine& machine, VcpuId v
   return found;
 }
 
-std::optional<TouchedRange> find_touched(std::span<const vmm::DeviceAccess> accesses,
+std::optional<TouchedRange> find_touched(std::span<const vmm::PhysicalAccess> accesses,
                                          std::span<const WatchedRange> ranges) {
-  for (const vmm::DeviceAccess& access : accesses) {
+  for (const vmm::PhysicalAccess& access : accesses) {
     for (size_t i = 0; i < ranges.size(); ++i) {
       if (!looks_at(ranges[i], !access.writes, access.writes)) continue;
       if (const auto offset = offset_of(ranges[i], access.start, access.bytes))

@@ -28,7 +28,7 @@ struct TouchedRange {
                                                                std::span<const WatchedRange> ranges);
 
 // The same of what devices have accessed.
-[[nodiscard]] std::optional<TouchedRange> find_touched(std::span<const vmm::DeviceAccess> accesses,
+[[nodiscard]] std::optional<TouchedRange> find_touched(std::span<const vmm::PhysicalAccess> accesses,
                                                        std::span<const WatchedRange> ranges);
 
 // As planted bytes (replay/debug/software_breakpoints.h): for machines that run to find out where something

@@ -88,12 +88,14 @@ class Wanderer {
     return {};
   }
 
-  // Wants a stop in four, by what is in its registers.
+  // Wants a stop in four, by what is in its registers. In a loop that waits they are the same each time: gives
+  // up, as a person with Ctrl-C, after so many stops that it did not want.
   class Picky final : public replay::RunListener {
    public:
     explicit Picky(const replay::gdb::TimelineTarget& target) : target_(target) {}
-    bool interrupted() override { return false; }
+    bool interrupted() override { return asked_ > kMostAsked; }
     bool wants(const replay::StopEvent& stop) override {
+      ++asked_;
       const auto registers = target_.registers(stop.vcpu);
       if (!registers) return true;
       const auto& general = registers->general;
@@ -101,7 +103,9 @@ class Wanderer {
     }
 
    private:
+    static constexpr uint64_t kMostAsked = 2'000;
     const replay::gdb::TimelineTarget& target_;
+    uint64_t asked_ = 0;
   };
 
   // To a place that some vCPU was at: a breakpoint there, with a condition every other time. Forward, and it
@@ -132,8 +136,8 @@ class Wanderer {
       TRY_ASSIGN(const auto stepped, target_.step(stop.vcpu, Direction::kForward, patience_));
       if (stepped.reason == replay::StopReason::kStep && target_.now().event == turn) {
         const Mark behind = target_.now();
-        TRY(target_.resume(Direction::kBackward, VcpuId(0), listener));
-        if (target_.now() != there)
+        TRY_ASSIGN(const auto back, target_.resume(Direction::kBackward, VcpuId(0), listener));
+        if (target_.now() != there && back.reason != replay::StopReason::kInterrupted)
           return fail(ErrorCode::kDivergence,
                       "a breakpoint at {:#x}{} is hit at {} from {}, vCPU {}, and backwards at {} from {}",
                       registers.general.rip, &listener == &patience_ ? "" : " with a condition",
@@ -207,8 +211,8 @@ class Wanderer {
       return fail(ErrorCode::kDivergence, "from {} {:#x} is accessed before {}; looked at from there, at {}",
                   to_text(start), watchpoint.address.raw, to_text(after), to_text(access));
     if (watchpoint.kind != replay::BreakpointKind::kRead && bytes() != before)
-      return fail(ErrorCode::kDivergence, "{:#x} has changed between {} and {}", watchpoint.address.raw,
-                  to_text(start), to_text(access));
+      return fail(ErrorCode::kDivergence, "the {} bytes at {:#x} have changed between {} and {}",
+                  watchpoint.length, watchpoint.address.raw, to_text(start), to_text(access));
     TRY(target_.resume(Direction::kForward, VcpuId(0), patience_));
     if (target_.now() == after) return {};
     return fail(ErrorCode::kDivergence, "from {} the access to {:#x} is before {}, from {} before {}",

@@ -9,7 +9,7 @@
 
 namespace reprise::vmm {
 
-struct DeviceAccess {
+struct PhysicalAccess {
   Gpa start;
   uint64_t bytes = 0;
   bool writes = false;
@@ -27,11 +27,11 @@ class DeviceAccesses {
     list_.clear();
   }
   // Those listed since the last call.
-  [[nodiscard]] std::vector<DeviceAccess> take() { return std::exchange(list_, {}); }
+  [[nodiscard]] std::vector<PhysicalAccess> take() { return std::exchange(list_, {}); }
 
  private:
   bool is_listing_ = false;
-  std::vector<DeviceAccess> list_;
+  std::vector<PhysicalAccess> list_;
 };
 
 }  // namespace reprise::vmm

@@ -245,7 +245,7 @@ TEST_F(VirtioDiskTest, AccessesAreListedWhileSomebodyWantsThem) {
   const auto accessed = [this](uint64_t at, bool writes) {
     rig_.accesses.list(true);
     EXPECT_EQ(request(writes ? kRead : kWrite, 5, 512), 0);
-    return std::ranges::any_of(rig_.accesses.take(), [&](const DeviceAccess& access) {
+    return std::ranges::any_of(rig_.accesses.take(), [&](const PhysicalAccess& access) {
       return access.writes == writes && access.start.raw <= at && at < access.start.raw + access.bytes;
     });
   };
