@@ -88,8 +88,8 @@ class Wanderer {
     return {};
   }
 
-  // Wants a stop in four, by what is in its registers. In a loop that waits they are the same each time: gives
-  // up, as a person with Ctrl-C, after so many stops that it did not want.
+  // Wants a stop in four, by what is in its registers. In a loop that waits they are the same each time:
+  // gives up, as a person with Ctrl-C, after so many stops that it did not want.
   class Picky final : public replay::RunListener {
    public:
     explicit Picky(const replay::gdb::TimelineTarget& target) : target_(target) {}
