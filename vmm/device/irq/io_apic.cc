@@ -2,6 +2,8 @@
 
 #include <type_traits>
 
+#include "vmm/device/irq/local_apic_registers.h"
+
 namespace reprise::vmm {
 namespace {
 
@@ -17,7 +19,6 @@ constexpr uint32_t kVersionValue = (kIoApicPins - 1) << 16 | 0x11;
 // at.
 constexpr uint64_t kWritable = 0xff0000000001afff;
 constexpr uint32_t kFixed = 0, kLowestPriority = 1, kNmi = 4;
-constexpr uint32_t kBroadcast = 0xff;
 
 }  // namespace
 
@@ -68,8 +69,8 @@ Effects IoApic::deliver(uint32_t pin) {
   const uint32_t everyone = vcpus_ >= 32 ? ~0u : (1u << vcpus_) - 1;
   const bool logical = (entry >> 11 & 1) != 0;
   uint32_t targets = 0;
-  if (logical || destination == kBroadcast)
-    targets = destination == kBroadcast ? everyone : destination & everyone;
+  if (logical || destination == apic::kBroadcast)
+    targets = destination == apic::kBroadcast ? everyone : destination & everyone;
   else if (destination < vcpus_)
     targets = 1u << destination;
   if (mode == kLowestPriority) targets &= ~targets + 1;

@@ -17,7 +17,6 @@ using log::ApicMessageKind;
 
 static_assert(std::has_unique_object_representations_v<LocalApicState>, "digested as bytes");
 
-constexpr uint32_t kBroadcast = 0xff;
 constexpr uint32_t kFlatModel = 0xffffffff;  // DFR, 11.6.2.2
 constexpr uint32_t kLogicalIds = 8;          // bits in a flat logical destination
 
@@ -213,7 +212,7 @@ ArmTimer LocalApic::arm_timer() const {
 uint32_t LocalApic::addressees() const {
   const uint32_t everyone = vcpus_ >= 32 ? ~0u : (1u << vcpus_) - 1;
   const uint32_t destination = state_.command_high >> 24;
-  if (destination == kBroadcast) return everyone;
+  if (destination == apic::kBroadcast) return everyone;
   if ((state_.command_low & apic::kLogicalMode) != 0) return destination & everyone;
   return destination < vcpus_ ? 1u << destination : 0;
 }

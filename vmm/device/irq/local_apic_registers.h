@@ -27,6 +27,8 @@ inline constexpr uint64_t kTimerInitial = 0x380;
 inline constexpr uint64_t kTimerCurrent = 0x390;
 inline constexpr uint64_t kTimerDivide = 0x3e0;
 
+inline constexpr uint32_t kBroadcast = 0xff;  // a destination: 11.6.2.1
+
 // 11.4.8: version 0x14 (integrated APIC), highest LVT entry 5, no suppression of EOI broadcasts.
 inline constexpr uint32_t kVersionValue = 5u << 16 | 0x14;
 

@@ -9,7 +9,7 @@ namespace {
 constexpr uint16_t kNext = 1;
 constexpr uint16_t kDeviceWrites = 2;
 constexpr uint16_t kIndirect = 4;
-constexpr uint16_t kNoInterrupt = 1;
+constexpr uint16_t kAvailNoInterrupt = 1;
 constexpr uint64_t kDescriptorBytes = sizeof(VirtqueueDescriptor);
 constexpr uint64_t kIndexOffset = 2;  // in either ring
 constexpr uint64_t kRingOffset = 4;
@@ -222,7 +222,7 @@ void Virtqueue::finish(const Chain& chain, uint32_t written) {
 }
 
 bool Virtqueue::wants_interrupt() const {
-  return finished_some_ && (memory_.load<uint16_t>(Gpa(state_.driver_area)).value_or(0) & kNoInterrupt) == 0;
+  return finished_some_ && (memory_.load<uint16_t>(Gpa(state_.driver_area)).value_or(0) & kAvailNoInterrupt) == 0;
 }
 
 }  // namespace reprise::vmm

@@ -10,7 +10,6 @@ constexpr uint32_t kMost = 4'000'000;  // ten times what Debian's largest has
 constexpr uint32_t kMarked = 256;      // symbols from one marker to the next
 constexpr size_t kNameProbe = 64;      // names that must make sense before all are looked at
 constexpr int kTries = 64;  // places that pass for names; beyond, the data was made to look like that
-constexpr uint64_t kKernelHalf = 0xffff800000000000;
 
 constexpr size_t align8(size_t at) {
   return (at + 7) & ~size_t{7};

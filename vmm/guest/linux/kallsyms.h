@@ -28,6 +28,9 @@
 
 namespace reprise::vmm {
 
+// Where the kernel's half of the addresses begins. Source: Documentation/arch/x86/x86_64/mm.rst
+inline constexpr uint64_t kKernelHalf = 0xffff800000000000;
+
 // Threads: immutable.
 class Kallsyms {
  public:

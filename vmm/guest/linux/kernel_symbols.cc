@@ -15,7 +15,6 @@
 namespace reprise::vmm {
 namespace {
 
-constexpr uint64_t kKernelHalf = 1ull << 63;
 constexpr std::string_view kFirstSymbol =
     "_text";  // where the kernel begins. Source: arch/x86/kernel/vmlinux.lds.S
 
