@@ -62,6 +62,26 @@ void print_transfers(const analysis::Transfers& transfers) {
     print("{:<18}{:>12}\n", fmt::format("vCPU {}, vCPU {}", pair.from.raw, pair.to.raw), pair.count);
 }
 
+// Where the vCPUs' time went, in parts of the whole.
+void print_times(const log::pb::Final& final) {
+  if (final.times().empty() || final.wall_nanoseconds() == 0) return;
+  const auto part = [&](uint64_t ns) {
+    return fmt::format("{:.1f} %",
+                       100 * static_cast<double>(ns) / static_cast<double>(final.wall_nanoseconds()));
+  };
+  print("\n{:<6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}\n", "vCPU", "guest", "touches", "pages", "turn",
+        "grants", "revokes", "decode", "log", "idle");
+  for (int vcpu = 0; vcpu < final.times_size(); ++vcpu) {
+    const auto& times = final.times(vcpu);
+    print("{:<6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}\n", vcpu, part(times.guest()),
+          part(times.first_touches()), part(times.pages()), part(times.turn()), part(times.grants()),
+          part(times.revokes()), part(times.decode()), part(times.log()), part(times.idle()));
+    for (int holder = 0; holder < times.pages_of_size(); ++holder)
+      if (times.pages_of(holder) != 0)
+        print("      {} of it waiting for pages of vCPU {}\n", part(times.pages_of(holder)), holder);
+  }
+}
+
 nlohmann::json json_of(const analysis::Transfers& transfers) {
   nlohmann::json pairs = nlohmann::json::array();
   for (const auto& pair : transfers.pairs)
@@ -77,6 +97,7 @@ Result<ExitCode> info(const InspectArguments& arguments) {
   if (!arguments.json) {
     print_info(recording, summary);
     print_transfers(transfers);
+    if (recording.final().has_value()) print_times(*recording.final());
     return kOk;
   }
   nlohmann::json json = {{"manifest", log::to_json(recording.manifest())},

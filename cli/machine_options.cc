@@ -13,6 +13,7 @@
 #include "cli/output.h"
 #include "cli/raw_terminal.h"
 #include "cli/run_display.h"
+#include "log/event_text.h"
 #include "vmm/host/host_memory.h"
 #include "vmm/host/host_profile.h"
 #include "vmm/host/memory_watch.h"
@@ -72,6 +73,12 @@ nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
                     {"decode_ns", v.decode_ns},
                     {"register_digest", fmt::format("{:016x}", outcome.register_digests[i])}});
   }
+  return list;
+}
+
+nlohmann::json times_json(const vmm::Outcome& outcome) {
+  auto list = nlohmann::json::array();
+  for (const auto& split : outcome.times) list.push_back(log::to_json(split));
   return list;
 }
 
@@ -234,7 +241,8 @@ ExitCode report_outcome(const vmm::Outcome& outcome, const Report& report) {
                                     {"patches_modules", outcome.patches_modules},
                                     {"memory_digest", fmt::format("{:016x}", outcome.memory_digest)},
                                     {"vcpus", vcpus_json(outcome)},
-                                    {"crew", crew_json(outcome)}};
+                                    {"crew", crew_json(outcome)},
+                                    {"times", times_json(outcome)}};
     print_json(message);
   } else {
     std::string how(reason_name(outcome.stop.reason));

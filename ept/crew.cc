@@ -49,14 +49,15 @@ Result<bool> CrewMember::acquire(std::span<const PageRight> needed, bool again) 
                  wanted.end());
   }
   for (PageRight& want : wanted) want.right = strengthen(want, again);
+  const uint64_t transfers = times_.transfers;
   // Page order is the lock order of busy pages: no cycle of vCPUs that wait for each other's busy pages.
   for (const PageRight& want : wanted) {
-    TRY_ASSIGN(const Waited busy, make_busy(want.page));
-    if (busy == Waited::kStopping) return false;
-    TRY_ASSIGN(const Waited clear, clear_conflicts(want));
-    if (clear == Waited::kStopping) return false;
+    TRY_ASSIGN(const Waited ready, take_from_others(want));
+    if (ready == Waited::kStopping) return false;
   }
+  const uint64_t start = monotonic_ns();
   TRY(grant(wanted));
+  (times_.transfers == transfers ? times_.touch_ns : times_.grant_ns) += monotonic_ns() - start;
   last_ = std::move(wanted);
   return true;
 }
@@ -107,18 +108,40 @@ Right CrewMember::strengthen(const PageRight& want, bool again) {
   return direct ? Right::kWrite : want.right;
 }
 
+// Nobody stands against `want` afterwards.
+Result<CrewMember::Waited> CrewMember::take_from_others(const PageRight& want) {
+  const uint64_t start = monotonic_ns();
+  TRY_ASSIGN(Waited waited, make_busy(want.page));
+  if (waited == Waited::kStopping) return waited;
+  const auto conflicts = ownership_.conflicts(want.page, vcpu_, want.right);
+  if (conflicts.holders == 0) {
+    ++times_.uncontended;
+  } else {
+    ++times_.transfers;
+    TRY_ASSIGN(waited, clear_conflicts(want, conflicts));
+  }
+  note_wait(want.page, conflicts.holders, monotonic_ns() - start);
+  return waited;
+}
+
+void CrewMember::note_wait(PageNumber page, uint32_t holders, uint64_t ns) {
+  if (page.raw == view_.ram_pages()) {
+    times_.turn_ns += ns;
+    return;
+  }
+  times_.wait_ns += ns;
+  for (uint32_t left = holders; left != 0; left &= left - 1)
+    times_.wait_for_ns[static_cast<size_t>(std::countr_zero(left))] +=
+        ns / static_cast<uint64_t>(std::popcount(holders));
+}
+
 Result<CrewMember::Waited> CrewMember::make_busy(PageNumber page) {
   if (ownership_.begin(page, vcpu_)) return Waited::kReady;
   return wait_for([&] { return ownership_.is_busy_for(page, vcpu_); }, 0);
 }
 
-Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want) {
-  const auto conflicts = ownership_.conflicts(want.page, vcpu_, want.right);
-  if (conflicts.holders == 0) {
-    ++times_.uncontended;
-    return Waited::kReady;
-  }
-  ++times_.transfers;
+Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want,
+                                                       const Ownership::Conflicts& conflicts) {
   const uint64_t start = monotonic_ns();
   const uint64_t not_before = conflicts.held_since_ns + policy_.hold_ns();
   own().expect_replies(static_cast<uint32_t>(std::popcount(conflicts.holders)));
@@ -146,7 +169,6 @@ Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want) {
                 "guest runs code that was "
                 "not compiled with safepoints (see docs/guest-abi.md)",
                 vcpu_.raw, policy_.options().patience_ns / 1'000'000'000);
-  times_.wait_ns += monotonic_ns() - start;
   return waited;
 }
 
@@ -186,11 +208,8 @@ Status CrewMember::grant(std::span<const PageRight> wanted) {
       if (want.right == right && !view_.allows(want.page, right)) pages.push_back(want.page);
     if (pages.empty()) continue;
     if (wanted.size() == 1) add_neighbours(pages);
-    const uint64_t start = monotonic_ns();
     TRY(view_.grant(pages, right));
-    const uint64_t now = monotonic_ns();
-    times_.grant_ns += now - start;
-    log_.gained(ownership_.complete(pages, vcpu_, right, now));
+    log_.gained(ownership_.complete(pages, vcpu_, right, monotonic_ns()));
     for (const PageNumber page : pages) {
       if (!view_.is_token(page)) {
         if (recent_.size() < kRecent)

@@ -2,6 +2,7 @@
 // be logged.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -26,13 +27,16 @@ class OrderLog {
   virtual void gained(log::Gain gain) = 0;
 };
 
-// Times of one vCPU's transitions, for the microbenchmark. Nanoseconds.
+// Times of one vCPU's transitions. Nanoseconds.
 struct CrewTimes {
-  uint64_t transfers = 0;    // grants that had to take a page from somebody
-  uint64_t uncontended = 0;  // grants that had not
-  uint64_t wait_ns = 0;      // from the request until the last holder gave way
-  uint64_t grant_ns = 0;     // changing our own view
-  uint64_t revoke_ns = 0;    // giving up pages: changing our own view
+  uint64_t transfers = 0;                         // grants that had to take a page from somebody
+  uint64_t uncontended = 0;                       // grants that had not
+  uint64_t wait_ns = 0;                           // from the request for pages until the last holder gave way
+  std::array<uint64_t, kMaxVcpus> wait_for_ns{};  // the same, by holder; of several, an equal part each
+  uint64_t turn_ns = 0;                           // from the request for the turn on
+  uint64_t touch_ns = 0;                          // changing our own view, where nobody had to give way
+  uint64_t grant_ns = 0;                          // the same, where somebody had
+  uint64_t revoke_ns = 0;                         // giving up pages: changing our own view
   uint64_t revokes = 0;
 };
 
@@ -80,7 +84,9 @@ class CrewMember {
     uint32_t takes = 0;  // in a row, each recent when the next came
   };
   Result<Waited> make_busy(PageNumber page);
-  Result<Waited> clear_conflicts(const PageRight& want);
+  Result<Waited> take_from_others(const PageRight& want);
+  Result<Waited> clear_conflicts(const PageRight& want, const Ownership::Conflicts& conflicts);
+  void note_wait(PageNumber page, uint32_t holders, uint64_t ns);
   Result<Waited> wait_for(const std::function<bool()>& ready, uint64_t deadline_ns);
   Status give_up(PageNumber page, Right left);
   void add_neighbours(std::vector<PageNumber>& pages);

@@ -1,6 +1,7 @@
 #include "vmm/vcpu.h"
 
 #include "base/check.h"
+#include "base/time.h"
 #include "vmm/register_digest.h"
 #include "vmm/vcpu/first_registers.h"
 #include "x86/rflags.h"
@@ -112,7 +113,9 @@ Result<Flow> Vcpu::enter() {
   const VcpuWatch& watch = context_.watch();
   if (watch.entry) TRY(watch.entry());
   in_guest_.store(true, std::memory_order_relaxed);
+  const uint64_t start = monotonic_ns();
   auto ran = kvm.run();
+  context_.statistics().guest_ns += monotonic_ns() - start;
   in_guest_.store(false, std::memory_order_relaxed);
   TRY_ASSIGN(const ExitKind exit, std::move(ran));
   return exited(exit);

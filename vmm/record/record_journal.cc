@@ -57,7 +57,9 @@ Status RecordJournal::wait() {
     TRY(crew_.service(true));
     if (!crew_.letters().empty()) break;
     world_.enter_idle(vcpu_);
+    const uint64_t start = monotonic_ns();
     crew_.wait_for_mail();
+    idle_ns_ += monotonic_ns() - start;
     world_.leave_idle(vcpu_);
   }
   return {};

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 
+#include "base/time.h"
 #include "ept/crew.h"
 #include "log/vcpu_log_writer.h"
 #include "vmm/journal.h"
@@ -37,6 +38,8 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   Result<uint64_t> value(log::Source source) override;
 
   [[nodiscard]] const ept::CrewTimes& times() const { return crew_.times(); }
+  [[nodiscard]] uint64_t log_ns() const { return log_ns_; }    // handing events to the log
+  [[nodiscard]] uint64_t idle_ns() const { return idle_ns_; }  // waiting for something to happen
 
  private:
   void lost(const log::Loss& loss) override {
@@ -49,7 +52,10 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   }
   template <typename What>
   void append(What&& what) {
-    if (log_ != nullptr) log_->append(log::Event{at(), std::forward<What>(what)});
+    if (log_ == nullptr) return;
+    const uint64_t start = monotonic_ns();
+    log_->append(log::Event{at(), std::forward<What>(what)});
+    log_ns_ += monotonic_ns() - start;
   }
 
   VcpuId vcpu_;
@@ -58,6 +64,8 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   ept::CrewMember crew_;
   log::VcpuLogWriter* log_;
   uint64_t digest_every_;
+  uint64_t log_ns_ = 0;
+  uint64_t idle_ns_ = 0;
   bool yielding_ = false;
   std::optional<Position> unsettled_;  // where chaos last had its turn
 };

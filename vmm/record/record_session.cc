@@ -23,7 +23,24 @@ log::pb::Final make_final(const Outcome& outcome) {
   final.set_tickets(outcome.tickets);
   final.set_wall_nanoseconds(outcome.wall_ns);
   final.set_message(outcome.stop.message);
+  for (const auto& split : outcome.times) *final.add_times() = split;
   return final;
+}
+
+log::pb::TimeSplit split_of(const RecordJournal& journal, const VcpuStatistics& statistics, size_t vcpus) {
+  const ept::CrewTimes& times = journal.times();
+  log::pb::TimeSplit split;
+  split.set_guest(statistics.guest_ns);
+  split.set_first_touches(times.touch_ns);
+  split.set_pages(times.wait_ns);
+  for (size_t holder = 0; holder < vcpus; ++holder) split.add_pages_of(times.wait_for_ns[holder]);
+  split.set_turn(times.turn_ns);
+  split.set_grants(times.grant_ns);
+  split.set_revokes(times.revoke_ns);
+  split.set_decode(statistics.decode_ns);
+  split.set_log(journal.log_ns());
+  split.set_idle(journal.idle_ns());
+  return split;
 }
 
 ept::PolicyOptions policy_of(const RecordOptions& options) {
@@ -122,8 +139,11 @@ Result<Outcome> RecordSession::summarise() const {
   outcome.vcpus = statistics();
   for (VcpuId vcpu; vcpu.raw < machine_->vcpus(); ++vcpu)
     outcome.register_digests.push_back(machine_->vcpu(vcpu).final_digest());
-  for (const auto& journal : journals_)
-    outcome.crew.push_back(static_cast<const RecordJournal&>(*journal).times());
+  for (size_t vcpu = 0; vcpu < journals_.size(); ++vcpu) {
+    const auto& journal = static_cast<const RecordJournal&>(*journals_[vcpu]);
+    outcome.crew.push_back(journal.times());
+    outcome.times.push_back(split_of(journal, outcome.vcpus[vcpu], journals_.size()));
+  }
   return outcome;
 }
 

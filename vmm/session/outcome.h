@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ept/crew.h"
+#include "log/schema.pb.h"
 #include "vmm/guest/machine_options.h"
 #include "vmm/journal.h"
 #include "vmm/vcpu/vcpu_state.h"
@@ -32,7 +33,8 @@ struct Outcome {
   uint64_t wall_ns = 0;                    // without pauses
   uint64_t log_bytes = 0;
   std::vector<VcpuStatistics> vcpus;
-  std::vector<ept::CrewTimes> crew;  // empty for a replay
+  std::vector<ept::CrewTimes> crew;       // empty for a replay
+  std::vector<log::pb::TimeSplit> times;  // the same
   ClockKind clock = ClockKind::kSafepoints;
   std::string why_no_kernel_clock;  // one sentence, of a Linux guest that has none
   bool patches_modules = true;      // false: a Linux kernel whose modules nobody looks through

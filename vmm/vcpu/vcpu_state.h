@@ -27,6 +27,7 @@ struct VcpuStatistics {
   uint64_t interrupts = 0;
   uint64_t host_faults = 0;
   uint64_t decode_ns = 0;
+  uint64_t guest_ns = 0;  // in KVM_RUN
 };
 
 // A vCPU between two stops, without what belongs to its journal, to its memory and to its local APIC.
