@@ -23,8 +23,9 @@ struct Holder {
 };
 
 // Who may read or write the page when ticket `before` is taken next, by vCPU. Pages that each vCPU has its
-// own of have no transitions, and in serial mode no page of RAM has. Errors: kDamaged. Cost: back to the last
-// one who could write.
+// own of have no transitions, and in serial mode no page of RAM has. Who has the turn alone may write to all
+// of memory, beside what the others have the right to and cannot use now. Errors: kDamaged. Cost: back to the
+// last one who could write.
 Result<std::vector<Holder>> holders(TransitionLog& log, PageNumber page, Ticket before);
 
 // A time in which one vCPU, and nobody else, could write to a page.
@@ -34,8 +35,8 @@ struct WriteTenure {
   std::optional<Ticket> end;  // nothing: it goes on when `before` is taken
 };
 
-// In which the last write to the page before a ticket can have been, the latest first: `most` of them.
-// Errors: kDamaged.
+// In which the last write to the page before a ticket can have been, by the right to it or with the turn
+// alone, the latest first: `most` of them. Errors: kDamaged.
 Result<std::vector<WriteTenure>> last_writers(TransitionLog& log, PageNumber page, Ticket before,
                                               size_t most);
 

@@ -82,5 +82,35 @@ TEST_F(PageHistoryTest, ReadersAreNoWriters) {
   EXPECT_TRUE(last_writers(log_, PageNumber(9), Ticket(1000), 10)->empty());
 }
 
+// vCPUs 0 and 1 are merged by tickets 20 to 22: vCPU 1 executes alone, and may write to page 7 of vCPU 0.
+TEST(MergedPageHistory, WhoIsAloneCanHaveWrittenToEveryPage) {
+  log::TemporaryFolder folder;
+  log::RecordingEditor editor = log::sample_prefix(2, 1);
+  editor.manifest.set_mode("domains");
+  const PageNumber turn(editor.manifest.memory_bytes() >> kPageShift);
+  const auto at = [](uint64_t stops) { return Position{.stops = stops, .ticks = Ticks(0)}; };
+  editor.logs[0] = {{at(1), log::Gain{Ticket(1), Right::kWrite, {{turn, 0}}}},
+                    {at(2), log::Loss{Ticket(2), Right::kRead, {turn, 1}}},
+                    {at(3), log::Gain{Ticket(4), Right::kWrite, {{PageNumber(7), 0}}}},
+                    {at(4), log::Loss{Ticket(5), Right::kNone, {turn, 3}}}};
+  editor.logs[1] = {{at(1), log::Gain{Ticket(3), Right::kRead, {{turn, 2}}}},
+                    {at(2), log::Loss{Ticket(6), Right::kNone, {turn, 4}}},
+                    {at(2), log::Gain{Ticket(7), Right::kWrite, {{turn, 5}}}}};
+  ASSERT_TRUE(editor.save(folder / "merged"));
+  const auto recording = log::Recording::open(folder / "merged");
+  ASSERT_TRUE(recording);
+  auto log = TransitionLog::open(*recording);
+  ASSERT_TRUE(log);
+  const auto writers = last_writers(*log, PageNumber(7), Ticket(8), 5);
+  ASSERT_TRUE(writers);
+  std::vector<std::pair<uint32_t, uint64_t>> found;
+  for (const WriteTenure& tenure : *writers) found.emplace_back(tenure.vcpu.raw, tenure.begin.raw);
+  EXPECT_EQ(found, (std::vector<std::pair<uint32_t, uint64_t>>{{1, 7}, {0, 4}, {0, 1}}));
+  const auto now = holders(*log, PageNumber(7), Ticket(8));
+  ASSERT_TRUE(now);
+  ASSERT_EQ(now->size(), 2u);
+  EXPECT_EQ((*now)[1].right, Right::kWrite);
+}
+
 }  // namespace
 }  // namespace reprise::analysis

@@ -44,6 +44,12 @@ Result<TransitionLog> TransitionLog::open(const log::Recording& recording) {
   return TransitionLog(recording, std::move(index));
 }
 
+std::optional<PageNumber> TransitionLog::turn() const {
+  const auto& manifest = recording_->manifest();
+  if (manifest.mode() != "domains") return std::nullopt;
+  return PageNumber(manifest.memory_bytes() >> kPageShift);
+}
+
 uint64_t TransitionLog::blocks() const {
   uint64_t blocks = 0;
   for (const auto& log : index_.logs()) blocks += static_cast<uint64_t>(log.blocks_size());

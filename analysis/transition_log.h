@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -34,6 +35,9 @@ class TransitionLog {
   // once.
   static Result<TransitionLog> open(const log::Recording& recording);
 
+  // The turn of vCPUs that merge and split: who has it for writing may write to all memory. Nothing: they do
+  // not.
+  [[nodiscard]] std::optional<PageNumber> turn() const;
   // The last ticket that is in a log; 0 if there is none. Errors: kDamaged.
   Result<Ticket> last();
 

@@ -20,16 +20,19 @@ struct RecordArguments {
   uint64_t memory_digest_every = 0;
   bool serial = false;
   std::string mode = "auto";
+  ept::PolicyOptions policy;
 };
 
 // What a recording's manifest says of it. Errors: those of describe_machine().
 Status describe(const RecordArguments& arguments, vmm::RecordOptions& options) {
   TRY(describe_machine(arguments.machine, options));
   log::pb::Manifest& description = options.description;
+  const bool parallel = arguments.mode == "crew" || (arguments.mode == "auto" && !vmm::is_linux(description));
   if (arguments.serial || arguments.mode == "serial")
-    description.set_mode(std::string(vmm::kModeSerial));
-  else if (arguments.mode == "crew")
-    description.set_mode(std::string(vmm::kModeCrew));
+    description.set_mode(std::string(name(vmm::ExecutionMode::kSerial)));
+  else if (parallel)
+    description.set_mode(std::string(
+        name(arguments.policy.domains ? vmm::ExecutionMode::kDomains : vmm::ExecutionMode::kCrew)));
   description.set_memory_digest_every(arguments.memory_digest_every);
   if (arguments.digest_every.has_value()) description.set_digest_every(*arguments.digest_every);
   return vmm::check_description(description);
@@ -41,7 +44,7 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   TRY(describe(arguments, options));
   options.views = views_or_best(arguments.views);
   options.folder = arguments.folder;
-  options.policy = vmm::is_serial(options.description) ? ept::serial_policy() : ept::PolicyOptions{};
+  options.policy = vmm::is_serial(options.description) ? ept::serial_policy() : arguments.policy;
   if (arguments.hold_us.has_value()) options.policy.hold_ns = *arguments.hold_us * 1000;
   options.policy.chaos = arguments.chaos;
   auto& settings = *options.description.mutable_settings();
@@ -60,6 +63,16 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   return report_outcome(outcome, {.what = chosen ? "recorded, one vCPU at a time" : "recorded",
                                   .serial = vmm::is_serial(options.description),
                                   .json = arguments.machine.json});
+}
+
+// Throws what CLI11 makes a usage error of.
+void set_policy(const std::vector<std::string>& choices, ept::PolicyOptions& policy) {
+  for (const std::string& choice : choices) {
+    if (choice != "domains=on" && choice != "domains=off")
+      throw CLI::ValidationError(
+          "--policy", fmt::format("no choice \"{}\": known are domains=on and domains=off", choice));
+    policy.domains = choice == "domains=on";
+  }
 }
 
 }  // namespace
@@ -89,6 +102,13 @@ void add_record(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"auto", "crew", "serial"}))
       ->capture_default_str();
   verb->add_flag("--serial", arguments->serial, "the same as --mode serial");
+  verb->add_option_function<std::vector<std::string>>(
+          "--policy",
+          [arguments](const std::vector<std::string>& choices) { set_policy(choices, arguments->policy); },
+          "when vCPUs in parallel get pages, as NAME=VALUE,...: domains=on|off, whether vCPUs that share so "
+          "much that one alone would be faster execute one at a time")
+      ->delimiter(',')
+      ->type_name("NAME=VALUE,...");
   verb->callback([arguments, &action] { action = [arguments] { return record(*arguments); }; });
 }
 

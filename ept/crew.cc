@@ -11,7 +11,10 @@ namespace {
 
 constexpr size_t kRecent = 32;
 constexpr size_t kContended = 16;
-constexpr uint32_t kFighting = 3;   // taken back so often in a row: will be needed again
+constexpr uint32_t kFighting = 3;  // taken back so often in a row: will be needed again
+// A vCPU that may keep what another one waits for is looked at so long after that began to wait, and then
+// each time after twice as long: a look costs some stops, and most who spin do it from the start.
+constexpr uint64_t kFirstLookNs = 100'000;
 constexpr uint8_t kWritesSeen = 2;  // read-then-write this often: ask for writing at once
 
 bool is_wanted(std::span<const PageRight> wanted, PageNumber page) {
@@ -21,13 +24,14 @@ bool is_wanted(std::span<const PageRight> wanted, PageNumber page) {
 }  // namespace
 
 CrewMember::CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::unique_ptr<Mailbox>> mailboxes,
-                       View& view, OrderLog& log, const PolicyOptions& policy)
+                       View& view, OrderLog& log, const PolicyOptions& policy, Domains* domains)
     : vcpu_(vcpu),
       ownership_(ownership),
       mailboxes_(mailboxes),
       view_(view),
       log_(log),
       policy_(policy, vcpu),
+      domains_(domains),
       reads_then_writes_(view.ram_pages()) {
   recent_.reserve(kRecent);
 }
@@ -97,6 +101,10 @@ void CrewMember::add_contended(std::vector<PageRight>& wanted) {
 }
 
 Right CrewMember::strengthen(const PageRight& want, bool again) {
+  if (is_turn(want.page) && domains_ != nullptr) {
+    const bool contended = (ownership_.holders(want.page).vcpus & ~(1u << vcpu_.raw)) != 0;
+    return domains_->wanted(contended, monotonic_ns());
+  }
   if (view_.is_token(want.page)) return want.right;
   uint8_t& history = reads_then_writes_[want.page.raw];
   if (want.right == Right::kWrite) {
@@ -125,7 +133,7 @@ Result<CrewMember::Waited> CrewMember::take_from_others(const PageRight& want) {
 }
 
 void CrewMember::note_wait(PageNumber page, uint32_t holders, uint64_t ns) {
-  if (page.raw == view_.ram_pages()) {
+  if (is_turn(page)) {
     times_.turn_ns += ns;
     return;
   }
@@ -143,7 +151,7 @@ Result<CrewMember::Waited> CrewMember::make_busy(PageNumber page) {
 Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want,
                                                        const Ownership::Conflicts& conflicts) {
   const uint64_t start = monotonic_ns();
-  const uint64_t not_before = conflicts.held_since_ns + policy_.hold_ns();
+  const uint64_t not_before = conflicts.held_since_ns + hold_ns(want, conflicts);
   own().expect_replies(static_cast<uint32_t>(std::popcount(conflicts.holders)));
   const auto each_holder = [&](auto&& act) {
     for (uint32_t left = conflicts.holders; left != 0; left &= left - 1)
@@ -153,7 +161,7 @@ Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want,
   const auto replied = [&] { return own().all_replied(); };
   Waited waited = Waited::kExpired;
   if (not_before > start) {
-    TRY_ASSIGN(waited, wait_for(replied, not_before));
+    TRY_ASSIGN(waited, wait_and_look(replied, conflicts.holders, not_before));
   }
   if (waited == Waited::kExpired) {
     each_holder([](Mailbox& holder) { holder.kick(); });
@@ -161,7 +169,7 @@ Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want,
     TRY_ASSIGN(
         waited,
         wait_for(replied, policy_.options().patience_ns == 0 ? 0 : kicked + policy_.options().patience_ns));
-    if (waited == Waited::kReady) policy_.note_transfer(monotonic_ns() - kicked);
+    if (waited == Waited::kReady && !is_turn(want.page)) policy_.note_transfer(monotonic_ns() - kicked);
   }
   if (waited == Waited::kExpired)
     return fail(ErrorCode::kGuest,
@@ -172,15 +180,68 @@ Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want,
   return waited;
 }
 
+// A vCPU that executes alone has its slice; one that does so beside others has to merge or to split at once.
+uint64_t CrewMember::hold_ns(const PageRight& want, const Ownership::Conflicts& conflicts) {
+  if (!is_turn(want.page) || domains_ == nullptr) return policy_.hold_ns();
+  return want.right == Right::kWrite && conflicts.exclusive ? policy_.turn_ns() : 0;
+}
+
+Result<bool> CrewMember::merge_if_due() {
+  if (domains_ == nullptr || view_.right(view_.turn()) != Right::kRead) return false;
+  if (!domains_->merged() && !policy_.chaotic()) {
+    const Domains::Verdict verdict = domains_->judge(monotonic_ns());
+    if (const auto* look = std::get_if<Domains::Look>(&verdict)) mailboxes_[look->at.raw]->kick();
+  }
+  return domains_->merged() ? give_up_turn() : Result<bool>(false);
+}
+
+Status CrewMember::flip_domains() {
+  if (domains_ != nullptr && policy_.flips_domains(domains_->merged())) domains_->flip(monotonic_ns());
+  return {};
+}
+
+// False: another vCPU asks for it; it is given up when that is over.
+Result<bool> CrewMember::give_up_turn() {
+  if (!ownership_.try_begin(view_.turn(), vcpu_)) return false;
+  TRY(give_up(view_.turn(), Right::kNone));
+  release(view_.turn());
+  return true;
+}
+
+void CrewMember::enter(Activity activity) {
+  if (domains_ != nullptr) domains_->enter(vcpu_, activity, monotonic_ns());
+}
+
 Result<CrewMember::Waited> CrewMember::wait_for(const std::function<bool()>& ready, uint64_t deadline_ns) {
   while (!ready()) {
     TRY(service(true));
     if (std::any_of(letters_.begin(), letters_.end(),
                     [](const Letter& letter) { return std::holds_alternative<StopRequest>(letter); }))
       return Waited::kStopping;
-    if (!own().wait(ready, deadline_ns)) return ready() ? Waited::kReady : Waited::kExpired;
+    enter(Activity::kWaiting);
+    const bool happened = own().wait(ready, deadline_ns);
+    enter(Activity::kWorking);
+    if (!happened) return ready() ? Waited::kReady : Waited::kExpired;
   }
   return Waited::kReady;
+}
+
+// As wait_for(), and makes the holders show now and then whether they spin: then they give way at once.
+Result<CrewMember::Waited> CrewMember::wait_and_look(const std::function<bool()>& ready, uint32_t holders,
+                                                     uint64_t deadline_ns) {
+  for (uint64_t ns = kFirstLookNs;; ns *= 2) {
+    const uint64_t next = std::min(monotonic_ns() + ns, deadline_ns);
+    TRY_ASSIGN(const Waited waited, wait_for(ready, next));
+    if (waited != Waited::kExpired || next == deadline_ns) return waited;
+    for (uint32_t left = holders; left != 0; left &= left - 1)
+      mailboxes_[static_cast<size_t>(std::countr_zero(left))]->kick();
+  }
+}
+
+bool CrewMember::look_at(uint64_t registers) {
+  const bool spins = look_.note(registers);
+  if (spins && domains_ != nullptr) domains_->note_spin(vcpu_);
+  return spins;
 }
 
 void CrewMember::add_neighbours(std::vector<PageNumber>& pages) {
@@ -238,18 +299,21 @@ Status CrewMember::give_up(PageNumber page, Right left) {
 }
 
 Status CrewMember::service(bool waiting) {
+  const bool kicked = own().kicked();
   for (Letter& letter : own().take()) {
     if (const auto* revoke = std::get_if<Revoke>(&letter))
       deferred_.push_back(*revoke);
     else
       letters_.push_back(std::move(letter));
   }
+  if (kicked && domains_ != nullptr && domains_->take_look(vcpu_)) look_.begin();
   if (deferred_.empty()) return {};
   const uint64_t now = waiting ? 0 : monotonic_ns();
   std::vector<Revoke> kept;
   for (const Revoke& revoke : deferred_) {
     if (!waiting && revoke.not_before_ns > now) {
       kept.push_back(revoke);  // its sender kicks us when the time has come
+      if (kicked) look_.begin();
       continue;
     }
     TRY(give_up(revoke.page, revoke.left));
@@ -260,7 +324,9 @@ Status CrewMember::service(bool waiting) {
 }
 
 void CrewMember::wait_for_mail() {
+  enter(Activity::kWaiting);
   own().wait([] { return false; });
+  enter(Activity::kWorking);
 }
 
 Result<CrewMember::Waited> CrewMember::linger(uint64_t ns) {

@@ -11,9 +11,11 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "ept/domains.h"
 #include "ept/mailbox.h"
 #include "ept/ownership.h"
 #include "ept/policy.h"
+#include "ept/spin_look.h"
 #include "ept/view.h"
 #include "log/event.h"
 
@@ -44,9 +46,10 @@ struct CrewTimes {
 // Threads: confined to the vCPU's thread; talks to other members through `mailboxes`.
 class CrewMember {
  public:
-  // All references outlive the member. `mailboxes` is indexed by VcpuId.
+  // All references outlive the member. `mailboxes` is indexed by VcpuId. `domains`: null where the vCPUs
+  // never merge and split.
   CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::unique_ptr<Mailbox>> mailboxes,
-             View& view, OrderLog& log, const PolicyOptions& policy);
+             View& view, OrderLog& log, const PolicyOptions& policy, Domains* domains = nullptr);
 
   // Gets all of `needed` (sorted by page, no page twice) in one step, waiting for their holders. While it
   // waits, pages are given up to others, and letters that are not Revokes are kept for take_letters().
@@ -64,6 +67,15 @@ class CrewMember {
   // Waits for a letter.
   void wait_for_mail();
 
+  // Gives up the turn if it is shared and the vCPUs are merged, or are to be from now on: then it is asked
+  // for alone. Call at a position where pages may be lost. True: it was given up.
+  Result<bool> merge_if_due();
+  // Chaos: merges or splits, now and then.
+  Status flip_domains();
+  // Whether somebody wants to know if this vCPU spins (ept/spin_look.h); its registers at a position, as a
+  // digest. True: it does, and whoever wants what it has may as well have it.
+  [[nodiscard]] bool is_looked_at() const { return look_.is_on(); }
+  bool look_at(uint64_t registers);
   // Chaos: drops some pages for no reason. Call at a position where pages may be lost.
   Status drop_some();
   // Chaos: does nothing for a while but giving up pages to others. Call at a position where pages may be
@@ -86,8 +98,13 @@ class CrewMember {
   Result<Waited> make_busy(PageNumber page);
   Result<Waited> take_from_others(const PageRight& want);
   Result<Waited> clear_conflicts(const PageRight& want, const Ownership::Conflicts& conflicts);
+  [[nodiscard]] bool is_turn(PageNumber page) const { return page == view_.turn(); }
+  uint64_t hold_ns(const PageRight& want, const Ownership::Conflicts& conflicts);
+  Result<bool> give_up_turn();
+  void enter(Activity activity);
   void note_wait(PageNumber page, uint32_t holders, uint64_t ns);
   Result<Waited> wait_for(const std::function<bool()>& ready, uint64_t deadline_ns);
+  Result<Waited> wait_and_look(const std::function<bool()>& ready, uint32_t holders, uint64_t deadline_ns);
   Status give_up(PageNumber page, Right left);
   void add_neighbours(std::vector<PageNumber>& pages);
   void release(PageNumber page);
@@ -101,6 +118,8 @@ class CrewMember {
   View& view_;
   OrderLog& log_;
   Policy policy_;
+  Domains* domains_;
+  SpinLook look_;
   std::deque<Letter> letters_;
   std::vector<Revoke> deferred_;  // revokes of pages that may be kept a little longer
   std::vector<PageRight> last_;   // what the last acquire() got

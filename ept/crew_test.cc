@@ -83,18 +83,19 @@ struct Counter {
   uint64_t value = 0;  // deliberately neither atomic nor locked
 };
 
-// vCPUs that only read and write random pages.
+// vCPUs that only read and write random pages; where they merge and split, while they have the turn.
 class FakeGuest {
  public:
   FakeGuest(uint32_t vcpus, const PolicyOptions& policy, bool watched)
-      : host_(vcpus, watched), ownership_(kPages), logs_(vcpus), written_(kPages), ready_(vcpus) {
+      : host_(vcpus, watched), ownership_(kPages + 1), logs_(vcpus), written_(kPages), ready_(vcpus) {
+    if (policy.domains) domains_ = std::make_unique<Domains>(vcpus);
     for (uint32_t v = 0; v < vcpus; ++v) {
       mailboxes_.push_back(std::make_unique<Mailbox>(no_kick_));
-      views_.push_back(std::make_unique<View>(kPages, 0, std::make_unique<FakeMapper>(host_, VcpuId(v))));
+      views_.push_back(std::make_unique<View>(kPages, 1, std::make_unique<FakeMapper>(host_, VcpuId(v))));
     }
     for (uint32_t v = 0; v < vcpus; ++v)
-      members_.push_back(
-          std::make_unique<CrewMember>(VcpuId(v), ownership_, mailboxes_, *views_[v], logs_[v], policy));
+      members_.push_back(std::make_unique<CrewMember>(VcpuId(v), ownership_, mailboxes_, *views_[v], logs_[v],
+                                                      policy, domains_.get()));
   }
 
   // Every vCPU retires `instructions`, or all stop when stop() is called.
@@ -162,7 +163,8 @@ class FakeGuest {
     if (random() % 16 == 0)
       std::this_thread::yield();  // or each vCPU would be done before the next one starts
     if (mailboxes_[v]->kicked() || random() % 8 == 0) {
-      if (!member.service(false) || !member.drop_some() || !member.hold_back())
+      if (!member.service(false) || !member.drop_some() || !member.flip_domains() || !member.merge_if_due() ||
+          !member.hold_back())
         errors_.fetch_add(1, std::memory_order_relaxed);
       if (stopping(v)) return false;
     }
@@ -171,8 +173,14 @@ class FakeGuest {
     for (uint64_t p = random() % kPages; p < kPages && needs.size() < pages; p += 1 + random() % 2)
       needs.push_back({PageNumber(p), random() % 2 == 0 ? Right::kRead : Right::kWrite});
     bool again = false;
-    while (!allowed(v, needs)) {
+    while (!has_turn(v) || !allowed(v, needs)) {
       std::vector<PageRight> missing;
+      if (!has_turn(v)) {
+        const auto granted = member.acquire(std::array{PageRight{views_[v]->turn(), Right::kRead}}, false);
+        if (!granted) errors_.fetch_add(1, std::memory_order_relaxed);
+        if (!granted || !*granted) return false;
+        continue;
+      }
       for (const PageRight& need : needs)
         if (!views_[v]->allows(need.page, need.right)) missing.push_back(need);
       const auto granted = member.acquire(missing, again);
@@ -196,6 +204,9 @@ class FakeGuest {
     return std::all_of(needs.begin(), needs.end(),
                        [&](const PageRight& need) { return views_[v]->allows(need.page, need.right); });
   }
+  bool has_turn(uint32_t v) {
+    return domains_ == nullptr || views_[v]->allows(views_[v]->turn(), Right::kRead);
+  }
   bool stopping(uint32_t v) {
     const auto& letters = members_[v]->letters();
     return std::any_of(letters.begin(), letters.end(),
@@ -205,6 +216,7 @@ class FakeGuest {
   NoKick no_kick_;
   FakeHost host_;
   Ownership ownership_;
+  std::unique_ptr<Domains> domains_;
   std::vector<MemoryLog> logs_;
   std::vector<std::unique_ptr<Mailbox>> mailboxes_;
   std::vector<std::unique_ptr<View>> views_;
@@ -223,6 +235,7 @@ struct Setting {
   bool together = true;
   std::optional<uint64_t> chaos;
   bool watched = true;
+  bool domains = false;
   friend std::ostream& operator<<(std::ostream& out, const Setting& setting) { return out << setting.name; }
 };
 
@@ -236,6 +249,7 @@ class CrewTest : public testing::TestWithParam<std::tuple<uint32_t, Setting>> {
             .neighbours = 4,
             .write_directly = true,
             .together = setting.together,
+            .domains = setting.domains,
             .chaos = setting.chaos};
   }
 };
@@ -261,12 +275,14 @@ TEST_P(CrewTest, StopRequestEndsAllAtAnyMoment) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, CrewTest,
-    testing::Combine(testing::Values(2, 3, 4, 8),
-                     testing::Values(Setting{.name = "plain"}, Setting{.name = "hold", .hold_ns = 20'000},
-                                     Setting{.name = "automatic_hold", .hold_ns = std::nullopt},
-                                     Setting{.name = "one_by_one", .together = false},
-                                     Setting{.name = "chaos", .chaos = 7},
-                                     Setting{.name = "unwatched", .watched = false})),
+    testing::Combine(
+        testing::Values(2, 3, 4, 8),
+        testing::Values(Setting{.name = "plain"}, Setting{.name = "hold", .hold_ns = 20'000},
+                        Setting{.name = "automatic_hold", .hold_ns = std::nullopt},
+                        Setting{.name = "one_by_one", .together = false},
+                        Setting{.name = "chaos", .chaos = 7}, Setting{.name = "unwatched", .watched = false},
+                        Setting{.name = "domains", .watched = false, .domains = true},
+                        Setting{.name = "domains_chaos", .chaos = 7, .watched = false, .domains = true})),
     [](const auto& info) {
       return fmt::format("{}_vcpus_{}", std::get<0>(info.param), std::get<1>(info.param).name);
     });

@@ -44,6 +44,7 @@ Ownership::Conflicts Ownership::conflicts(PageNumber page, VcpuId vcpu, Right ri
   const PageState& state = pages_[page.raw];
   REPRISE_CHECK(state.busy_for == vcpu.raw);
   Conflicts conflicts;
+  conflicts.exclusive = state.exclusive;
   conflicts.held_since_ns = state.granted_ns;
   if (right == Right::kWrite) {
     conflicts.holders = state.holders & ~bit(vcpu);

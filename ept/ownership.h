@@ -38,6 +38,7 @@ class Ownership {
   struct Conflicts {
     uint32_t holders = 0;        // one bit a vCPU that must give way
     Right left = Right::kNone;   // what they may keep
+    bool exclusive = false;      // one of them has it for writing
     uint64_t held_since_ns = 0;  // when the youngest of their rights was granted
   };
   // Who stands against `vcpu` having `right`. Requires: busy for `vcpu`.

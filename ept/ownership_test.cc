@@ -26,6 +26,9 @@ struct Size {
   uint64_t pages;
   std::vector<Request> requests;  // what a vCPU may ask for
   bool drops = true;              // whether vCPUs also give up pages for no reason
+  // The page that is the turn: who has it for reading executes beside others, who has it for writing alone,
+  // and then uses all pages. Only it is dropped.
+  std::optional<uint64_t> turn;
 };
 
 enum class Do : uint8_t { kStart, kDrop, kStep, kAnswer };
@@ -55,7 +58,8 @@ class FakeMachine {
       if (can_step(v)) result.push_back({Do::kStep, v});
       for (uint32_t p = 0; p < size_.pages; ++p) {
         if (vcpu.asked[p].has_value()) result.push_back({Do::kAnswer, v, p});
-        if (size_.drops && vcpu.phase == Phase::kIdle && vcpu.view[p] != Right::kNone)
+        if (size_.drops && (!size_.turn || size_.turn == p) && vcpu.phase == Phase::kIdle &&
+            vcpu.view[p] != Right::kNone)
           result.push_back({Do::kDrop, v, p});
       }
       if (vcpu.phase != Phase::kIdle) continue;
@@ -299,7 +303,24 @@ class FakeMachine {
       if (writers != 0 && readers != 0) fail("a writer and a reader");
       if (busy > 1) fail("a page busy for two vCPUs");
       if (busy == 0) check_at_rest(p, writers != 0);
+      check_use(p);
     }
+  }
+  // What vCPUs that execute may do with a page, by their rights or because they are alone.
+  void check_use(uint64_t page) {
+    if (!size_.turn || page == *size_.turn) return;
+    uint32_t readers = 0;
+    uint32_t writers = 0;
+    for (const Vcpu& vcpu : vcpus_) {
+      const Right turn = vcpu.view[*size_.turn];
+      const Right may = turn == Right::kWrite  ? Right::kWrite
+                        : turn == Right::kRead ? vcpu.view[page]
+                                               : Right::kNone;
+      if (may == Right::kRead) ++readers;
+      if (may == Right::kWrite) ++writers;
+    }
+    if (writers > 1) fail("two vCPUs that execute may write");
+    if (writers != 0 && readers != 0) fail("a vCPU may write while another one that executes may read");
   }
   void check_at_rest(uint64_t page, bool written) {
     const auto holders = ownership_.holders(PageNumber(page));
@@ -404,6 +425,19 @@ TEST(OwnershipStates, AreAllSoundForThreeVcpusThatTakeTwoPagesInOneStep) {
   EXPECT_GT(
       visit_all({.vcpus = 3, .pages = 2, .requests = {{write(0), write(1)}, {read(1)}}, .drops = false}),
       1000u);
+}
+
+// Page 0 is memory, page 1 the turn: shared and alone, merged and split at every moment.
+TEST(OwnershipStates, AreAllSoundForTwoVcpusThatMergeAndSplit) {
+  EXPECT_GT(
+      visit_all(
+          {.vcpus = 2, .pages = 2, .requests = {{read(0)}, {write(0)}, {read(1)}, {write(1)}}, .turn = 1}),
+      1000u);
+}
+
+TEST(OwnershipStates, AreAllSoundForThreeVcpusThatMergeAndSplit) {
+  EXPECT_GT(visit_all({.vcpus = 3, .pages = 2, .requests = {{write(0)}, {read(1)}, {write(1)}}, .turn = 1}),
+            1000u);
 }
 
 // One machine of a random size and a random walk through it; then everybody finishes.

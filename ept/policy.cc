@@ -23,7 +23,14 @@ Policy::Policy(const PolicyOptions& options, VcpuId vcpu)
     : options_(options), random_(options.chaos.value_or(0) * 0x9e3779b97f4a7c15ull + vcpu.raw) {}
 
 uint64_t Policy::hold_ns() {
-  const uint64_t usual = options_.hold_ns.value_or(std::min(kHoldTransfers * transfer_ns_, kLongestHoldNs));
+  return varied(options_.hold_ns.value_or(std::min(kHoldTransfers * transfer_ns_, kLongestHoldNs)));
+}
+
+uint64_t Policy::turn_ns() {
+  return varied(kSliceNs);
+}
+
+uint64_t Policy::varied(uint64_t usual) {
   if (!chaotic()) return usual;
   // Sometimes nothing, else from a small part of the usual to twice of it: both quick ping-pong and long
   // stays occur, and pages that everybody writes do not make a recording without end.

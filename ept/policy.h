@@ -10,6 +10,9 @@
 
 namespace reprise::ept {
 
+// How long a vCPU that executes alone does so before it lets another one.
+inline constexpr uint64_t kSliceNs = 10'000'000;
+
 struct PolicyOptions {
   // A page is not taken away before it was held this long; 0 switches it off. Absent: as long as a few
   // transfers have taken lately, which bounds the share of time that vCPUs spend on passing one page,
@@ -24,6 +27,8 @@ struct PolicyOptions {
   // pages then run one after the other, each for a hold time, instead of passing single pages for single
   // accesses.
   bool together = true;
+  // vCPUs that share so much that they would be slower than one alone execute one at a time (ept/domains.h).
+  bool domains = true;
   // How long to wait for a vCPU that comes to no position before the run is given up. A kicked vCPU reaches
   // its next safepoint within microseconds on hardware, and within a scheduler's slice where vCPUs outnumber
   // cores: half a minute without one means that the guest has none. 0: for ever, for guests that have none
@@ -37,7 +42,7 @@ struct PolicyOptions {
 // For serial mode, where the one "page" that changes hands is the turn: the hold time is the length of a
 // slice.
 inline PolicyOptions serial_policy() {
-  return {.hold_ns = 10'000'000, .neighbours = 1, .write_directly = false, .together = false, .chaos = {}};
+  return {.hold_ns = kSliceNs, .neighbours = 1, .write_directly = false, .together = false, .chaos = {}};
 }
 
 // One vCPU's policy. Threads: confined to the vCPU's thread.
@@ -50,6 +55,8 @@ class Policy {
 
   // How long the present holder of a contended page may keep it.
   uint64_t hold_ns();
+  // How long a vCPU that executes alone may do so while others wait for the turn.
+  uint64_t turn_ns();
   // Whether something `ns` ago was a short time ago, in terms of transfers.
   [[nodiscard]] bool is_recent(uint64_t ns) const;
   // Another transfer took `ns` from the kick until the page was given up.
@@ -61,6 +68,9 @@ class Policy {
   // Chaos: nanoseconds to wait before asking for a page that this vCPU needs; 0 mostly. Opens the time
   // between two accesses that have no position between them.
   uint64_t hesitate_ns() { return wait_ns(4, 5); }
+  // Chaos: whether to split what is merged here, or to merge what is split. Mostly split: only then are there
+  // interleavings that are rare.
+  bool flips_domains(bool merged) { return chaotic() && below(merged ? 4 : 64) == 0; }
   // Chaos: how many of the pages granted lately to give up now for no reason; mostly 0.
   uint32_t drops();
   // Chaos: which of `count` things. Requires: count > 0.
@@ -74,6 +84,8 @@ class Policy {
   // Chaos: one time in `one_in`, from a quarter of a transfer on, doubled less than `doublings` times; else
   // 0.
   uint64_t wait_ns(uint64_t one_in, uint64_t doublings);
+  // `usual`, or with chaos something between nothing and twice of it.
+  uint64_t varied(uint64_t usual);
   // A whole number below `bound`.
   uint64_t below(uint64_t bound) { return std::uniform_int_distribution<uint64_t>(0, bound - 1)(random_); }
 

@@ -142,7 +142,7 @@ TEST(UnprotectedView, AllowsAllRamAndNoToken) {
 TEST_F(ViewTest, WhatWasWritableIsRememberedAfterItIsLost) {
   const auto taken = [&] {
     std::vector<uint64_t> pages;
-    view_.take_writable([&](PageNumber page) { pages.push_back(page.raw); });
+    EXPECT_TRUE(view_.take_writable([&](PageNumber page) { pages.push_back(page.raw); }));
     return pages;
   };
   view_.exempt(PageNumber(1));
@@ -183,6 +183,82 @@ TEST_F(ViewTest, WhatIsGrantedToARestrictedPageIsMappedWhenItIsRevealed) {
   EXPECT_THAT(calls_, IsEmpty());
   ASSERT_TRUE(view_.reveal(PageNumber(2)));
   EXPECT_THAT(calls_, ElementsAre(Call{2, 1, Right::kNone, Right::kRead}));
+}
+
+// The turn is page 8.
+TEST_F(ViewTest, WhoIsAloneMayUseEverything) {
+  ASSERT_TRUE(grant({8}, Right::kRead));
+  EXPECT_FALSE(view_.allows(PageNumber(3), Right::kRead));
+  ASSERT_TRUE(grant({8}, Right::kWrite));
+  EXPECT_TRUE(view_.allows(PageNumber(3), Right::kWrite));
+  EXPECT_TRUE(view_.allows(PageNumber(9), Right::kWrite)) << "a device";
+  EXPECT_EQ(view_.right(PageNumber(3)), Right::kNone);
+  EXPECT_FALSE(view_.allows(PageNumber(10), Right::kRead)) << "is not there";
+}
+
+TEST_F(ViewTest, BorrowedPagesAreMappedTogetherAndGivenBackBesideOthers) {
+  view_.exempt(PageNumber(6));
+  ASSERT_TRUE(grant({1}, Right::kRead));
+  ASSERT_TRUE(grant({8}, Right::kWrite));
+  calls_.clear();
+  ASSERT_TRUE(view_.refresh(PageNumber(3)));
+  EXPECT_THAT(calls_, ElementsAre(Call{2, 4, Right::kNone, Right::kWrite}));
+  calls_.clear();
+  ASSERT_TRUE(view_.refresh(PageNumber(1)));
+  EXPECT_THAT(calls_, ElementsAre(Call{1, 1, Right::kRead, Right::kWrite}));
+  calls_.clear();
+  ASSERT_TRUE(view_.revoke(PageNumber(8), Right::kNone));
+  EXPECT_THAT(calls_, IsEmpty()) << "it executes nothing now";
+  ASSERT_TRUE(grant({8}, Right::kRead));
+  EXPECT_THAT(calls_,
+              ElementsAre(Call{2, 4, Right::kWrite, Right::kNone}, Call{1, 1, Right::kWrite, Right::kRead}));
+  EXPECT_EQ(view_.right(PageNumber(1)), Right::kRead);
+}
+
+TEST_F(ViewTest, BorrowedPageThatIsGainedIsKept) {
+  ASSERT_TRUE(grant({8}, Right::kWrite));
+  ASSERT_TRUE(view_.refresh(PageNumber(0)));
+  calls_.clear();
+  ASSERT_TRUE(grant({2}, Right::kWrite));
+  EXPECT_THAT(calls_, IsEmpty()) << "it is mapped already";
+  ASSERT_TRUE(view_.revoke(PageNumber(8), Right::kRead));
+  EXPECT_THAT(calls_,
+              ElementsAre(Call{0, 2, Right::kWrite, Right::kNone}, Call{3, 5, Right::kWrite, Right::kNone}));
+}
+
+TEST_F(ViewTest, BorrowedPageThatIsLostStaysMappedUntilOthersExecute) {
+  ASSERT_TRUE(grant({2}, Right::kWrite));
+  ASSERT_TRUE(grant({8}, Right::kWrite));
+  ASSERT_TRUE(view_.revoke(PageNumber(2), Right::kNone));
+  ASSERT_TRUE(view_.prepare(PageNumber(2)));
+  calls_.clear();
+  ASSERT_TRUE(view_.prepare(PageNumber(2)));
+  EXPECT_THAT(calls_, IsEmpty());
+  EXPECT_TRUE(view_.allows(PageNumber(2), Right::kWrite));
+}
+
+TEST_F(ViewTest, WhatIsBorrowedCountsAsWrittenOnce) {
+  ASSERT_TRUE(grant({8}, Right::kWrite));
+  view_.exempt(PageNumber(5));
+  ASSERT_TRUE(view_.refresh(PageNumber(6)));
+  std::vector<uint64_t> pages;
+  ASSERT_TRUE(view_.take_writable([&](PageNumber page) { pages.push_back(page.raw); }));
+  EXPECT_THAT(pages, ElementsAre(6, 7));
+  pages.clear();
+  ASSERT_TRUE(view_.take_writable([&](PageNumber page) { pages.push_back(page.raw); }));
+  EXPECT_THAT(pages, IsEmpty());
+}
+
+TEST_F(ViewTest, DebuggersRestrictionHoldsForWhatIsBorrowed) {
+  ASSERT_TRUE(grant({8}, Right::kWrite));
+  ASSERT_TRUE(view_.restrict(PageNumber(3), Right::kRead));
+  calls_.clear();
+  ASSERT_TRUE(view_.refresh(PageNumber(3)));
+  EXPECT_THAT(calls_, testing::Contains(Call{3, 1, Right::kNone, Right::kRead}));
+  EXPECT_THAT(calls_, testing::Not(testing::Contains(Call{3, 1, Right::kNone, Right::kWrite})));
+  calls_.clear();
+  ASSERT_TRUE(view_.reveal(PageNumber(3)));
+  EXPECT_THAT(calls_, ElementsAre(Call{3, 1, Right::kRead, Right::kWrite}));
 }
 
 }  // namespace

@@ -136,8 +136,9 @@ Result<Verified> verify_recording(const Recording& recording) {
   Verified verified;
   verified.finished = recording.final().has_value();
   const std::string& mode = recording.manifest().mode();
-  if (mode != "crew" && mode != "serial")
-    return fail(ErrorCode::kDamaged, "the manifest has the mode \"{}\", known are crew and serial", mode);
+  if (mode != "crew" && mode != "domains" && mode != "serial")
+    return fail(ErrorCode::kDamaged, "the manifest has the mode \"{}\", known are crew, domains and serial",
+                mode);
   std::vector<LogWalk> walks;
   for (uint32_t i = 0; i < recording.vcpus(); ++i) {
     TRY_ASSIGN(VcpuLogReader reader, recording.open_log(VcpuId(i)));

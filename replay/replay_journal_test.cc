@@ -19,15 +19,19 @@ class MapperFake final : public ept::PageMapper {
 
 class ReplayJournalTest : public ::testing::Test {
  protected:
-  // Asks for `needed` where the log has these Gains.
-  Result<vmm::Acquired> ask(std::vector<log::Gain> gains, std::vector<PageRight> needed) {
+  using Transition = std::variant<log::Gain, log::Loss>;
+  // Asks for `needed` where the log has these transitions.
+  Result<vmm::Acquired> ask(std::vector<Transition> transitions, std::vector<PageRight> needed) {
     log::RecordingEditor editor = log::sample_prefix(1, 1);
     editor.logs[0].clear();
     uint64_t ticket = 0;
-    for (log::Gain& gain : gains) {
-      gain.ticket = Ticket(++ticket);
-      editor.logs[0].push_back({kAt, gain});
-    }
+    for (Transition& transition : transitions)
+      std::visit(
+          [&](auto& what) {
+            what.ticket = Ticket(++ticket);
+            editor.logs[0].push_back({kAt, what});
+          },
+          transition);
     editor.logs[0].push_back({{.stops = 2, .ticks = Ticks(0)}, log::Digest{0}});
     EXPECT_TRUE(editor.save(folder_ / "forged").has_value());
     auto recording = log::Recording::open(folder_ / "forged");
@@ -46,8 +50,8 @@ class ReplayJournalTest : public ::testing::Test {
   }
 
   log::TemporaryFolder folder_;
-  PageOrder order_{kPages, 1};
-  ept::View view_{kPages, 0, std::make_unique<MapperFake>()};
+  PageOrder order_{kPages + 1, 1};
+  ept::View view_{kPages, 1, std::make_unique<MapperFake>()};
 };
 
 log::Gain gain(Right right, std::vector<log::PageStep> pages) {
@@ -85,6 +89,38 @@ TEST_F(ReplayJournalTest, GainOfTooLittleIsADivergence) {
   const PageNumber page(3);
   ASSERT_TRUE(view_.grant({&page, 1}, Right::kRead).has_value());
   expect_divergence(ask({gain(Right::kRead, {{page, 0}})}, {{page, Right::kWrite}}));
+}
+
+log::Loss loss(PageNumber page, uint32_t version) {
+  return {Ticket(0), Right::kNone, {page, version}};
+}
+
+TEST_F(ReplayJournalTest, TurnThatIsLostAtAFaultAndHadAloneThenGrantsAllPages) {
+  const PageNumber turn = view_.turn();
+  ASSERT_TRUE(view_.grant({&turn, 1}, Right::kRead).has_value());
+  const auto answer =
+      ask({loss(turn, 0), gain(Right::kWrite, {{turn, 1}})}, {{PageNumber(3), Right::kWrite}});
+  ASSERT_TRUE(answer.has_value()) << answer.error().message;
+  EXPECT_EQ(*answer, vmm::Acquired::kGranted);
+  EXPECT_TRUE(view_.is_alone());
+}
+
+TEST_F(ReplayJournalTest, PageThatIsLostWhileTheTurnIsWaitedForIsGainedAgain) {
+  const PageNumber turn = view_.turn();
+  const PageNumber page(3);
+  ASSERT_TRUE(view_.grant({&turn, 1}, Right::kRead).has_value());
+  const auto answer = ask({loss(turn, 0), gain(Right::kWrite, {{page, 0}}), loss(page, 1),
+                           gain(Right::kRead, {{turn, 1}}), gain(Right::kWrite, {{page, 2}})},
+                          {{page, Right::kWrite}});
+  ASSERT_TRUE(answer.has_value()) << answer.error().message;
+  EXPECT_EQ(view_.right(page), Right::kWrite);
+  EXPECT_EQ(view_.right(turn), Right::kRead);
+}
+
+TEST_F(ReplayJournalTest, TurnSharedAgainWithoutThePageIsADivergence) {
+  const PageNumber turn = view_.turn();
+  ASSERT_TRUE(view_.grant({&turn, 1}, Right::kRead).has_value());
+  expect_divergence(ask({loss(turn, 0), gain(Right::kRead, {{turn, 1}})}, {{PageNumber(3), Right::kWrite}}));
 }
 
 }  // namespace

@@ -52,7 +52,8 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   TRY_ASSIGN(files.disk, disk_of(manifest, disk));
   TRY_ASSIGN(auto machine, vmm::to_machine_options(manifest, std::move(files)));
   machine.views = views;
-  if (!machine.serial) TRY(vmm::check_stops_alike(manifest.host(), vmm::describe_host(kvm, views)));
+  if (machine.mode != vmm::ExecutionMode::kSerial)
+    TRY(vmm::check_stops_alike(manifest.host(), vmm::describe_host(kvm, views)));
   TRY_ASSIGN(const auto host, kvm.supported_cpuid());
   TRY(vmm::check_cpu_model(machine.cpuid, host));
   return machine;

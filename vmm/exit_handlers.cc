@@ -130,7 +130,7 @@ Result<Flow> ExitHandlers::access_device(IoSpace space, uint64_t address, unsign
                                          uint8_t* data) {
   const VcpuParts& parts = context_.parts();
   const auto target = parts.io.find(space, address, bytes);
-  if (target.has_value() && target->shared.has_value() && !context_.needs_turn())
+  if (target.has_value() && target->shared.has_value())
     TRY_GO(context_.acquire(parts.first_token + (kFirstDeviceToken + target->shared->raw), Right::kWrite));
   VcpuDeviceContext device(context_);
   uint64_t value = 0;

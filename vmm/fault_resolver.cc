@@ -96,8 +96,15 @@ Result<Flow> FaultResolver::nothing_missing(const x86::AccessSet& set, const kvm
   ept::View& view = context_.memory().view();
   for (const auto& access : set.pages())
     if (access.page.raw < view.ram_pages()) TRY(view.refresh(access.page));
-  context_.stand(AtFault{});
+  // Where this was depends on the host: no position is here, or behind it up to the next stop.
+  context_.stand(BetweenPositions{});
   return Flow::kGo;
+}
+
+Status FaultResolver::prepare(const x86::AccessSet& set) {
+  ept::View& view = context_.memory().view();
+  for (const auto& access : set.pages()) TRY(view.prepare(access.page));
+  return {};
 }
 
 Result<bool> FaultResolver::map_lost(const x86::AccessSet& set) {

@@ -38,6 +38,10 @@ class FaultResolver {
   // What of it the view does not grant.
   [[nodiscard]] std::vector<PageRight> missing(const x86::AccessSet& set) const;
 
+  // Maps what of it the view allows and has not mapped yet, so that the instruction can be stepped. Errors:
+  // kHost.
+  Status prepare(const x86::AccessSet& set);
+
   void visit(StateVisitor& visitor);
   // The vCPU is at no fault any more.
   void forget() { faulting_.reset(); }

@@ -59,6 +59,14 @@ class Journal : public ValueSource {
   // The guest waits for something that another vCPU has to do: whoever wants what this vCPU has, gets it at
   // this position.
   virtual void yield() = 0;
+  // Whether the registers at the next position are asked for; those of a position, as a digest that leaves
+  // out the count of ticks.
+  [[nodiscard]] virtual bool wants_registers() const { return false; }
+  virtual void look_at(uint64_t /*registers*/) {}
+  // The vCPU is about to execute guest code, at this moment of the host's clock; it has done so.
+  virtual void entering(uint64_t /*now_ns*/) {}
+  // `faulted`: up to an instruction that lacks a page.
+  virtual void exited(uint64_t /*now_ns*/, bool /*faulted*/) {}
   // True if somebody wants the vCPU to stop since next_async(). Call after arming the clock.
   [[nodiscard]] virtual bool kicked() const = 0;
 

@@ -15,13 +15,22 @@
 #include "vmm/host/host_profile.h"
 
 namespace reprise::vmm {
+namespace {
+
+std::unique_ptr<const ept::Scheduler> make_scheduler(const MachineOptions& options) {
+  if (options.mode == ExecutionMode::kSerial) return std::make_unique<ept::SerialScheduler>();
+  if (options.mode == ExecutionMode::kDomains && !options.free_run)
+    return std::make_unique<ept::DomainScheduler>();
+  return std::make_unique<ept::ParallelScheduler>();
+}
+
+}  // namespace
 
 Machine::Machine(const MachineOptions& options, LoadedGuest guest)
     : options_(options),
       guest_(std::move(guest)),
       device_memory_(guest_.memory->for_devices()),
-      scheduler_(options.serial ? std::unique_ptr<ept::Scheduler>(new ept::SerialScheduler)
-                                : std::make_unique<ept::ParallelScheduler>()) {}
+      scheduler_(make_scheduler(options)) {}
 
 Machine::~Machine() = default;
 
@@ -79,7 +88,7 @@ Result<std::vector<bool>> Machine::take_written_pages() {
   std::vector<bool> written = memory().written().take();
   for (const auto& cpu : cpus_) {
     if (!options_.is_unprotected()) {
-      cpu->memory->view().take_writable([&](PageNumber page) { written[page.raw] = true; });
+      TRY(cpu->memory->view().take_writable([&](PageNumber page) { written[page.raw] = true; }));
       continue;
     }
     uint32_t slot = 0;

@@ -114,8 +114,11 @@ Result<Flow> Vcpu::enter() {
   if (watch.entry) TRY(watch.entry());
   in_guest_.store(true, std::memory_order_relaxed);
   const uint64_t start = monotonic_ns();
+  journal.entering(start);
   auto ran = kvm.run();
-  context_.statistics().guest_ns += monotonic_ns() - start;
+  const uint64_t end = monotonic_ns();
+  journal.exited(end, ran.has_value() && *ran == ExitKind::kFault);
+  context_.statistics().guest_ns += end - start;
   in_guest_.store(false, std::memory_order_relaxed);
   TRY_ASSIGN(const ExitKind exit, std::move(ran));
   return exited(exit);

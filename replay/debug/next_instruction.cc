@@ -57,6 +57,7 @@ Result<bool> trace_next_if_granted(vmm::Machine& machine, VcpuId vcpu) {
   };
   if (!next.has_value() || !next->is_instruction || !std::ranges::all_of(next->set.pages(), is_granted))
     return false;
+  for (const auto& access : next->set.pages()) TRY(machine.view(vcpu).prepare(access.page));
   return trace_next(machine, vcpu);
 }
 

@@ -163,6 +163,7 @@ Result<vmm::Vcpu::Verdict> WatchedMemory::look_at_instruction(VcpuId vcpu) {
   if (!restricted) return vmm::Vcpu::Verdict::kHandle;
   TRY_ASSIGN(const auto touched, find_touched(machine_, vcpu, next->touches, ranges_));
   if (touched.has_value() || !next->is_instruction) return vmm::Vcpu::Verdict::kCaught;
+  for (const auto& access : next->set.pages()) TRY(machine_.view(vcpu).prepare(access.page));
   return step_across(vcpu);
 }
 

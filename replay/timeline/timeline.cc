@@ -360,8 +360,10 @@ Result<ReplayOutcome> Timeline::finish() {
 }
 
 Result<bool> Timeline::checkpoint() {
-  if (tainted_ || (steps_ != 0 && !machine().is_far_between_positions()) || !machine().can_be_saved())
-    return false;
+  if (tainted_ || !machine().can_be_saved()) return false;
+  const auto vcpu = turn();
+  const bool at_a_place = steps_ == 0 && !(vcpu.has_value() && machine().vcpu(*vcpu).is_between_positions());
+  if (!at_a_place && !machine().is_far_between_positions()) return false;
   const Mark mark = now();
   const auto place =
       std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });

@@ -30,20 +30,32 @@ constexpr std::string_view name(ClockKind clock) {
   return kClockNames[static_cast<size_t>(clock)];
 }
 
+// Which vCPUs execute at the same time.
+enum class ExecutionMode {
+  kCrew,     // all: pages have owners
+  kDomains,  // all, but one at a time while that is faster (ept/domains.h)
+  kSerial,   // one at a time
+};
+
+inline constexpr std::array<std::string_view, 3> kModeNames = {"crew", "domains", "serial"};
+constexpr std::string_view name(ExecutionMode mode) {
+  return kModeNames[static_cast<size_t>(mode)];
+}
+
 struct MachineOptions {
   uint32_t vcpus = 1;
   uint64_t memory_bytes = 64ull << 20;
   std::vector<uint8_t> image;
   std::string command_line;
   std::vector<kvm_cpuid_entry2> cpuid;
-  ViewKind views = ViewKind::kUserfault;         // where pages are taken from views
-  bool serial = false;                           // one vCPU executes at a time
+  ViewKind views = ViewKind::kUserfault;  // where pages are taken from views
+  ExecutionMode mode = ExecutionMode::kCrew;
   DigestScope digest_scope = DigestScope::kAll;  // of a vCPU's registers at the end
   MsrFilter msr_filter = MsrFilter::kAllowList;
   ClockKind clock = ClockKind::kAuto;
   int64_t start_unix_seconds = 0;  // the time of day at virtual time 0
   // `image` is a Linux kernel (bzImage or ELF), which runs with this initial RAM disk on the devices of a PC.
-  // Needs `serial`.
+  // Needs mode serial.
   struct Linux {
     std::vector<uint8_t> initrd;
     std::optional<std::filesystem::path> disk;  // an image, which is not altered
@@ -52,14 +64,14 @@ struct MachineOptions {
   };
   std::optional<Linux> linux_guest;
   uint64_t memory_digest_every =
-      0;  // k: the whole machine is compared at every k-th stop of each vCPU; 0: never. Needs `serial`
+      0;  // k: the whole machine is compared at every k-th stop of each vCPU; 0: never. Needs mode serial
   bool note_writes = false;  // for Machine::take_written_pages()
   bool free_run = false;     // nothing is recorded: any image will do
 
   // How memory is protected in this machine: no view is ever taken a page from where one vCPU executes at a
   // time, or nothing is recorded.
   [[nodiscard]] ViewKind used_views() const { return is_unprotected() ? ViewKind::kUnprotected : views; }
-  [[nodiscard]] bool is_unprotected() const { return serial || free_run; }
+  [[nodiscard]] bool is_unprotected() const { return mode == ExecutionMode::kSerial || free_run; }
 };
 
 }  // namespace reprise::vmm

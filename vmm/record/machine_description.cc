@@ -41,16 +41,22 @@ Status check_memory(const log::pb::Manifest& description) {
                     linux_guest ? "MiB" : "pages");
 }
 
+Result<ExecutionMode> mode_of(const log::pb::Manifest& description) {
+  const auto* const found = std::ranges::find(kModeNames, description.mode());
+  if (found == kModeNames.end())
+    return impossible("there is no mode \"{}\": known are {}", description.mode(),
+                      fmt::join(kModeNames, ", "));
+  return static_cast<ExecutionMode>(found - kModeNames.begin());
+}
+
 Status check_mode(const log::pb::Manifest& description) {
-  const std::string& mode = description.mode();
-  if (mode != kModeCrew && mode != kModeSerial)
-    return impossible("there is no mode \"{}\": known are {} and {}", mode, kModeCrew, kModeSerial);
-  if (is_linux(description) && mode != kModeSerial)
+  TRY_ASSIGN(const ExecutionMode mode, mode_of(description));
+  if (is_linux(description) && mode != ExecutionMode::kSerial)
     return impossible(
         "a Linux kernel has no safepoints, so its vCPUs cannot be recorded in parallel: use --mode serial, "
         "or "
         "auto");
-  if (description.memory_digest_every() != 0 && mode != kModeSerial)
+  if (description.memory_digest_every() != 0 && mode != ExecutionMode::kSerial)
     return impossible(
         "--memory-digest-every needs one vCPU at a time, for else memory has no state at a stop: add --mode "
         "serial");
@@ -160,7 +166,7 @@ log::pb::Manifest new_description(bool linux_guest) {
   description.set_tool_version(REPRISE_VERSION);
   description.set_vcpus(1);
   description.set_memory_bytes((linux_guest ? 256 : 64) * kMiB);
-  description.set_mode(std::string(linux_guest ? kModeSerial : kModeCrew));
+  description.set_mode(std::string(name(linux_guest ? ExecutionMode::kSerial : ExecutionMode::kCrew)));
   description.set_cpu_model(std::string(linux_guest ? kLinuxCpuModelName : kCpuModelName));
   to_message(linux_guest ? linux_cpu_model() : cpu_model(), *description.mutable_cpuid());
   description.set_clock(std::string(name(ClockKind::kAuto)));
@@ -184,7 +190,7 @@ bool is_linux(const log::pb::Manifest& description) {
 }
 
 bool is_serial(const log::pb::Manifest& description) {
-  return description.mode() == kModeSerial;
+  return description.mode() == name(ExecutionMode::kSerial);
 }
 
 Status check_description(const log::pb::Manifest& description) {
@@ -214,7 +220,7 @@ Result<MachineOptions> to_machine_options(const log::pb::Manifest& description, 
   machine.image = std::move(files.image);
   machine.command_line = description.command_line();
   machine.cpuid = from_message(description.cpuid());
-  machine.serial = is_serial(description);
+  TRY_ASSIGN(machine.mode, mode_of(description));
   machine.digest_scope = scope_of(description);
   machine.msr_filter = description.filters_msrs() ? MsrFilter::kAllowList : MsrFilter::kFourDenied;
   TRY_ASSIGN(machine.clock, clock_of(description));

@@ -16,8 +16,6 @@
 namespace reprise::vmm {
 
 // Words of a manifest.
-inline constexpr std::string_view kModeCrew = "crew";
-inline constexpr std::string_view kModeSerial = "serial";
 inline constexpr std::string_view kBootLinux = "linux";
 // The virtio devices that are not the disk.
 inline constexpr std::string_view kVirtioRandomName = "rng";

@@ -17,11 +17,14 @@ Result<uint64_t> random_value() {
 
 RecordJournal::RecordJournal(VcpuId vcpu, World& world, ept::Ownership& ownership,
                              std::span<const std::unique_ptr<ept::Mailbox>> mailboxes, ept::View& view,
-                             const ept::PolicyOptions& policy, log::VcpuLogWriter* log, uint64_t digest_every)
+                             const ept::PolicyOptions& policy, ept::Domains* domains, log::VcpuLogWriter* log,
+                             uint64_t digest_every)
     : vcpu_(vcpu),
       world_(world),
       mailbox_(*mailboxes[vcpu.raw]),
-      crew_(vcpu, ownership, mailboxes, view, *this, policy),
+      crew_(vcpu, ownership, mailboxes, view, *this, policy, domains),
+      domains_(domains),
+      turn_(view.turn()),
       log_(log),
       digest_every_(digest_every) {}
 
@@ -33,6 +36,8 @@ Result<std::optional<AsyncEvent>> RecordJournal::next_async() {
   if (crew_.policy().chaotic() && unsettled_ != at()) {
     unsettled_ = at();
     TRY(crew_.drop_some());
+    TRY(crew_.flip_domains());
+    TRY(crew_.merge_if_due());
     TRY(crew_.hold_back());
   }
   while (!crew_.letters().empty()) {
@@ -67,6 +72,7 @@ Status RecordJournal::wait() {
 
 Ticks RecordJournal::next_stop() {
   if (!crew_.letters().empty()) return Ticks(0);
+  if (crew_.is_looked_at()) return at().ticks + 1;
   if (const auto early = crew_.policy().early_stop()) return at().ticks + *early;
   return kNoTick;
 }
@@ -78,6 +84,11 @@ Status RecordJournal::stopped_spin(const log::Spin& spin) {
 }
 
 Result<Acquired> RecordJournal::acquire(std::span<const PageRight> needed, bool again) {
+  // Pages are what merging is about: then the turn is lost here, and asked for again before them.
+  if (needed.front().page != turn_) {
+    TRY_ASSIGN(const bool merges, crew_.merge_if_due());
+    if (merges) return Acquired::kGranted;
+  }
   TRY_ASSIGN(const bool granted, crew_.acquire(needed, again));
   return granted ? Acquired::kGranted : Acquired::kStopping;
 }

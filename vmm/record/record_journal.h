@@ -15,11 +15,13 @@ namespace reprise::vmm {
 // Threads: confined to the vCPU's thread.
 class RecordJournal final : public Journal, private ept::OrderLog {
  public:
-  // `log`: where the answers go; null for a run that nobody records. All references outlive the journal.
-  // `digest_every`: k, every k-th stop's digest is logged.
+  // `domains`: null where the vCPUs never merge and split. `log`: where the answers go; null for a run that
+  // nobody records. All references outlive the journal. `digest_every`: k, every k-th stop's digest is
+  // logged.
   RecordJournal(VcpuId vcpu, World& world, ept::Ownership& ownership,
                 std::span<const std::unique_ptr<ept::Mailbox>> mailboxes, ept::View& view,
-                const ept::PolicyOptions& policy, log::VcpuLogWriter* log, uint64_t digest_every);
+                const ept::PolicyOptions& policy, ept::Domains* domains, log::VcpuLogWriter* log,
+                uint64_t digest_every);
 
   Result<std::optional<AsyncEvent>> next_async() override;
   Status wait() override;
@@ -29,6 +31,10 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   [[nodiscard]] bool may_stop_spin() const override { return mailbox_.kicked(); }
   Result<std::optional<log::Spin>> next_spin() override { return std::optional<log::Spin>(); }
   Status stopped_spin(const log::Spin& spin) override;
+  [[nodiscard]] bool wants_registers() const override { return crew_.is_looked_at(); }
+  void look_at(uint64_t registers) override { yielding_ |= crew_.look_at(registers); }
+  void entering(uint64_t now_ns) override { enter(ept::Activity::kExecuting, now_ns); }
+  void exited(uint64_t now_ns, bool faulted) override { enter(ept::Activity::kWorking, now_ns, faulted); }
   Result<Acquired> acquire(std::span<const PageRight> needed, bool again) override;
   Status stopped(uint64_t registers) override;
   Status compared_machine(uint64_t digest) override;
@@ -50,6 +56,9 @@ class RecordJournal final : public Journal, private ept::OrderLog {
     note_async(gain.ticket.raw);
     append(std::move(gain));
   }
+  void enter(ept::Activity activity, uint64_t now_ns, bool faulted = false) {
+    if (domains_ != nullptr) domains_->enter(vcpu_, activity, now_ns, faulted);
+  }
   template <typename What>
   void append(What&& what) {
     if (log_ == nullptr) return;
@@ -62,6 +71,8 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   World& world_;
   ept::Mailbox& mailbox_;
   ept::CrewMember crew_;
+  ept::Domains* domains_;
+  const PageNumber turn_;
   log::VcpuLogWriter* log_;
   uint64_t digest_every_;
   uint64_t log_ns_ = 0;

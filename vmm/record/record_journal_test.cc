@@ -24,8 +24,9 @@ class ChaoticRecordJournalTest : public ::testing::Test {
   ChaoticRecordJournalTest() {
     mailboxes_.push_back(std::make_unique<ept::Mailbox>(vcpu_));
     world_ = std::make_unique<World>(mailboxes_);
-    journal_ = std::make_unique<RecordJournal>(kVcpu, *world_, ownership_, mailboxes_, view_,
-                                               ept::PolicyOptions{.hold_ns = 0, .chaos = 7}, nullptr, 0);
+    journal_ =
+        std::make_unique<RecordJournal>(kVcpu, *world_, ownership_, mailboxes_, view_,
+                                        ept::PolicyOptions{.hold_ns = 0, .chaos = 7}, nullptr, nullptr, 0);
     for (uint64_t page = 0; page < kPages; ++page) {
       const PageRight need{PageNumber(page), Right::kWrite};
       while (!view_.allows(need.page, need.right))

@@ -105,9 +105,11 @@ void RecordSession::make_journals() {
   world_ = std::make_unique<World>(mailboxes_, options_.pace);
   world_->pause();
   ownership_ = std::make_unique<ept::Ownership>(machine_->ownership_pages());
+  if (options_.description.mode() == name(ExecutionMode::kDomains))
+    domains_ = std::make_unique<ept::Domains>(machine_->vcpus());
   for (VcpuId vcpu; vcpu.raw < machine_->vcpus(); ++vcpu)
     journals_.push_back(std::make_unique<RecordJournal>(
-        vcpu, *world_, *ownership_, mailboxes_, machine_->view(vcpu), policy_of(options_),
+        vcpu, *world_, *ownership_, mailboxes_, machine_->view(vcpu), policy_of(options_), domains_.get(),
         writer_ ? &writer_->vcpu(vcpu) : nullptr, options_.description.digest_every()));
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "ept/domains.h"
 #include "ept/mailbox.h"
 #include "ept/ownership.h"
 #include "ept/policy.h"
@@ -73,6 +74,7 @@ class RecordSession final : public Session {
   std::vector<std::unique_ptr<ept::Mailbox>> mailboxes_;
   std::unique_ptr<World> world_;
   std::unique_ptr<ept::Ownership> ownership_;
+  std::unique_ptr<ept::Domains> domains_;  // null where the vCPUs never merge and split
   std::vector<std::unique_ptr<Journal>> journals_;
   std::unique_ptr<ConsoleInput> input_;
 };

@@ -18,6 +18,7 @@ Result<std::optional<VcpuStepper::Planned>> VcpuStepper::plan(const kvm_regs& re
   TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
   const auto set = faults_.touched_pages(regs, sregs);
   if (!set || !set->complete || !faults_.missing(*set).empty()) return none;
+  TRY(faults_.prepare(*set));
   TRY_ASSIGN(const kvm_vcpu_events events, kvm.events());
   if (const auto delivery = plan_delivery(events)) return std::optional(Planned{*delivery, events});
   if (window_may_open && interrupt_window_is_open(regs, events)) return none;

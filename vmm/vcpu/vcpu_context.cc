@@ -7,6 +7,18 @@
 #include "x86/rflags.h"
 
 namespace reprise::vmm {
+namespace {
+
+// At a safepoint one register holds the count (docs/guest-abi.md).
+uint64_t digest_without_count(kvm_regs regs, Ticks count) {
+  for (auto* const reg :
+       {&regs.rax, &regs.rbx, &regs.rcx, &regs.rdx, &regs.rsi, &regs.rdi, &regs.rbp, &regs.r8, &regs.r9,
+        &regs.r10, &regs.r11, &regs.r12, &regs.r13, &regs.r14, &regs.r15})
+    if (*reg == count.raw) *reg = 0;
+  return digest_registers(regs, 0);
+}
+
+}  // namespace
 
 void VcpuContext::count_stop() {
   ++stops_;
@@ -40,6 +52,7 @@ Status VcpuContext::end_stop(bool raises) {
   // stay in service for ever.
   interrupts_enabled_ = (regs.rflags & x86::kInterruptFlag) != 0 && !raises;
   standing_ = AtPosition{};
+  if (journal_->wants_registers()) journal_->look_at(digest_without_count(regs, parts_.positioner.ticks()));
   ++completed_stops_;
   if (stops_ == compared_stops_)
     return {};  // a trap: nothing to compare, replay makes only those at which something happens
@@ -60,7 +73,7 @@ Status VcpuContext::guest_error(const std::string& what) {
   return end_stop();
 }
 
-Result<Flow> VcpuContext::acquire(std::span<const PageRight> needed, bool again) {
+Result<Flow> VcpuContext::ask(std::span<const PageRight> needed, bool again) {
   TRY_ASSIGN(const Acquired acquired, journal_->acquire(needed, again));
   switch (acquired) {
     case Acquired::kGranted:
@@ -73,15 +86,32 @@ Result<Flow> VcpuContext::acquire(std::span<const PageRight> needed, bool again)
   return Flow::kLater;
 }
 
+// The turn can be lost while the vCPU waits for pages, and pages while it waits for the turn.
+Result<Flow> VcpuContext::acquire(std::span<const PageRight> needed, bool again) {
+  const ept::View& view = parts_.memory.view();
+  const auto allowed = [&](const PageRight& need) { return view.allows(need.page, need.right); };
+  for (bool first = true;; first = false) {
+    TRY_GO(take_turn());
+    if (view.is_alone() || (!first && std::ranges::all_of(needed, allowed))) return Flow::kGo;
+    TRY_GO(ask(needed, again || !first));
+    if (has_turn()) return Flow::kGo;
+  }
+}
+
 Result<Flow> VcpuContext::acquire(PageNumber page, Right right) {
   if (parts_.memory.view().allows(page, right)) return Flow::kGo;
   const PageRight need{page, right};
   return acquire({&need, 1}, false);
 }
 
+bool VcpuContext::has_turn() const {
+  return parts_.memory.view().right(parts_.first_token + kTurnToken) >=
+         parts_.scheduler.turn_needed(parts_.id);
+}
+
 Result<Flow> VcpuContext::take_turn() {
-  if (!needs_turn()) return Flow::kGo;
-  return acquire(parts_.first_token + kTurnToken, Right::kWrite);
+  const PageRight turn{parts_.first_token + kTurnToken, parts_.scheduler.turn_needed(parts_.id)};
+  return has_turn() ? Result<Flow>(Flow::kGo) : ask({&turn, 1}, false);
 }
 
 void VcpuContext::perform(Effects effects) {

@@ -64,12 +64,12 @@ class VcpuContext {
   void visit(StateVisitor& visitor);
 
   // --- pages and tokens ---
-  // Not kGo: not granted. Errors: those of the journal.
+  // Grants `needed`, or the right to all of memory and all devices; chaos may grant reading before writing.
+  // The vCPU has the turn afterwards, where it needs that. Not kGo: not granted. Errors: those of the
+  // journal.
   Result<Flow> acquire(std::span<const PageRight> needed, bool again);
-  // One that may be ours already.
+  // One that may be ours already, and is afterwards.
   Result<Flow> acquire(PageNumber page, Right right);
-  // Whether it executes only while it owns the turn.
-  [[nodiscard]] bool needs_turn() const { return parts_.scheduler.needs_turn(parts_.id); }
   // To execute, where that needs the turn.
   Result<Flow> take_turn();
 
@@ -78,6 +78,8 @@ class VcpuContext {
 
  private:
   Status check_tables();
+  Result<Flow> ask(std::span<const PageRight> needed, bool again);
+  [[nodiscard]] bool has_turn() const;
 
   VcpuParts parts_;
   Journal* journal_ = &parts_.journal;

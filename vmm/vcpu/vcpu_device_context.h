@@ -13,7 +13,7 @@ class VcpuDeviceContext final : public DeviceContext {
 
   Result<uint64_t> value(log::Source source) override { return context_.journal().value(source); }
   [[nodiscard]] const DmaMemory& memory() const override { return context_.parts().device_memory; }
-  [[nodiscard]] bool owns_all_memory() const override { return context_.needs_turn(); }
+  [[nodiscard]] bool owns_all_memory() const override { return context_.memory().view().is_alone(); }
   [[nodiscard]] bool owns(const DmaRange& range) const override;
   Result<bool> acquire(std::span<const DmaRange> ranges) override;
 

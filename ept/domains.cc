@@ -1,0 +1,151 @@
+#include "ept/domains.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+
+namespace reprise::ept {
+namespace {
+
+// Some tens of page transfers, whatever the host: enough to tell what they cost.
+constexpr uint64_t kWindowNs = 2'000'000;
+// In which a vCPU that is kicked shows whether it spins.
+constexpr uint64_t kLookNs = 200'000;
+// The first attempt after one that failed. Attempts of a window each, at 1, 3, 7, ... of these, cost less than
+// five parts in a hundred of any run.
+constexpr uint64_t kFirstPauseNs = 20 * kWindowNs;
+// So that vCPUs which have stopped sharing are not held together for longer than people notice.
+constexpr uint64_t kLongestPauseNs = 2'000'000'000;
+// An attempt that lasted so long was none that failed at once: the next one may come soon.
+constexpr uint64_t kLastingWindows = 10;
+
+uint64_t since(uint64_t now, uint64_t before) {
+  return now > before ? now - before : 0;
+}
+
+}  // namespace
+
+uint64_t Domains::processor_ns(clockid_t clock) {
+  timespec now{};
+  if (clock == 0 || ::clock_gettime(clock, &now) != 0) return 0;  // the thread has ended
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+Domains::Domains(uint32_t vcpus, ProcessorTime processor_time)
+    : vcpus_(vcpus), processor_time_(processor_time), threads_(std::make_unique<Thread[]>(vcpus)), pause_ns_(kFirstPauseNs) {}
+
+void Domains::enter(VcpuId vcpu, Activity activity, uint64_t now_ns, bool faulted) {
+  Thread& thread = threads_[vcpu.raw];
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  const uint64_t spent = since(now_ns, thread.since_ns.load(kRelaxed));
+  switch (thread.activity.load(kRelaxed)) {
+    case Activity::kExecuting:
+      thread.executing_ns.store(thread.executing_ns.load(kRelaxed) + spent, kRelaxed);
+      if (!faulted) break;
+      thread.faults.store(thread.faults.load(kRelaxed) + 1, kRelaxed);
+      if (spent < least_fault_ns_.load(kRelaxed)) least_fault_ns_.store(spent, kRelaxed);
+      break;
+    case Activity::kWorking:
+      thread.working_ns.store(thread.working_ns.load(kRelaxed) + spent, kRelaxed);
+      break;
+    case Activity::kWaiting:
+      break;
+  }
+  if (thread.clock.load(kRelaxed) == 0) {
+    clockid_t clock = 0;
+    if (::pthread_getcpuclockid(::pthread_self(), &clock) == 0) thread.clock.store(clock, kRelaxed);
+  }
+  thread.activity.store(activity, kRelaxed);
+  thread.since_ns.store(now_ns, kRelaxed);
+}
+
+// Another thread may be in enter() meanwhile: then a little is counted twice, or not at all.
+Domains::Times Domains::times_of(const Thread& thread, uint64_t now_ns) const {
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  Times times{thread.executing_ns.load(kRelaxed), thread.working_ns.load(kRelaxed),
+              thread.faults.load(kRelaxed), processor_time_(thread.clock.load(kRelaxed))};
+  const uint64_t going_on = since(now_ns, thread.since_ns.load(kRelaxed));
+  const Activity activity = thread.activity.load(kRelaxed);
+  if (activity == Activity::kExecuting) times.executing += going_on;
+  if (activity == Activity::kWorking) times.working += going_on;
+  return times;
+}
+
+void Domains::open_window(uint64_t now_ns) {
+  for (uint32_t i = 0; i < vcpus_; ++i) {
+    before_[i] = times_of(threads_[i], now_ns);
+    threads_[i].spins.store(false, std::memory_order_relaxed);
+  }
+  looked_ = false;
+  window_begin_ns_ = now_ns;
+  window_end_ns_.store(now_ns + kWindowNs, std::memory_order_relaxed);
+}
+
+// Since the window was opened. Of the processor's time that a thread got, the part that it was in KVM_RUN counts;
+// of that, not what each fault costs.
+Domains::Executed Domains::executed(uint64_t now_ns) {
+  Executed executed;
+  const uint64_t least = least_fault_ns_.load(std::memory_order_relaxed);
+  for (uint32_t i = 0; i < vcpus_; ++i) {
+    const Times now = times_of(threads_[i], now_ns);
+    const Times& before = before_[i];
+    const uint64_t executing = since(now.executing, before.executing);
+    const uint64_t active = executing + since(now.working, before.working);
+    if (active == 0 || threads_[i].spins.load(std::memory_order_relaxed)) continue;
+    const uint64_t cost = std::min(executing, since(now.faults, before.faults) * least);
+    const double share = static_cast<double>(executing - cost) / static_cast<double>(active);
+    const auto ns = static_cast<uint64_t>(static_cast<double>(since(now.cpu, before.cpu)) * share);
+    executed.all_ns += ns;
+    if (ns > executed.most_ns) executed.most_ns = ns, executed.most = i;
+  }
+  return executed;
+}
+
+// Who executes most may wait for the others in a loop. Where they are slower without it than one vCPU alone
+// would be, that makes the difference, and it is looked at.
+Domains::Verdict Domains::judge(uint64_t now_ns) {
+  if (merged() || now_ns < window_end_ns_.load(std::memory_order_relaxed)) return Stay{};
+  MutexLock lock(mutex_);
+  if (merged() || now_ns < window_end_ns_.load(std::memory_order_relaxed)) return Stay{};  // another was faster
+  const uint64_t window = since(now_ns, window_begin_ns_);
+  const Executed executed = this->executed(now_ns);
+  if (executed.all_ns < window) {
+    merge(now_ns);
+    return Merge{};
+  }
+  if (executed.all_ns - executed.most_ns < window / 10 * 9 && !looked_) {
+    looked_ = true;
+    threads_[executed.most].look.store(true, std::memory_order_relaxed);
+    window_end_ns_.store(now_ns + kLookNs, std::memory_order_relaxed);
+    return Look{VcpuId(executed.most)};
+  }
+  open_window(now_ns);
+  return Stay{};
+}
+
+void Domains::merge(uint64_t now_ns) {
+  if (since(now_ns, split_ns_) > kLastingWindows * kWindowNs) pause_ns_ = kFirstPauseNs;
+  next_split_ns_ = now_ns + pause_ns_;
+  pause_ns_ = std::min(2 * pause_ns_, kLongestPauseNs);
+  merges_.fetch_add(1, std::memory_order_relaxed);
+  merged_.store(true, std::memory_order_relaxed);
+}
+
+void Domains::split(uint64_t now_ns) {
+  split_ns_ = now_ns;
+  open_window(now_ns);
+  merged_.store(false, std::memory_order_relaxed);
+}
+
+Right Domains::wanted(bool contended, uint64_t now_ns) {
+  MutexLock lock(mutex_);
+  if (merged() && contended && now_ns >= next_split_ns_) split(now_ns);
+  return merged() ? Right::kWrite : Right::kRead;
+}
+
+void Domains::flip(uint64_t now_ns) {
+  MutexLock lock(mutex_);
+  merged() ? split(now_ns) : merge(now_ns);
+}
+
+}  // namespace reprise::ept
