@@ -13,8 +13,9 @@ constexpr size_t kRecent = 32;
 constexpr size_t kContended = 16;
 constexpr uint32_t kFighting = 3;  // taken back so often in a row: will be needed again
 // A vCPU that may keep what another one waits for is looked at so long after that began to wait, and then
-// each time after twice as long: a look costs some stops, and most who spin do it from the start.
-constexpr uint64_t kFirstLookNs = 100'000;
+// each time after so many times as long: a look costs some stops, and most who spin do it from the start.
+constexpr uint64_t kFirstLookNs = 50'000;
+constexpr uint64_t kLookFactor = 4;
 constexpr uint8_t kWritesSeen = 2;  // read-then-write this often: ask for writing at once
 
 bool is_wanted(std::span<const PageRight> wanted, PageNumber page) {
@@ -229,7 +230,7 @@ Result<CrewMember::Waited> CrewMember::wait_for(const std::function<bool()>& rea
 // As wait_for(), and makes the holders show now and then whether they spin: then they give way at once.
 Result<CrewMember::Waited> CrewMember::wait_and_look(const std::function<bool()>& ready, uint32_t holders,
                                                      uint64_t deadline_ns) {
-  for (uint64_t ns = kFirstLookNs;; ns *= 2) {
+  for (uint64_t ns = kFirstLookNs;; ns *= kLookFactor) {
     const uint64_t next = std::min(monotonic_ns() + ns, deadline_ns);
     TRY_ASSIGN(const Waited waited, wait_for(ready, next));
     if (waited != Waited::kExpired || next == deadline_ns) return waited;

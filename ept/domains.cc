@@ -11,8 +11,8 @@ namespace {
 constexpr uint64_t kWindowNs = 2'000'000;
 // In which a vCPU that is kicked shows whether it spins.
 constexpr uint64_t kLookNs = 200'000;
-// The first attempt after one that failed. Attempts of a window each, at 1, 3, 7, ... of these, cost less than
-// five parts in a hundred of any run.
+// The first attempt after one that failed. Attempts of a window each, at 1, 3, 7, ... of these, cost less
+// than five parts in a hundred of any run.
 constexpr uint64_t kFirstPauseNs = 20 * kWindowNs;
 // So that vCPUs which have stopped sharing are not held together for longer than people notice.
 constexpr uint64_t kLongestPauseNs = 2'000'000'000;
@@ -32,7 +32,10 @@ uint64_t Domains::processor_ns(clockid_t clock) {
 }
 
 Domains::Domains(uint32_t vcpus, ProcessorTime processor_time)
-    : vcpus_(vcpus), processor_time_(processor_time), threads_(std::make_unique<Thread[]>(vcpus)), pause_ns_(kFirstPauseNs) {}
+    : vcpus_(vcpus),
+      processor_time_(processor_time),
+      threads_(std::make_unique<Thread[]>(vcpus)),
+      pause_ns_(kFirstPauseNs) {}
 
 void Domains::enter(VcpuId vcpu, Activity activity, uint64_t now_ns, bool faulted) {
   Thread& thread = threads_[vcpu.raw];
@@ -81,8 +84,8 @@ void Domains::open_window(uint64_t now_ns) {
   window_end_ns_.store(now_ns + kWindowNs, std::memory_order_relaxed);
 }
 
-// Since the window was opened. Of the processor's time that a thread got, the part that it was in KVM_RUN counts;
-// of that, not what each fault costs.
+// Since the window was opened. Of the processor's time that a thread got, the part that it was in KVM_RUN
+// counts; of that, not what each fault costs.
 Domains::Executed Domains::executed(uint64_t now_ns) {
   Executed executed;
   const uint64_t least = least_fault_ns_.load(std::memory_order_relaxed);
@@ -106,7 +109,8 @@ Domains::Executed Domains::executed(uint64_t now_ns) {
 Domains::Verdict Domains::judge(uint64_t now_ns) {
   if (merged() || now_ns < window_end_ns_.load(std::memory_order_relaxed)) return Stay{};
   MutexLock lock(mutex_);
-  if (merged() || now_ns < window_end_ns_.load(std::memory_order_relaxed)) return Stay{};  // another was faster
+  if (merged() || now_ns < window_end_ns_.load(std::memory_order_relaxed))
+    return Stay{};  // another was faster
   const uint64_t window = since(now_ns, window_begin_ns_);
   const Executed executed = this->executed(now_ns);
   if (executed.all_ns < window) {

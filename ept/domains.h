@@ -21,8 +21,8 @@ enum class Activity : uint8_t {
   kWaiting,    // for pages, for the turn, for something to happen
 };
 
-// vCPUs that one vCPU at a time executes of are one *domain*. All are one domain (merged), or each is one of its
-// own (split): who has the turn for writing executes alone, who has it for reading executes beside others
+// vCPUs that one vCPU at a time executes of are one *domain*. All are one domain (merged), or each is one of
+// its own (split): who has the turn for writing executes alone, who has it for reading executes beside others
 // (ept/view.h). Here is decided which right to ask for; what then happens are transitions of the turn, which
 // replay takes from the log.
 //
@@ -43,9 +43,11 @@ class Domains {
   // The vCPU has nothing to execute without the turn: which right to it to ask for. `contended`: others have
   // it now.
   Right wanted(bool contended, uint64_t now_ns);
-  struct Stay {};            // as it is
-  struct Look { VcpuId at; };  // the same; find out whether this vCPU spins, by a kick: it will take_look()
-  struct Merge {};           // told to one; it gives up the turn, and asks for it again
+  struct Stay {};  // as it is
+  struct Look {
+    VcpuId at;
+  };                // the same; find out whether this vCPU spins, by a kick: it will take_look()
+  struct Merge {};  // told to one; it gives up the turn, and asks for it again
   using Verdict = std::variant<Stay, Look, Merge>;
   // At a stop of a vCPU that executes beside others: what follows from what they came to in the last window.
   Verdict judge(uint64_t now_ns);
@@ -98,8 +100,8 @@ class Domains {
   Mutex mutex_;
   uint64_t window_begin_ns_ GUARDED_BY(mutex_) = 0;
   std::array<Times, kMaxVcpus> before_ GUARDED_BY(mutex_){};  // when the window was opened
-  bool looked_ GUARDED_BY(mutex_) = false;       // in this window
-  uint64_t split_ns_ GUARDED_BY(mutex_) = 0;     // when they were split
+  bool looked_ GUARDED_BY(mutex_) = false;                    // in this window
+  uint64_t split_ns_ GUARDED_BY(mutex_) = 0;                  // when they were split
   uint64_t next_split_ns_ GUARDED_BY(mutex_) = 0;
   uint64_t pause_ns_ GUARDED_BY(mutex_);  // until the next attempt, if this one fails
 };

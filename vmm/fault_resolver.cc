@@ -53,7 +53,7 @@ Result<Flow> FaultResolver::resolve_fault(bool emulator_gave_up) {
     TRY_ASSIGN(const bool lost, map_lost(*set));
     if (lost && count_retry(regs) <= kHostRetries) {
       ++statistics.host_faults;
-      context_.stand(AtFault{});
+      context_.stand(BetweenPositions{});
       return Flow::kGo;
     }
   }

@@ -16,7 +16,8 @@ class FaultResolver {
   explicit FaultResolver(VcpuContext& context) : context_(context) {}
 
   // The instruction at rip, or the delivery of an event, has touched a page that the view does not grant; the
-  // vCPU is AtFault afterwards. Errors: kHost; those of the journal.
+  // vCPU is AtFault afterwards, or where only a mapping was missing, between positions. Errors: kHost; those
+  // of the journal.
   Result<Flow> resolve_fault(bool emulator_gave_up);
   // What the vCPU still needs at the fault where it stands.
   Result<Flow> take_missing(std::vector<PageRight> needed, bool again);

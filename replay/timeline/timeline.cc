@@ -144,7 +144,12 @@ Status Timeline::go_on() {
   const Mark before = now();
   exited_ = before;
   const uint64_t start = monotonic_ns();
-  TRY_ASSIGN(const auto how, machine().vcpu(vcpu).advance());
+  TRY_ASSIGN(auto how, machine().vcpu(vcpu).advance());
+  // It has touched a page that was not mapped yet, or not any more: that is no place.
+  while (how == vmm::Vcpu::Advance::kOn && !machine().is_far_between_positions() &&
+         machine().vcpu(vcpu).is_between_positions()) {
+    TRY_ASSIGN(how, machine().vcpu(vcpu).advance());
+  }
   executed_ns_ += monotonic_ns() - start;
   TRY(advanced(vcpu, how));
   note_move(before);
