@@ -222,7 +222,8 @@ void Virtqueue::finish(const Chain& chain, uint32_t written) {
 }
 
 bool Virtqueue::wants_interrupt() const {
-  return finished_some_ && (memory_.load<uint16_t>(Gpa(state_.driver_area)).value_or(0) & kAvailNoInterrupt) == 0;
+  return finished_some_ &&
+         (memory_.load<uint16_t>(Gpa(state_.driver_area)).value_or(0) & kAvailNoInterrupt) == 0;
 }
 
 }  // namespace reprise::vmm
