@@ -27,23 +27,37 @@
 //
 // Every cycle in the flow graph holds an edge that goes back to a block on the depth-first search's
 // stack, whatever the shape of the cycle (irreducible ones too); so these edges are where to put it.
-// It runs last in the optimizer: loops that were unrolled or deleted by then pay less or nothing.
+// It runs last in the optimizer: loops that were unrolled or deleted by then pay less or nothing. Before that
+// it unrolls the innermost loops: in a short one the chain from one count to the next, through memory, is
+// most of what an iteration takes.
+//
+// A function that calls none needs no safepoint at its entry: no recursion goes through it.
 //
 // Not covered: functions with the annotation "no_safepoint" ([[clang::annotate("no_safepoint")]]), assembler,
 // and the retry loops that code generation makes of some atomic operations (check_safepoints finds those).
+#include <algorithm>
 #include <string>
 #include <utility>
 
 #include "kernel/layout.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/SmallVector.h"
+#include "llvm/Analysis/AssumptionCache.h"
+#include "llvm/Analysis/LoopInfo.h"
+#include "llvm/Analysis/OptimizationRemarkEmitter.h"
+#include "llvm/Analysis/ScalarEvolution.h"
+#include "llvm/Analysis/TargetTransformInfo.h"
 #include "llvm/IR/CFG.h"
 #include "llvm/IR/Constants.h"
+#include "llvm/IR/Dominators.h"
 #include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/InlineAsm.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Passes/PassBuilder.h"
 #include "llvm/Passes/PassPlugin.h"
+#include "llvm/Transforms/Utils/LCSSA.h"
+#include "llvm/Transforms/Utils/LoopSimplify.h"
+#include "llvm/Transforms/Utils/UnrollLoop.h"
 
 namespace {
 
@@ -111,6 +125,64 @@ llvm::Instruction* place_on(const Edge& edge) {
   return jump;
 }
 
+// A call of a function; not an intrinsic, nor a piece of assembler.
+bool is_call(const llvm::Instruction& instruction) {
+  const auto* call = llvm::dyn_cast<llvm::CallBase>(&instruction);
+  return call && !call->isInlineAsm() && !llvm::isa<llvm::IntrinsicInst>(call);
+}
+
+template <typename Blocks>
+bool has_call(const Blocks& blocks) {
+  for (const auto& block : blocks)
+    for (const llvm::Instruction& instruction : block)
+      if (is_call(instruction)) return true;
+  return false;
+}
+
+class UnrollInnermostLoops : public llvm::PassInfoMixin<UnrollInnermostLoops> {
+ public:
+  llvm::PreservedAnalyses run(llvm::Function& function, llvm::FunctionAnalysisManager& analyses) {
+    auto& loops = analyses.getResult<llvm::LoopAnalysis>(function);
+    auto& tree = analyses.getResult<llvm::DominatorTreeAnalysis>(function);
+    auto& evolution = analyses.getResult<llvm::ScalarEvolutionAnalysis>(function);
+    auto& assumptions = analyses.getResult<llvm::AssumptionAnalysis>(function);
+    auto& target = analyses.getResult<llvm::TargetIRAnalysis>(function);
+    auto& remarks = analyses.getResult<llvm::OptimizationRemarkEmitterAnalysis>(function);
+    bool changed = false;
+    for (llvm::Loop* loop : loops.getLoopsInPreorder()) {
+      const unsigned times = copies(*loop);
+      if (times < 2) continue;
+      const llvm::UnrollLoopOptions options{times,
+                                            /*Force=*/true,
+                                            /*Runtime=*/false,
+                                            /*AllowExpensiveTripCount=*/false,
+                                            /*UnrollRemainder=*/false,
+                                            /*ForgetAllSCEV=*/true};
+      changed |= llvm::UnrollLoop(loop, options, &loops, &evolution, &tree, &assumptions, &target, &remarks,
+                                  /*PreserveLCSSA=*/true) != llvm::LoopUnrollResult::Unmodified;
+    }
+    return changed ? llvm::PreservedAnalyses::none() : llvm::PreservedAnalyses::all();
+  }
+
+  static bool isRequired() { return true; }
+
+ private:
+  static constexpr unsigned kMostCopies = 8;
+  static constexpr unsigned kMostInstructions = 320;  // of all copies together
+
+  // Fewer than two: not this one. What a loop calls has safepoints of its own.
+  static unsigned copies(const llvm::Loop& loop) {
+    if (!loop.isInnermost()) return 0;
+    unsigned instructions = 0;
+    for (const llvm::BasicBlock* block : loop.blocks()) {
+      instructions += block->sizeWithoutDebug();
+      for (const llvm::Instruction& instruction : *block)
+        if (is_call(instruction)) return 0;
+    }
+    return std::min(kMostCopies, kMostInstructions / std::max(1u, instructions));
+  }
+};
+
 class InsertSafepoints : public llvm::PassInfoMixin<InsertSafepoints> {
  public:
   llvm::PreservedAnalyses run(llvm::Module& module, llvm::ModuleAnalysisManager&) {
@@ -118,7 +190,7 @@ class InsertSafepoints : public llvm::PassInfoMixin<InsertSafepoints> {
     for (llvm::Function& function : module) {
       if (function.isDeclaration() || llvm::is_contained(exempt, &function)) continue;
       for (const Edge& edge : back_edges(function)) insert_safepoint(place_on(edge));
-      insert_safepoint(&*function.getEntryBlock().getFirstInsertionPt());
+      if (has_call(function)) insert_safepoint(&*function.getEntryBlock().getFirstInsertionPt());
     }
     return llvm::PreservedAnalyses::none();
   }
@@ -148,6 +220,11 @@ extern "C" LLVM_ATTRIBUTE_WEAK llvm::PassPluginLibraryInfo llvmGetPassPluginInfo
   return {
       LLVM_PLUGIN_API_VERSION, "InsertSafepoints", "1", [](llvm::PassBuilder& builder) {
         builder.registerOptimizerLastEPCallback([](llvm::ModulePassManager& passes, llvm::OptimizationLevel) {
+          llvm::FunctionPassManager unrolling;
+          unrolling.addPass(llvm::LoopSimplifyPass());
+          unrolling.addPass(llvm::LCSSAPass());
+          unrolling.addPass(UnrollInnermostLoops());
+          passes.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(unrolling)));
           passes.addPass(InsertSafepoints());
         });
       }};
