@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/procfs.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -150,11 +151,14 @@ void add_thread(Notes& notes, VcpuId vcpu, const Registers& registers) {
   notes.add(NT_FPREGSET, registers.fxsave.data(), registers.fxsave.size());
 }
 
-// A new one, or what is there is written over, as GDB does.
+// A new one, or what is there is written over, as GDB does. Only its owner may read it from then on.
 Result<UniqueFd> create_core(const std::filesystem::path& path) {
   UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!fd.valid())
     return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot create {}", path.string()));
+  struct stat found {};
+  if (::fstat(fd.get(), &found) != 0 || (S_ISREG(found.st_mode) && ::fchmod(fd.get(), 0600) != 0))
+    return fail_errno(ErrorCode::kOutput, errno, fmt::format("cannot keep {} from others", path.string()));
   return fd;
 }
 

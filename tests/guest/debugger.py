@@ -333,6 +333,7 @@ def core(bench):
     record(bench, folder, "lost_update", "n=20000", vcpus=2)
     looks = ["info registers rip rsp eflags cs ss fs_base gs_base", "output/x $xmm1.uint128", "x/32gx $rsp", "x/8i $rip", f"x/gx {counter_of(bench)}", "backtrace 3"]
     first, second, third = bench.folder / "first", bench.folder / "second", bench.folder / "third"
+    second.touch(0o644)
     said, done = gdb(bench, folder, ["break workload", "continue", f"generate-core-file {first}", *looks, "thread 2", *looks, f"monitor core {second}", f"gcore {third}"])
     expect("2 vCPUs" in said[2], f"generate-core-file says {said[2]!r}", done)
     expect(third.exists(), f"gcore makes no file: {said[-1]!r}", done)
