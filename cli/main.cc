@@ -69,6 +69,7 @@ int parse_and_act(int argc, char** argv) {
   add_replay(app, action);
   add_gdb(app, action);
   add_checkpoint(app, action);
+  add_explore(app, action);
   add_run(app, action);
   add_info(app, action);
   add_dump(app, action);

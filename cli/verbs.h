@@ -13,6 +13,7 @@ namespace reprise::cli {
 using Action = std::function<Result<ExitCode>()>;
 
 void add_record(CLI::App& app, Action& action);
+void add_explore(CLI::App& app, Action& action);
 void add_run(CLI::App& app, Action& action);
 void add_replay(CLI::App& app, Action& action);
 void add_gdb(CLI::App& app, Action& action);

@@ -3,14 +3,14 @@ import signal
 import subprocess
 import time
 
-from harness import BUILD, OK, Done, Test, expect, replay_alike, report_of
+from harness import BUILD, OK, Done, Test, count_for, expect, replay_alike, report_of
 
 SESSIONS = BUILD / "tests" / "guest" / "sessions"
 ROUNDS = 8
 # In parallel, with a vCPU that halts until its timer fires, and with vCPUs that wait for each other all the time.
 RUNS = [("lost_update", 2, "n=2000000000"), ("timer", 2, "n=2000000000 period=20000"), ("ring", 4, "n=100000000")]
 SUSPENDED = 1.5  # seconds
-ENOUGH = 500000000  # updates: some 2 s, so that the guest is still at it when it is suspended for the second time
+ENOUGH = 2.0  # seconds of a run, so that the guest is still at it when it is suspended for the second time
 
 
 def driven(image, vcpus, arguments):
@@ -38,7 +38,8 @@ def wait_for_state(process, stopped, bench):
 def suspended(bench):
     """Ctrl-Z and fg: the time between them is none for the guest, and leaves no trace."""
     folder = bench.folder / "recording"
-    command = [str(word) for word in (bench.installation.reprise, "record", "--json", "--vcpus", 2, "-o", folder, bench.image("lost_update"), "--", f"n={ENOUGH}")]
+    command = [str(word) for word in (bench.installation.reprise, "record", "--json", "--vcpus", 2, "-o", folder, bench.image("lost_update"), "--",
+                                       f"n={count_for(bench, 'lost_update', 400000, ENOUGH)}")]
     # A group of its own in this session, which the harness, as a shell, could continue: SIGTSTP stops no orphaned group.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
     begin = time.monotonic()
