@@ -104,7 +104,7 @@ void CrewMember::add_contended(std::vector<PageRight>& wanted) {
 Right CrewMember::strengthen(const PageRight& want, bool again) {
   if (is_turn(want.page) && domains_ != nullptr) {
     const bool contended = (ownership_.holders(want.page).vcpus & ~(1u << vcpu_.raw)) != 0;
-    return domains_->wanted(contended, monotonic_ns());
+    return domains_->wanted(vcpu_, contended, view_.borrow_ns(), monotonic_ns());
   }
   if (view_.is_token(want.page)) return want.right;
   uint8_t& history = reads_then_writes_[want.page.raw];

@@ -11,9 +11,10 @@ namespace {
 constexpr uint64_t kWindowNs = 2'000'000;
 // In which a vCPU that is kicked shows whether it spins.
 constexpr uint64_t kLookNs = 200'000;
-// The first attempt after one that failed. Attempts of a window each, at 1, 3, 7, ... of these, cost less
-// than five parts in a hundred of any run.
-constexpr uint64_t kFirstPauseNs = 20 * kWindowNs;
+// An attempt costs a window, and all that was borrowed before it is borrowed again after it. That may be one
+// part in kShare of the time.
+constexpr uint64_t kShare = 20;
+constexpr uint64_t kFirstPauseNs = kShare * kWindowNs;
 // So that vCPUs which have stopped sharing are not held together for longer than people notice.
 constexpr uint64_t kLongestPauseNs = 2'000'000'000;
 // An attempt that lasted so long was none that failed at once: the next one may come soon.
@@ -137,13 +138,23 @@ void Domains::merge(uint64_t now_ns) {
 
 void Domains::split(uint64_t now_ns) {
   split_ns_ = now_ns;
+  borrowed_ns_ = borrow_ns();
   open_window(now_ns);
   merged_.store(false, std::memory_order_relaxed);
 }
 
-Right Domains::wanted(bool contended, uint64_t now_ns) {
+uint64_t Domains::borrow_ns() const {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < vcpus_; ++i) sum += threads_[i].borrow_ns.load(std::memory_order_relaxed);
+  return sum;
+}
+
+Right Domains::wanted(VcpuId vcpu, bool contended, uint64_t borrow_ns, uint64_t now_ns) {
+  threads_[vcpu.raw].borrow_ns.store(borrow_ns, std::memory_order_relaxed);
   MutexLock lock(mutex_);
-  if (merged() && contended && now_ns >= next_split_ns_) split(now_ns);
+  const uint64_t cost = merges() == 0 ? 0 : this->borrow_ns() - borrowed_ns_;
+  const uint64_t due = std::max(next_split_ns_, split_ns_ + kShare * cost);
+  if (merged() && contended && now_ns >= due) split(now_ns);
   return merged() ? Right::kWrite : Right::kRead;
 }
 

@@ -40,9 +40,9 @@ class Domains {
   // What the calling vCPU's thread does from now on. `faulted`: it executed, up to an instruction that lacks
   // a page.
   void enter(VcpuId vcpu, Activity activity, uint64_t now_ns, bool faulted = false);
-  // The vCPU has nothing to execute without the turn: which right to it to ask for. `contended`: others have
-  // it now.
-  Right wanted(bool contended, uint64_t now_ns);
+  // The vCPU needs the turn to execute: which right to it to ask for. `contended`: others have it now.
+  // `borrow_ns`: what borrowing has cost the vCPU so far.
+  Right wanted(VcpuId vcpu, bool contended, uint64_t borrow_ns, uint64_t now_ns);
   struct Stay {};  // as it is
   struct Look {
     VcpuId at;
@@ -76,11 +76,14 @@ class Domains {
     std::atomic<uint64_t> working_ns{0};
     std::atomic<uint64_t> faults{0};
     std::atomic<clockid_t> clock{0};  // 0: it has not run yet
+    std::atomic<uint64_t> borrow_ns{0};
     std::atomic<bool> look{false};
     std::atomic<bool> spins{false};  // in this window
   };
   [[nodiscard]] Times times_of(const Thread& thread, uint64_t now_ns) const;
   void open_window(uint64_t now_ns) REQUIRES(mutex_);
+  // By all vCPUs.
+  [[nodiscard]] uint64_t borrow_ns() const;
   struct Executed {
     uint64_t all_ns = 0;   // of guest code, in nanoseconds of one processor, without vCPUs that spin
     uint64_t most_ns = 0;  // of that, by the vCPU that executed most
@@ -103,7 +106,8 @@ class Domains {
   bool looked_ GUARDED_BY(mutex_) = false;                    // in this window
   uint64_t split_ns_ GUARDED_BY(mutex_) = 0;                  // when they were split
   uint64_t next_split_ns_ GUARDED_BY(mutex_) = 0;
-  uint64_t pause_ns_ GUARDED_BY(mutex_);  // until the next attempt, if this one fails
+  uint64_t borrowed_ns_ GUARDED_BY(mutex_) = 0;  // borrow_ns() when they were split
+  uint64_t pause_ns_ GUARDED_BY(mutex_);         // until the next attempt, if this one fails
 };
 
 }  // namespace reprise::ept

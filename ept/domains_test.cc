@@ -17,7 +17,7 @@ class DomainsTest : public testing::Test {
     processor_ns = 0;
     for (const VcpuId vcpu : {VcpuId(0), VcpuId(1)}) domains_.enter(vcpu, Activity::kWaiting, now_);
   }
-  void split() { ASSERT_EQ(domains_.wanted(true, now_), Right::kRead); }
+  void split() { ASSERT_EQ(domains_.wanted(VcpuId(1), true, borrow_ns_, now_), Right::kRead); }
   // For `ns`, vCPU 0 executes without end, vCPU 1 for `part` of the time, and works for the rest.
   Domains::Verdict run(uint64_t ns, double part) {
     const auto executed = static_cast<uint64_t>(static_cast<double>(ns) * part);
@@ -40,16 +40,17 @@ class DomainsTest : public testing::Test {
   }
 
   uint64_t now_ = 1'000 * kMs;
+  uint64_t borrow_ns_ = 0;
   Domains domains_{2, [](clockid_t) { return processor_ns; }};
 };
 
 TEST_F(DomainsTest, OneVcpuStaysAlone) {
-  EXPECT_EQ(domains_.wanted(false, now_), Right::kWrite);
-  EXPECT_EQ(domains_.wanted(false, now_ + 1'000 * kMs), Right::kWrite);
+  EXPECT_EQ(domains_.wanted(VcpuId(1), false, 0, now_), Right::kWrite);
+  EXPECT_EQ(domains_.wanted(VcpuId(1), false, 0, now_ + 1'000 * kMs), Right::kWrite);
 }
 
 TEST_F(DomainsTest, SecondVcpuWithSomethingToDoSplits) {
-  EXPECT_EQ(domains_.wanted(true, now_), Right::kRead);
+  EXPECT_EQ(domains_.wanted(VcpuId(1), true, borrow_ns_, now_), Right::kRead);
   EXPECT_FALSE(domains_.merged());
 }
 
@@ -67,7 +68,7 @@ TEST_F(DomainsTest, NothingIsJudgedBeforeTheWindowIsOver) {
 TEST_F(DomainsTest, VcpusThatExecuteLessThanOneAreMerged) {
   split();
   EXPECT_TRUE(std::holds_alternative<Domains::Merge>(share(3 * kMs)));
-  EXPECT_EQ(domains_.wanted(true, now_), Right::kWrite);
+  EXPECT_EQ(domains_.wanted(VcpuId(1), true, borrow_ns_, now_), Right::kWrite);
 }
 
 TEST_F(DomainsTest, EachAttemptThatFailsDoublesTheTimeUntilTheNext) {
@@ -76,11 +77,20 @@ TEST_F(DomainsTest, EachAttemptThatFailsDoublesTheTimeUntilTheNext) {
     split();
     share(3 * kMs);
     const uint64_t merged = now_;
-    while (domains_.wanted(true, now_) == Right::kWrite) now_ += kMs;
+    while (domains_.wanted(VcpuId(1), true, borrow_ns_, now_) == Right::kWrite) now_ += kMs;
     const uint64_t waited = now_ - merged;
     EXPECT_TRUE(attempt == 0 || (waited >= 2 * last - kMs && waited <= 2 * last + kMs)) << waited;
     last = waited;
   }
+}
+
+TEST_F(DomainsTest, TimeUntilTheNextAttemptGrowsWithWhatIsBorrowedAgain) {
+  split();
+  const uint64_t begin = now_;
+  share(3 * kMs);
+  borrow_ns_ = 30 * kMs;
+  while (domains_.wanted(VcpuId(1), true, borrow_ns_, now_) == Right::kWrite) now_ += kMs;
+  EXPECT_GE(now_ - begin, 600 * kMs);
 }
 
 TEST_F(DomainsTest, WhoExecutesMostIsLookedAtWhereItDecides) {

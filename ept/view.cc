@@ -3,13 +3,16 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/time.h"
 
 namespace reprise::ept {
 namespace {
 
-// A fault costs as much as mapping some hundred pages; whoever touches one page of 256 KiB will often touch
-// others, and who does not pays no more than once again.
+// A fault costs as much as mapping some hundred pages. Who touches one page of 256 KiB will often touch
+// others; who has touched some of these has much to do, and gets up to 2 MiB at a time.
 constexpr uint64_t kBorrowedTogether = 64;
+constexpr uint64_t kMostTogether = 512;
+constexpr uint64_t kRunsUntilTwice = 8;
 
 }  // namespace
 
@@ -63,20 +66,25 @@ bool View::can_borrow(PageNumber page) const {
 // The page, and around it those of the same block that can be borrowed in the same call.
 Status View::borrow(PageNumber page) {
   const Right from = right(page);
-  const PageNumber begin(page.raw / kBorrowedTogether * kBorrowedTogether);
+  const uint64_t doublings = borrowed_runs_.size() / kRunsUntilTwice;
+  const uint64_t together = std::min(kBorrowedTogether << std::min<uint64_t>(doublings, 8), kMostTogether);
+  const PageNumber begin(page.raw / together * together);
   const auto same = [&](PageNumber other) { return can_borrow(other) && right(other) == from; };
   PageNumber first = page;
   while (first > begin && same(PageNumber(first.raw - 1))) first = PageNumber(first.raw - 1);
   PageNumber end = page + 1;
-  while (end < begin + kBorrowedTogether && same(end)) end = end + 1;
+  while (end < begin + together && same(end)) end = end + 1;
   const uint64_t count = end.raw - first.raw;
+  const uint64_t start = monotonic_ns();
   TRY(map(first, count, from, Right::kWrite));
+  borrow_ns_ += monotonic_ns() - start;
   std::fill_n(borrowed_.begin() + static_cast<ptrdiff_t>(first.raw), count, true);
   borrowed_runs_.push_back({first, count});
   return {};
 }
 
 Status View::give_back() {
+  const uint64_t start = monotonic_ns();
   for (const Run& run : borrowed_runs_) {
     for (uint64_t i = 0; i < run.count;) {
       const PageNumber first = run.first + i;
@@ -90,6 +98,7 @@ Status View::give_back() {
     }
   }
   borrowed_runs_.clear();
+  borrow_ns_ += monotonic_ns() - start;
   return {};
 }
 

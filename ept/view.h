@@ -49,6 +49,8 @@ class View {
   // vCPU is alone and has not touched it yet. Maps it, and where it is borrowed, pages around it. Errors:
   // kHost.
   Status refresh(PageNumber page);
+  // What borrowing and giving back has cost so far. Nanoseconds.
+  [[nodiscard]] uint64_t borrow_ns() const { return borrow_ns_; }
   // Before an instruction that must not fault: maps a page that may be used and is not mapped so. Errors:
   // kHost.
   Status prepare(PageNumber page);
@@ -92,6 +94,7 @@ class View {
     PageNumber first;
     uint64_t count = 0;
   };
+  uint64_t borrow_ns_ = 0;
   std::vector<Run> borrowed_runs_;  // which hold all borrowed pages
   std::map<PageNumber, Right> restricted_;
 };

@@ -13,6 +13,10 @@
 #define UFFDIO_CONTINUE_MODE_WP (static_cast<uint64_t>(1) << 1)  // Linux 6.4; Debian 12's headers are of 6.1
 #endif
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22  // Linux 5.14
+#endif
+
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)  // Linux 6.1
 #endif
@@ -97,10 +101,16 @@ Status UserfaultMapper::protect(PageNumber first, uint64_t count, bool on) {
   return {};
 }
 
+// In one call where the kernel has it (Linux 5.14), which costs a third of a fault for each page.
+void UserfaultMapper::populate(PageNumber first, uint64_t count) const {
+  auto* const begin = const_cast<uint8_t*>(populated_ + address_of(first).raw);
+  if (count > 1 && ::madvise(begin, count * kPageSize, MADV_POPULATE_READ) == 0) return;
+  for (uint64_t i = 0; i < count; ++i) (void)*static_cast<const volatile uint8_t*>(begin + i * kPageSize);
+}
+
 Status UserfaultMapper::map(PageNumber first, uint64_t count, bool writable) {
   // CONTINUE maps what is in the page cache: a page nobody has written yet must be brought there first.
-  for (uint64_t i = 0; i < count; ++i)
-    (void)*static_cast<const volatile uint8_t*>(populated_ + address_of(first + i).raw);
+  populate(first, count);
   const bool in_one = writable || continue_protected_;
   uint64_t start = reinterpret_cast<uint64_t>(base_) + address_of(first).raw;
   uint64_t left = count * kPageSize;

@@ -33,6 +33,7 @@ class UserfaultMapper final : public ept::PageMapper {
         populated_(populated),
         continue_protected_(continue_protected) {}
   Status protect(PageNumber first, uint64_t count, bool on);
+  void populate(PageNumber first, uint64_t count) const;
   Status map(PageNumber first, uint64_t count, bool writable);
 
   UniqueFd fd_;
