@@ -129,8 +129,10 @@ Domains::Verdict Domains::judge(uint64_t now_ns) {
 }
 
 void Domains::merge(uint64_t now_ns) {
-  if (since(now_ns, split_ns_) > kLastingWindows * kWindowNs) pause_ns_ = kFirstPauseNs;
-  next_split_ns_ = now_ns + pause_ns_;
+  const uint64_t attempt = since(now_ns, split_ns_);
+  const bool lasted = attempt > kLastingWindows * kWindowNs;
+  if (lasted) pause_ns_ = kFirstPauseNs;
+  next_split_ns_ = now_ns + (lasted ? pause_ns_ : std::max(pause_ns_, kShare * attempt));
   pause_ns_ = std::min(2 * pause_ns_, kLongestPauseNs);
   merges_.fetch_add(1, std::memory_order_relaxed);
   merged_.store(true, std::memory_order_relaxed);

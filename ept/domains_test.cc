@@ -67,7 +67,7 @@ TEST_F(DomainsTest, NothingIsJudgedBeforeTheWindowIsOver) {
 
 TEST_F(DomainsTest, VcpusThatExecuteLessThanOneAreMerged) {
   split();
-  EXPECT_TRUE(std::holds_alternative<Domains::Merge>(share(3 * kMs)));
+  EXPECT_TRUE(std::holds_alternative<Domains::Merge>(share(2 * kMs)));
   EXPECT_EQ(domains_.wanted(VcpuId(1), true, borrow_ns_, now_), Right::kWrite);
 }
 
@@ -75,7 +75,7 @@ TEST_F(DomainsTest, EachAttemptThatFailsDoublesTheTimeUntilTheNext) {
   uint64_t last = 0;
   for (int attempt = 0; attempt < 5; ++attempt) {
     split();
-    share(3 * kMs);
+    share(2 * kMs);
     const uint64_t merged = now_;
     while (domains_.wanted(VcpuId(1), true, borrow_ns_, now_) == Right::kWrite) now_ += kMs;
     const uint64_t waited = now_ - merged;
@@ -87,7 +87,7 @@ TEST_F(DomainsTest, EachAttemptThatFailsDoublesTheTimeUntilTheNext) {
 TEST_F(DomainsTest, TimeUntilTheNextAttemptGrowsWithWhatIsBorrowedAgain) {
   split();
   const uint64_t begin = now_;
-  share(3 * kMs);
+  share(2 * kMs);
   borrow_ns_ = 30 * kMs;
   while (domains_.wanted(VcpuId(1), true, borrow_ns_, now_) == Right::kWrite) now_ += kMs;
   EXPECT_GE(now_ - begin, 600 * kMs);
