@@ -66,8 +66,8 @@ Result<ExitCode> record(const RecordArguments& arguments) {
 }
 
 // Throws what CLI11 makes a usage error of.
-void set_policy(const std::vector<std::string>& choices, ept::PolicyOptions& policy) {
-  for (const std::string& choice : choices) {
+void set_policy(const std::string& choices, ept::PolicyOptions& policy) {
+  for (const std::string& choice : CLI::detail::split(choices, ',')) {
     if (choice != "domains=on" && choice != "domains=off")
       throw CLI::ValidationError(
           "--policy", fmt::format("no choice \"{}\": known are domains=on and domains=off", choice));
@@ -102,12 +102,10 @@ void add_record(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"auto", "crew", "serial"}))
       ->capture_default_str();
   verb->add_flag("--serial", arguments->serial, "the same as --mode serial");
-  verb->add_option_function<std::vector<std::string>>(
-          "--policy",
-          [arguments](const std::vector<std::string>& choices) { set_policy(choices, arguments->policy); },
-          "when vCPUs in parallel get pages, as NAME=VALUE,...: domains=on|off, whether vCPUs that share so "
-          "much that one alone would be faster execute one at a time")
-      ->delimiter(',')
+  verb->add_option_function<std::string>(
+          "--policy", [arguments](const std::string& choices) { set_policy(choices, arguments->policy); },
+          "when vCPUs in parallel get pages: domains=on or off, whether vCPUs that share so much that one "
+          "alone would be faster execute one at a time")
       ->type_name("NAME=VALUE,...");
   verb->callback([arguments, &action] { action = [arguments] { return record(*arguments); }; });
 }

@@ -28,12 +28,12 @@ SMALLER = {"locks": "n=4", "ring": "n=100", "migratory": "n=8", "remap": "n=2", 
 SERIAL = ["lost_update", "bank", "ring", "timer", "radix"]
 
 
-def pair(workload, vcpus, chaos, serial=False):
+def pair(workload, vcpus, chaos, serial=False, extra=()):
     arguments = SMALLER.get(workload, SIZES[workload]) if vcpus >= 8 else SIZES[workload]
-    name = f"{workload}-{vcpus}-{'serial' if serial else 'quiet' if chaos is None else 'chaos'}"
+    name = f"{workload}-{vcpus}-{'owners' if extra else 'serial' if serial else 'quiet' if chaos is None else 'chaos'}"
 
     def run(bench):
-        report, _, _ = record_and_replay(bench, workload, arguments, vcpus=vcpus, chaos=chaos, serial=serial)
+        report, _, _ = record_and_replay(bench, workload, arguments, vcpus=vcpus, chaos=chaos, serial=serial, extra=extra)
         return f"{report['tickets']} transitions, recorded in {report['wall_ns'] / 1e9:.2f} s"
 
     return Test(f"matrix/{name}", run)
@@ -46,6 +46,8 @@ def tests(options):
         for vcpus in (1, 2, 4, 8):
             seed = zlib.crc32(f"{workload} {vcpus}".encode()) % 1000
             found += [pair(workload, vcpus, None), pair(workload, vcpus, seed)]
+    # Pages go from owner to owner at all times.
+    found += [pair(workload, 2, None, extra=["--policy", "domains=off"]) for workload in SERIAL]
     for workload in SERIAL:
         found += [pair(workload, vcpus, None, serial=True) for vcpus in ((1, 2, 4, 8) if options.serial else (2, 4))]
     return found
