@@ -144,8 +144,7 @@ Result<Flow> FaultResolver::answer_ram_access(kvm_run& run) {
   }
   // As often as an instruction that is entered again would fault: chaos grants reading before writing.
   const PageRight need{page_of(gpa), is_write ? Right::kWrite : Right::kRead};
-  for (bool again = false; !memory.view().allows(need.page, need.right); again = true)
-    TRY_GO(context_.acquire({&need, 1}, again));
+  for (bool again = false; !context_.holds(need); again = true) TRY_GO(context_.acquire({&need, 1}, again));
   const std::span<uint8_t> data(run.mmio.data, std::min<size_t>(run.mmio.len, sizeof run.mmio.data));
   bool caught = false;
   if (const auto& watched = context_.watch().access) {

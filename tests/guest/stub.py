@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 
+from debugger import counter_of
 from harness import OK, Hang, Skip, Test, count_for, expect, record
 
 NO_MORE = "No more reverse-execution history"
@@ -272,9 +273,10 @@ def checkpoints_and_conditions(bench):
         kept, digest = gdb.when(), gdb.says("monitor digest")
         gdb.command("-break-delete 1")
         # The store of the sum. GDB sends the condition along, and the stub evaluates it.
-        gdb.command('-break-insert -c "$rcx == 20" racy.h:18')
+        counted = f"*(unsigned long *) {counter_of(bench)}"
+        gdb.command(f'-break-insert -c "{counted} > 20" racy.h:18')
         gdb.run("-exec-continue", 'reason="breakpoint-hit"')
-        expect(gdb.says("print $rcx") == "$1 = 20\n", "the condition does not hold where it stopped")
+        expect(gdb.says(f"print {counted} > 20") == "$1 = true\n", "the condition does not hold where it stopped")
         thread = re.search(r"Current thread is (\d)", gdb.says("thread"))[1]
         expect("checkpoint 2 at" in gdb.says("monitor checkpoint"), "no second checkpoint is made")
         listed = gdb.says("monitor checkpoints")

@@ -16,6 +16,10 @@ class JournalFake final : public Journal {
   // stops, is answered so; 0: none is. It takes nothing from the queues.
   uint64_t later_at = 0;
   uint64_t leave_at = 0;
+  // The n-th question is answered as by a replay that goes on with other vCPUs: what was asked for is
+  // granted, this token has been lost since, and others come first. 0: none is.
+  uint64_t lost_at = 0;
+  PageNumber lost;
   uint64_t questions = 0;
 
   // Without an answer: nothing happens, everything is granted.
@@ -69,7 +73,9 @@ class JournalFake final : public Journal {
     const Acquired answer = acquires.empty() ? Acquired::kGranted : take(acquires);
     if (answer == Acquired::kGranted && view != nullptr)
       for (const auto& need : needed) TRY(view->grant({&need.page, 1}, need.right));
-    return answer;
+    if (questions != lost_at || needed[0].page == lost) return answer;
+    TRY(view->revoke(lost, Right::kNone));
+    return Acquired::kLater;
   }
   bool is_over() override { return over; }
   Status stopped(uint64_t /*registers*/) override {

@@ -99,9 +99,13 @@ Result<Flow> VcpuContext::acquire(std::span<const PageRight> needed, bool again)
 }
 
 Result<Flow> VcpuContext::acquire(PageNumber page, Right right) {
-  if (parts_.memory.view().allows(page, right)) return Flow::kGo;
   const PageRight need{page, right};
+  if (holds(need)) return Flow::kGo;
   return acquire({&need, 1}, false);
+}
+
+bool VcpuContext::holds(const PageRight& need) const {
+  return has_turn() && parts_.memory.view().allows(need.page, need.right);
 }
 
 bool VcpuContext::has_turn() const {

@@ -68,6 +68,9 @@ class VcpuContext {
   // The vCPU has the turn afterwards, where it needs that. Not kGo: not granted. Errors: those of the
   // journal.
   Result<Flow> acquire(std::span<const PageRight> needed, bool again);
+  // Whether the vCPU may use this now: the right alone is not enough, for the turn may be lost while it
+  // waits.
+  [[nodiscard]] bool holds(const PageRight& need) const;
   // One that may be ours already, and is afterwards.
   Result<Flow> acquire(PageNumber page, Right right);
   // To execute, where that needs the turn.
