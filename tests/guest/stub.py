@@ -277,6 +277,7 @@ def checkpoints_and_conditions(bench):
         gdb.command(f'-break-insert -c "{counted} > 20" racy.h:18')
         gdb.run("-exec-continue", 'reason="breakpoint-hit"')
         expect(gdb.says(f"print {counted} > 20") == "$1 = true\n", "the condition does not hold where it stopped")
+        there = gdb.says("print $rcx")
         thread = re.search(r"Current thread is (\d)", gdb.says("thread"))[1]
         expect("checkpoint 2 at" in gdb.says("monitor checkpoint"), "no second checkpoint is made")
         listed = gdb.says("monitor checkpoints")
@@ -286,7 +287,7 @@ def checkpoints_and_conditions(bench):
         gdb.run('-interpreter-exec console "starti c2"')
         gdb.command(f"-thread-select {thread}")
         said = gdb.says("print $rcx")
-        expect(said == "$2 = 20\n", f"starti c2 goes elsewhere: {said}")
+        expect(said.split("=")[1] == there.split("=")[1], f"starti c2 goes elsewhere: {said}")
         gdb.command("-target-detach")
         stub.ends_identical()
 
