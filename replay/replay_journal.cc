@@ -223,6 +223,9 @@ Result<vmm::Acquired> ReplayJournal::acquire(std::span<const PageRight> needed, 
     if (log_ended_) return progress ? vmm::Acquired::kGranted : vmm::Acquired::kStopping;
     const auto* wanted = event == nullptr ? nullptr : std::get_if<log::Gain>(&event->what);
     if (const auto* loss = event == nullptr ? nullptr : std::get_if<log::Loss>(&event->what)) {
+      // What is lost behind the answer is lost once the instruction is completed, or before what is asked
+      // next.
+      if (progress && covered(least)) return vmm::Acquired::kGranted;
       if (!is_due(loss->ticket)) return vmm::Acquired::kLater;
       TRY(lose(*loss));
       continue;
@@ -237,7 +240,7 @@ Result<vmm::Acquired> ReplayJournal::acquire(std::span<const PageRight> needed, 
     TRY(check_pages(wanted->pages));
     TRY_ASSIGN(const bool due_now, wait_for(wanted->pages));
     if (!due_now) return vmm::Acquired::kStopping;
-    if (!progress) least = least_granted(needed);
+    least = least_granted(needed);
     TRY(gain(*wanted));
     progress = true;
   }

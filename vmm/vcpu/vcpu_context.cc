@@ -90,10 +90,10 @@ Result<Flow> VcpuContext::ask(std::span<const PageRight> needed, bool again) {
 Result<Flow> VcpuContext::acquire(std::span<const PageRight> needed, bool again) {
   const ept::View& view = parts_.memory.view();
   const auto allowed = [&](const PageRight& need) { return view.allows(need.page, need.right); };
-  for (bool first = true;; first = false) {
+  for (;; again = true) {
     TRY_GO(take_turn());
-    if (view.is_alone() || (!first && std::ranges::all_of(needed, allowed))) return Flow::kGo;
-    TRY_GO(ask(needed, again || !first));
+    if (view.is_alone() || std::ranges::all_of(needed, allowed)) return Flow::kGo;
+    TRY_GO(ask(needed, again));
     if (has_turn()) return Flow::kGo;
   }
 }
