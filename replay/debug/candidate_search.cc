@@ -13,7 +13,10 @@ class CandidateWatcher final : public ExitWatcher {
   // The breakpoint at which the vCPU was caught; nothing: it was something else.
   [[nodiscard]] std::optional<Gva> address() const { return address_; }
 
-  Status enter(VcpuId vcpu) override { return memory_.enter(vcpu); }
+  Status enter(VcpuId vcpu) override {
+    TRY(breakpoints_.enter(vcpu));
+    return memory_.enter(vcpu);
+  }
   Result<vmm::WatchVerdict> look_at(VcpuId vcpu, vmm::ExitKind exit) override {
     using vmm::WatchVerdict;
     TRY_ASSIGN(const bool own, breakpoints_.pass(vcpu, exit));

@@ -152,7 +152,7 @@ Result<VcpuId> Diversion::run(VcpuId turn, Interruption& interruption) {
   TRY_ASSIGN(const auto planted, SoftwareBreakpoints::plant(machine(), stops_.addresses()));
   bool found = false;
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
-    machine().vcpu(vcpu).watch({.entry = {},
+    machine().vcpu(vcpu).watch({.entry = [&, vcpu] { return planted->enter(vcpu); },
                                 .exit = [&, vcpu](vmm::ExitKind exit) -> Result<vmm::Vcpu::Verdict> {
                                   TRY_ASSIGN(const bool own, planted->pass(vcpu, exit));
                                   if (own) return vmm::Vcpu::Verdict::kDone;

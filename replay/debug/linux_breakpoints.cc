@@ -1,10 +1,11 @@
-// Planted stops in a Linux guest.
+// Software breakpoints in a Linux guest.
 #include <algorithm>
 #include <array>
 
 #include "replay/debug/software_breakpoints.h"
 #include "vmm/guest/linux/kernel_patch.h"
 #include "vmm/guest/linux/linux_segments.h"
+#include "vmm/guest/linux/user_return.h"
 #include "vmm/kvm/cpu_state.h"
 #include "x86/exception_frame.h"
 #include "x86/linear_memory.h"
@@ -13,8 +14,9 @@ namespace reprise::replay {
 namespace {
 
 constexpr size_t kTracerBytes = 5;  // Linux, arch/x86/include/asm/ftrace.h (MCOUNT_INSN_SIZE)
+// What one page fault may map: a page of 2 MiB, or pages of a file around it, which are fewer.
+constexpr uint64_t kMappedAtOnce = 2 << 20;
 constexpr uint64_t kKernelHalf = 1ull << 63;
-constexpr uint64_t kAlwaysSet = 1 << 1;  // Intel SDM vol. 1, figure 3-8
 
 // Whether the kernel's tracer has, had, or will have the instruction there. The call goes to a function that
 // only returns.
@@ -38,11 +40,6 @@ bool is_in_user_mode(Gva address) {
   return address.raw < kKernelHalf;
 }
 
-// What iretq takes from the stack.
-struct ReturnFrame {
-  uint64_t rip, cs, rflags, rsp, ss;
-};
-
 }  // namespace
 
 Status SoftwareBreakpoints::check_linux() const {
@@ -58,55 +55,72 @@ Status SoftwareBreakpoints::plant_linux(VcpuId vcpu) {
   TRY_ASSIGN(const kvm_sregs sregs, machine_.kvm(vcpu).special_registers());
   const vmm::WholeMemory physical(machine_, vcpu);
   const x86::LinearMemory memory(vmm::paging_of(sregs), physical);
-  bool user = false;
   for (const Gva address : addresses_) {
-    user |= is_in_user_mode(address);
     const Gva place = is_tracers(memory, address) ? address + kTracerBytes : address;
     const auto at = memory.translate(place);
     if (!at.has_value()) continue;
     places_.emplace(place, address);
     put(vcpu, *at);
   }
-  if (user)
-    for (const uint64_t at : machine_.kernel()->returns_to_user()) put(vcpu, Gpa(at));
   return {};
 }
 
-// A return to user mode: carried out here, and then the bytes of that address space are put.
-Result<bool> SoftwareBreakpoints::pass_return(VcpuId vcpu) {
-  vmm::KvmVcpu& kvm = machine_.kvm(vcpu);
-  TRY_ASSIGN(kvm_regs regs, kvm.registers());
-  TRY_ASSIGN(kvm_sregs sregs, kvm.special_registers());
-  const vmm::WholeMemory physical(machine_, vcpu);
-  const x86::LinearMemory memory(vmm::paging_of(sregs), physical);
-  const auto at = memory.translate(Gva(regs.rip - 1));
-  if (!at.has_value() ||
-      std::ranges::find(machine_.kernel()->returns_to_user(), at->raw) ==
-          machine_.kernel()->returns_to_user().end() ||
-      planted_at(regs.rip - 1).has_value())
-    return false;
-  constexpr uint8_t kIretq = 0xcf;  // behind REX.W, over which the byte was put
-  uint8_t opcode = 0;
-  (void)memory.read(Gva(regs.rip), {&opcode, 1});
-  if (opcode == kIretq) {
-    ReturnFrame frame{};
-    if (memory.read(Gva(regs.rsp), {reinterpret_cast<uint8_t*>(&frame), sizeof frame}) < sizeof frame)
-      return fail(ErrorCode::kHost, "vCPU {} returns by iretq without a stack", vcpu.raw);
-    if ((frame.cs & vmm::kUserPrivilege) == vmm::kUserPrivilege)
-      vmm::load_user_segments(sregs, frame.cs, frame.ss);
-    regs.rip = frame.rip;
-    regs.rflags = frame.rflags | kAlwaysSet;
-    regs.rsp = frame.rsp;
-  } else {
-    vmm::load_user_segments(sregs, vmm::kLinuxUserCode | vmm::kUserPrivilege,
-                            vmm::kLinuxUserData | vmm::kUserPrivilege);
-    regs.rip = regs.rcx;
-    regs.rflags = regs.r11 | kAlwaysSet;
+bool SoftwareBreakpoints::is_near_user_address(uint64_t address) const {
+  return std::ranges::any_of(addresses_, [&](Gva user) {
+    return is_in_user_mode(user) && user.raw / kMappedAtOnce == address / kMappedAtOnce;
+  });
+}
+
+// The vCPUs share the kernel's code, and one executes at a time.
+Status SoftwareBreakpoints::enter(VcpuId vcpu) {
+  if (machine_.kernel() == nullptr || std::ranges::none_of(addresses_, is_in_user_mode)) return {};
+  const auto& functions = machine_.kernel()->mapping_functions();
+  if (functions.has_value()) {
+    put(vcpu, functions->fault);
+    for (const Gpa at : functions->changes) put(vcpu, at);
   }
-  TRY(kvm.set_special_registers(sregs));
-  TRY(kvm.set_registers(regs));
-  TRY(plant_linux(vcpu));
-  return true;
+  const bool returns = !functions.has_value() || changed_mapping_.contains(vcpu);
+  for (const uint64_t at : machine_.kernel()->returns_to_user())
+    returns ? put(vcpu, Gpa(at)) : take(vcpu, Gpa(at));
+  return {};
+}
+
+// Whether it is a byte that leads to others.
+Result<bool> SoftwareBreakpoints::pass_own_linux(VcpuId vcpu) {
+  TRY_ASSIGN(kvm_regs regs, machine_.kvm(vcpu).registers());
+  TRY_ASSIGN(const kvm_sregs sregs, machine_.kvm(vcpu).special_registers());
+  const Gva place(regs.rip - 1);
+  const vmm::WholeMemory physical(machine_, vcpu);
+  const auto at = x86::LinearMemory(vmm::paging_of(sregs), physical).translate(place);
+  if (!at.has_value()) return false;
+  const auto returns = machine_.kernel()->returns_to_user();
+  const bool is_looked_for = planted_at(place.raw).has_value();
+  if (!is_looked_for && std::ranges::find(returns, at->raw) != returns.end()) {
+    TRY(pass_return(vcpu));
+    return true;
+  }
+  const auto& functions = machine_.kernel()->mapping_functions();
+  if (!functions.has_value()) return false;
+  const bool changes = std::ranges::find(functions->changes, *at) != functions->changes.end();
+  if (!changes && *at != functions->fault) return false;
+  if (changes || is_near_user_address(regs.rsi)) changed_mapping_.insert(vcpu);
+  if (is_looked_for) return false;
+  regs.rip = place.raw;
+  TRY(machine_.kvm(vcpu).set_registers(regs));
+  TRY_ASSIGN(const bool stepped, step_over(vcpu, place));
+  if (stepped) return true;
+  return fail(ErrorCode::kHost,
+              "the kernel's function at {:#x} does not begin with an instruction that can be carried out "
+              "alone: breakpoints in user mode cannot be looked for", place.raw);
+}
+
+// A return to user mode: carried out here, and then the bytes of that address space are put.
+Status SoftwareBreakpoints::pass_return(VcpuId vcpu) {
+  changed_mapping_.erase(vcpu);
+  TRY_ASSIGN(const kvm_sregs sregs, machine_.kvm(vcpu).special_registers());
+  const vmm::WholeMemory physical(machine_, vcpu);
+  TRY(vmm::carry_out_return(machine_.kvm(vcpu), x86::LinearMemory(vmm::paging_of(sregs), physical)));
+  return plant_linux(vcpu);
 }
 
 Result<std::optional<Gva>> SoftwareBreakpoints::find_linux(VcpuId vcpu, vmm::ExitKind exit) {

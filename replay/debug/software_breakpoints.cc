@@ -70,6 +70,13 @@ void SoftwareBreakpoints::put(VcpuId vcpu, Gpa at) {
   *byte = kHaltByte;
 }
 
+void SoftwareBreakpoints::take(VcpuId vcpu, Gpa at) {
+  const auto was = bytes_.find(vmm::WholeMemory(machine_, vcpu).writable(at, 1));
+  if (was == bytes_.end()) return;
+  if (*was->first == kHaltByte) *was->first = was->second;
+  bytes_.erase(was);
+}
+
 std::optional<Gva> SoftwareBreakpoints::planted_at(uint64_t place) const {
   const auto found = places_.find(Gva(place));
   return found == places_.end() ? std::nullopt : std::optional(found->second);
@@ -77,7 +84,7 @@ std::optional<Gva> SoftwareBreakpoints::planted_at(uint64_t place) const {
 
 Result<bool> SoftwareBreakpoints::pass(VcpuId vcpu, vmm::ExitKind exit) {
   if (exit != vmm::ExitKind::kHalt) return false;
-  return machine_.kernel() != nullptr ? pass_return(vcpu) : pass_own_fault(vcpu);
+  return machine_.kernel() != nullptr ? pass_own_linux(vcpu) : pass_own_fault(vcpu);
 }
 
 // A general-protection fault of the guest's own: the handler's first instruction, over which the byte is, is

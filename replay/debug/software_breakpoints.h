@@ -21,8 +21,9 @@ namespace reprise::replay {
 // A Linux guest has many address spaces, and makes them anew all the time. So bytes are put wherever the
 // addresses lead at each exit, into pages that were mapped since, and over code that was changed since. Its
 // handler of general-protection faults makes an exit already (vmm/guest/linux/kernel_patch.h). For addresses
-// in user mode there are also bytes at the instructions that return to it: nothing that was mapped can be
-// executed before. Where a function begins with the tracer's call, or with the nop that the kernel puts over
+// in user mode there are also bytes in the functions by which the kernel maps pages near to them and changes
+// address spaces, and from there on at the instructions that return to user mode: nothing that was mapped can
+// be executed before. Where a function begins with the tracer's call, or with the nop that the kernel puts over
 // it, the byte is behind that: the kernel looks at these five bytes again, and does not like others. Threads:
 // confined to the thread that runs the machine.
 class SoftwareBreakpoints {
@@ -37,6 +38,8 @@ class SoftwareBreakpoints {
   SoftwareBreakpoints(const SoftwareBreakpoints&) = delete;
   SoftwareBreakpoints& operator=(const SoftwareBreakpoints&) = delete;
 
+  // Before each entry. Errors: kHost.
+  Status enter(VcpuId vcpu);
   // Whether an exit was made by a byte that is at none of the addresses, and was dealt with. To be asked
   // before find(). Errors: kHost.
   Result<bool> pass(VcpuId vcpu, vmm::ExitKind exit);
@@ -56,6 +59,7 @@ class SoftwareBreakpoints {
       : machine_(machine), addresses_(std::move(addresses)) {}
   Status plant_for(VcpuId vcpu);
   void put(VcpuId vcpu, Gpa at);
+  void take(VcpuId vcpu, Gpa at);
   [[nodiscard]] std::optional<Gva> planted_at(uint64_t place) const;
   // Returns where the bytes were.
   std::vector<uint8_t*> take_out();
@@ -64,8 +68,10 @@ class SoftwareBreakpoints {
   Result<bool> step_over(VcpuId vcpu, Gva place);
   // From the handler of a fault in user mode; but for the general registers, which are changed in `regs`.
   Status return_from_fault(VcpuId vcpu, kvm_regs& regs);
-  // Of a Linux guest (planted_linux_stops.cc):
-  Result<bool> pass_return(VcpuId vcpu);
+  // Of a Linux guest (linux_breakpoints.cc):
+  Result<bool> pass_own_linux(VcpuId vcpu);
+  Status pass_return(VcpuId vcpu);
+  [[nodiscard]] bool is_near_user_address(uint64_t address) const;
   Status check_linux() const;
   Status plant_linux(VcpuId vcpu);
   Result<std::optional<Gva>> find_linux(VcpuId vcpu, vmm::ExitKind exit);
@@ -75,6 +81,8 @@ class SoftwareBreakpoints {
   std::map<Gva, Gva> places_;                 // where a byte is put, and for which of the addresses
   std::vector<std::optional<Gva>> handlers_;  // of each vCPU; nothing: it has no IDT yet
   std::map<uint8_t*, uint8_t> bytes_;         // what was there
+  // Of a Linux guest: which vCPUs may execute something else after their next return to user mode.
+  std::set<VcpuId> changed_mapping_;
 };
 
 }  // namespace reprise::replay

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -33,6 +35,13 @@ struct KernelRequest {
   uint32_t patches = 0;  // kModule: instructions that were changed in it
 };
 
+// Functions that the kernel enters before user mode can execute what it could not before. Guest-physical
+// addresses, behind the tracer's instruction.
+struct MappingFunctions {
+  Gpa fault;                 // of a page, whose address is in rsi
+  std::vector<Gpa> changes;  // of whole address spaces
+};
+
 // Threads: immutable; answer() on the vCPU's thread.
 class GuestKernel {
  public:
@@ -55,6 +64,8 @@ class GuestKernel {
   [[nodiscard]] virtual bool exits_at_protection_faults() const = 0;
   // Guest-physical addresses of the instructions that return to user mode.
   [[nodiscard]] virtual std::span<const uint64_t> returns_to_user() const = 0;
+  // Nothing: they are not known.
+  [[nodiscard]] virtual const std::optional<MappingFunctions>& mapping_functions() const = 0;
 };
 
 }  // namespace reprise::vmm

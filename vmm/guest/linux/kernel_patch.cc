@@ -148,6 +148,26 @@ bool hook_fault_handler(LoadedKernel& kernel) {
   return hooked;
 }
 
+// Behind the tracer's call, or the no-operation that the kernel has built in for it.
+std::optional<Gpa> find_body(LoadedKernel& kernel, const Kallsyms& symbols, std::string_view name) {
+  constexpr size_t kTracerBytes = 5;
+  constexpr uint8_t kCall = 0xe8, kNop = 0x0f;
+  const auto entry = symbols.address_of(name);
+  if (!entry.has_value()) return std::nullopt;
+  const auto code = kernel.at_address(entry->raw, kTracerBytes + 1);
+  if (code.size() != kTracerBytes + 1 || (code[0] != kCall && code[0] != kNop)) return std::nullopt;
+  return kernel.physical(code.data() + kTracerBytes);
+}
+
+// Source: mm/memory.c, arch/x86/mm/tlb.c, mm/mremap.c, since Linux 4.10.
+std::optional<MappingFunctions> find_mapping_functions(LoadedKernel& kernel, const Kallsyms& symbols) {
+  const auto fault = find_body(kernel, symbols, "handle_mm_fault");
+  const auto switched = find_body(kernel, symbols, "switch_mm_irqs_off");
+  const auto moved = find_body(kernel, symbols, "move_page_tables");
+  if (!fault.has_value() || !switched.has_value() || !moved.has_value()) return std::nullopt;
+  return MappingFunctions{*fault, {*switched, *moved}};
+}
+
 // The registers that the instructions at the start of `code` push, numbered 0 rax to 15 r15, until they are
 // long enough to make room for an out; none if other instructions are there. `bytes`: how long they are.
 std::vector<uint8_t> pushes_at(Bytes code, size_t& bytes) {
@@ -218,6 +238,7 @@ Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram, bool with_
   });
   const auto symbols = kernel.symbols();
   hook_modules(kernel, symbols, done);
+  if (symbols.has_value()) done.mapping = find_mapping_functions(kernel, *symbols);
   if (with_clock) done.clock = prepare_entry_clock(kernel, symbols);
   done.fault_handler = hook_fault_handler(kernel);
   // Only together: without the handler, the kernel would kill programs that look at the time.

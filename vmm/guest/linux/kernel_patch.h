@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
+#include "vmm/guest/guest_kernel.h"
 #include "vmm/guest/linux/entry_clock.h"
 
 namespace reprise::vmm {
@@ -41,6 +43,8 @@ struct KernelPatches : CodePatches {
                                // be answered (CR4.TSD)
   // Not replaced: guest-physical addresses of iretq and sysretq, the ways to user mode.
   std::vector<uint64_t> returns;
+  // Not replaced: where the kernel changes what user mode can execute; nothing: it has not all of them.
+  std::optional<MappingFunctions> mapping;
   // The kernel stops when a module has been loaded and nothing of it has run yet, at the entry of
   // module_finalize(): what the instructions there pushed, that were replaced, numbered as above, in their
   // order. Empty: this kernel could not be made to stop there.

@@ -23,6 +23,9 @@ class LinuxKernel final : public GuestKernel {
   [[nodiscard]] bool changes_modules() const override { return !patches_.module_pushes.empty(); }
   [[nodiscard]] bool exits_at_protection_faults() const override { return patches_.fault_handler; }
   [[nodiscard]] std::span<const uint64_t> returns_to_user() const override { return patches_.returns; }
+  [[nodiscard]] const std::optional<MappingFunctions>& mapping_functions() const override {
+    return patches_.mapping;
+  }
 
  private:
   [[nodiscard]] Status write_cr4(const ExitedVcpu& vcpu) const;
