@@ -67,6 +67,7 @@ nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
                     {"times", v.times},
                     {"pauses", v.pauses},
                     {"spins", v.spins},
+                    {"breakpoints", v.breakpoints},
                     {"modules", v.modules},
                     {"module_patches", v.module_patches},
                     {"host_faults", v.host_faults},

@@ -113,6 +113,16 @@ struct Spin {
   bool operator==(const Spin&) const = default;
 };
 
+// After this position the vCPU came to this address in user mode, where its general registers, and the rest
+// of what the program can see, have these digests (vmm/clock/user_state.h); it was made to stop there. That
+// is its next stop.
+struct UserBreakpoint {
+  Gva address;
+  uint64_t registers = 0;
+  uint64_t rest = 0;
+  bool operator==(const UserBreakpoint&) const = default;
+};
+
 // The digest of memory, shared devices and this vCPU's local APIC at a completed deterministic stop, of every
 // k-th. Only in serial mode, where the vCPU that stops is the only one that changes any of these.
 struct MachineDigest {
@@ -122,10 +132,10 @@ struct MachineDigest {
 
 struct Event {
   Position position;
-  std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest, Input> what;
+  std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest, Input, UserBreakpoint> what;
   bool operator==(const Event&) const = default;
 };
-std::string_view kind_name(
-    const Event& event);  // "gain", "loss", "value", "message", "digest", "end", "spin", "machine", "input"
+// "gain", "loss", "value", "message", "digest", "end", "spin", "machine", "input", "breakpoint"
+std::string_view kind_name(const Event& event);
 
 }  // namespace reprise::log

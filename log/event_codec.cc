@@ -73,7 +73,8 @@ class Decoder {
         periods_(block.periods()),
         input_devices_(block.input_devices()),
         input_sizes_(block.input_sizes()),
-        input_bytes_(block.input_bytes()) {}
+        input_bytes_(block.input_bytes()),
+        addresses_(block.addresses()) {}
 
   bool decode(Event& event) {
     uint8_t kind = 0;
@@ -102,6 +103,8 @@ class Decoder {
         return digests_.take(event.what.emplace<MachineDigest>().machine);
       case pb::EVENT_KIND_INPUT:
         return decode_what(event.what.emplace<Input>());
+      case pb::EVENT_KIND_USER_BREAKPOINT:
+        return decode_what(event.what.emplace<UserBreakpoint>());
       default:
         return false;
     }
@@ -112,7 +115,7 @@ class Decoder {
     return kinds_.left() + stops_.left() + ticks_.left() + tickets_.left() + rights_.left() +
                page_counts_.left() + pages_.left() + versions_.left() + sources_.left() + values_.left() +
                message_kinds_.left() + vectors_.left() + digests_.left() + periods_.left() +
-               input_devices_.left() + input_sizes_.left() + input_bytes_.left() ==
+               input_devices_.left() + input_sizes_.left() + input_bytes_.left() + addresses_.left() ==
            0;
   }
 
@@ -196,6 +199,10 @@ class Decoder {
 
   bool decode_what(Spin& spin) { return digests_.take(spin.registers) && periods_.take(spin.period); }
 
+  bool decode_what(UserBreakpoint& at) {
+    return addresses_.take(at.address.raw) && digests_.take(at.registers) && digests_.take(at.rest);
+  }
+
   using Varints64 = google::protobuf::RepeatedField<uint64_t>;
   using Varints32 = google::protobuf::RepeatedField<uint32_t>;
   using Signed64 = google::protobuf::RepeatedField<int64_t>;
@@ -214,6 +221,7 @@ class Decoder {
   Cursor<std::string> input_devices_;
   Cursor<Varints32> input_sizes_;
   Cursor<std::string> input_bytes_;
+  Cursor<Varints64> addresses_;
 };
 
 }  // namespace
@@ -228,8 +236,8 @@ void DeltaState::restart() {
 
 size_t BlockEncoder::add(const Event& event) {
   static_assert(
-      std::is_same_v<decltype(Event::what),
-                     std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest, Input>>,
+      std::is_same_v<decltype(Event::what), std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin,
+                                                         MachineDigest, Input, UserBreakpoint>>,
       "kinds are numbered by the order of the alternatives: EVENT_KIND_GAIN is the first");
   if (count_++ == 0) first_position_ = event.position;
   block_.mutable_kinds()->push_back(byte_of(event.what.index() + pb::EVENT_KIND_GAIN));
@@ -321,6 +329,13 @@ size_t BlockEncoder::add_what(const Input& input) {
   block_.add_input_sizes(size);
   block_.mutable_input_bytes()->append(input.bytes);
   return 1 + varint_bytes(size) + size;
+}
+
+size_t BlockEncoder::add_what(const UserBreakpoint& at) {
+  block_.add_addresses(at.address.raw);
+  block_.add_digests(at.registers);
+  block_.add_digests(at.rest);
+  return sizeof at;
 }
 
 void BlockEncoder::take(std::string& raw) {

@@ -57,6 +57,7 @@ class BlockEncoder {
   size_t add_what(const Spin& spin);
   size_t add_what(const MachineDigest& digest);
   size_t add_what(const Input& input);
+  size_t add_what(const UserBreakpoint& at);
 
   pb::Block block_;
   DeltaState state_;

@@ -55,6 +55,10 @@ std::string text_of(const MachineDigest& digest) {
   return fmt::format("memory and devices {:016x}", digest.machine);
 }
 
+std::string text_of(const UserBreakpoint& at) {
+  return fmt::format("user mode {:#x} registers {:016x} rest {:016x}", at.address.raw, at.registers, at.rest);
+}
+
 std::string text_of(const Input& input) {
   constexpr size_t kShown = 40;
   const std::string text = fmt::format("{}, {} byte{}", name(input.device), input.bytes.size(),
@@ -106,6 +110,12 @@ void fill(json& out, const Spin& spin) {
 
 void fill(json& out, const MachineDigest& digest) {
   out["machine"] = fmt::format("{:016x}", digest.machine);
+}
+
+void fill(json& out, const UserBreakpoint& at) {
+  out["address"] = at.address.raw;
+  out["registers"] = fmt::format("{:016x}", at.registers);
+  out["rest"] = fmt::format("{:016x}", at.rest);
 }
 
 void fill(json& out, const Input& input) {

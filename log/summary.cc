@@ -67,9 +67,10 @@ Result<Summary> summarize(const Recording& recording, size_t top_pages) {
   Summary summary;
   summary.finished = recording.final().has_value();
   if (recording.final()) summary.wall_nanoseconds = recording.final()->wall_nanoseconds();
-  for (const Event& sample : {Event{{}, Gain()}, Event{{}, Loss()}, Event{{}, Value()},
-                              Event{{}, ApicMessage()}, Event{{}, Digest()}, Event{{}, End()},
-                              Event{{}, Spin()}, Event{{}, MachineDigest()}, Event{{}, Input()}})
+  for (const Event& sample :
+       {Event{{}, Gain()}, Event{{}, Loss()}, Event{{}, Value()}, Event{{}, ApicMessage()},
+        Event{{}, Digest()}, Event{{}, End()}, Event{{}, Spin()}, Event{{}, MachineDigest()},
+        Event{{}, Input()}, Event{{}, UserBreakpoint()}})
     summary.kinds.push_back({std::string(kind_name(sample))});
   PageCounts pages;
   for (uint32_t i = 0; i < recording.vcpus(); ++i) {

@@ -25,7 +25,7 @@ TEST(SummaryTest, CountsEventsByKindVcpuAndPage) {
   EXPECT_EQ(summary->events, 2u * (10 * 9 + 1));
   EXPECT_EQ(summary->transitions, 2u * 10 * 6);
   EXPECT_EQ(summary->pages, 3u);
-  ASSERT_EQ(summary->kinds.size(), 9u);
+  ASSERT_EQ(summary->kinds.size(), 10u);
   EXPECT_EQ(summary->kinds[0].kind, "gain");
   EXPECT_EQ(summary->kinds[0].events, 40u);
   EXPECT_EQ(summary->kinds[5].events, 2u);
@@ -33,6 +33,7 @@ TEST(SummaryTest, CountsEventsByKindVcpuAndPage) {
   EXPECT_EQ(summary->kinds[6].events, 0u);
   EXPECT_EQ(summary->kinds[7].kind, "machine");
   EXPECT_EQ(summary->kinds[8].kind, "input");
+  EXPECT_EQ(summary->kinds[9].kind, "breakpoint");
   ASSERT_EQ(summary->vcpus.size(), 2u);
   EXPECT_EQ(summary->vcpus[1].events, 91u);
   EXPECT_EQ(summary->vcpus[1].blocks, 1u);

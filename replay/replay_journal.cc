@@ -19,6 +19,12 @@ bool ends(const log::Event* event) {
   return event != nullptr && std::holds_alternative<log::End>(event->what);
 }
 
+std::optional<vmm::UserStop> user_stop_of(const log::Event& event) {
+  if (const auto* spin = std::get_if<log::Spin>(&event.what)) return *spin;
+  if (const auto* at = std::get_if<log::UserBreakpoint>(&event.what)) return *at;
+  return std::nullopt;
+}
+
 }  // namespace
 
 ReplayJournal::ReplayJournal(VcpuId vcpu, log::VcpuLogReader reader, PageOrder& order, TotalOrder* total,
@@ -88,7 +94,7 @@ Result<std::optional<vmm::AsyncEvent>> ReplayJournal::next_async() {
     if (std::holds_alternative<log::End>(event->what)) return vmm::AsyncEvent(vmm::Leave{});
     // What is left at this position is the answer to a question that the vCPU is about to ask: the turn, or
     // where it stops next.
-    if (std::holds_alternative<log::Gain>(event->what) || std::holds_alternative<log::Spin>(event->what))
+    if (std::holds_alternative<log::Gain>(event->what) || user_stop_of(*event).has_value())
       return std::optional<vmm::AsyncEvent>();
     return diverge("has nothing to do with it at this position");
   }
@@ -101,10 +107,9 @@ Status ReplayJournal::wait() {
   return {};
 }
 
-Result<std::optional<log::Spin>> ReplayJournal::next_spin() {
+Result<std::optional<vmm::UserStop>> ReplayJournal::next_user_stop() {
   TRY_ASSIGN(const log::Event* const event, due());
-  const auto* spin = event == nullptr ? nullptr : std::get_if<log::Spin>(&event->what);
-  return spin == nullptr ? std::nullopt : std::optional(*spin);
+  return event == nullptr ? std::nullopt : user_stop_of(*event);
 }
 
 bool ReplayJournal::spins_next() {
@@ -113,8 +118,8 @@ bool ReplayJournal::spins_next() {
          std::holds_alternative<log::Spin>((*event)->what);
 }
 
-Status ReplayJournal::stopped_spin(const log::Spin& spin) {
-  note_async(spin.registers);
+Status ReplayJournal::stopped_in_user_mode(const vmm::UserStop& stop) {
+  note_async(stop);
   return consume();
 }
 

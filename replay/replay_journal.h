@@ -50,10 +50,10 @@ class ReplayJournal final : public vmm::Journal {
   Ticks next_stop() override;
   void yield() override {}
   [[nodiscard]] bool kicked() const override { return order_.aborted(); }
-  [[nodiscard]] bool may_stop_spin() const override { return false; }
-  Result<std::optional<log::Spin>> next_spin() override;
-  Status stopped_spin(const log::Spin& spin) override;
-  // The same question, and nothing happens.
+  [[nodiscard]] bool may_stop_in_user_mode() const override { return false; }
+  Result<std::optional<vmm::UserStop>> next_user_stop() override;
+  Status stopped_in_user_mode(const vmm::UserStop& stop) override;
+  // Whether that is in a loop that waits; nothing happens.
   [[nodiscard]] bool spins_next();
   Result<vmm::Acquired> acquire(std::span<const PageRight> needed, bool again) override;
   [[nodiscard]] bool others_first() const override;

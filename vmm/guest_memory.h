@@ -126,6 +126,8 @@ class ViewMemory final : public x86::PhysicalReader {
     return alias_.bytes().subspan(range_.start.raw, range_.bytes());
   }
 
+  [[nodiscard]] bool is_private(Gpa gpa) const { return range_.contains(gpa); }
+
   [[nodiscard]] bool read(Gpa gpa, std::span<uint8_t> out) const override;
   // Writes where the view grants writing. False: outside RAM or not granted.
   [[nodiscard]] bool write(Gpa gpa, std::span<const uint8_t> bytes);

@@ -30,6 +30,9 @@ struct MachineStop {
   std::string message;  // kGuestError: one sentence
 };
 
+// Where in user mode a vCPU is stopped that makes no stop of its own: in a loop that waits, or at an address.
+using UserStop = std::variant<log::Spin, log::UserBreakpoint>;
+
 // The machine is stopping: the vCPU executes nothing any more.
 struct Leave {};
 // Another vCPU comes first (replay/total_order.h): the vCPU stands still, and asks again when it is its turn.
@@ -71,12 +74,12 @@ class Journal : public ValueSource {
   [[nodiscard]] virtual bool kicked() const = 0;
 
   // Somebody wants this vCPU, which has come to no stop for a while: whether it may look for a place to be
-  // stopped at (vmm/clock/spin.h).
-  [[nodiscard]] virtual bool may_stop_spin() const = 0;
-  // Where in a loop it is to be stopped after this position; none: it goes on to its next stop.
-  virtual Result<std::optional<log::Spin>> next_spin() = 0;
+  // stopped at (vmm/clock/spin.h, vmm/clock/user_breakpoints.h).
+  [[nodiscard]] virtual bool may_stop_in_user_mode() const = 0;
+  // Where it is to be stopped after this position; none: it goes on to its next stop.
+  virtual Result<std::optional<UserStop>> next_user_stop() = 0;
   // It was stopped there.
-  virtual Status stopped_spin(const log::Spin& spin) = 0;
+  virtual Status stopped_in_user_mode(const UserStop& stop) = 0;
 
   // --- order: who gets a page next ---
   // This vCPU needs `needed` (sorted, each page once, none granted yet): grants them in its view.
@@ -116,6 +119,9 @@ class Journal : public ValueSource {
     note_input(at_.stops);
     note_input(at_.ticks.raw);
     note_input(what);
+  }
+  void note_async(const UserStop& stop) {
+    note_async(std::visit([](const auto& at) { return at.registers; }, stop));
   }
   void note_async(const log::ApicMessage& message) { note_async(message.vector); }
   void note_async(const log::Input& input) { note_async(log::digest_of(input)); }

@@ -110,7 +110,7 @@ void Machine::make_positioner(Cpu& cpu) {
                                             (guest_.safepoints->clock - guest_.private_range.start));
   page->vcpu_count.store(options_.vcpus, std::memory_order_relaxed);
   if (is_far_between_positions())
-    cpu.positioner = std::make_unique<StopPositioner>(*page, *cpu.kvm, *cpu.memory);
+    cpu.positioner = std::make_unique<StopPositioner>(*page, *cpu.kvm, *cpu.memory, kernel());
   else
     cpu.positioner = std::make_unique<SafepointPositioner>(*page, *cpu.kvm);
 }

@@ -71,6 +71,8 @@ Result<Flow> Vcpu::go_on(std::optional<Ticks> step_until, bool& stepped) {
   TRY_ASSIGN(const bool ready, is_ready(flow));
   if (!ready) return flow;
   if (!step_until.has_value()) return enter();
+  TRY_ASSIGN(const auto there, context_.parts().positioner.is_there(context_.journal()));
+  if (there.has_value()) return stop_in_user_mode(*there);
   TRY_ASSIGN(const auto outcome, stepper_.step(*step_until));
   if (std::holds_alternative<VcpuStepper::EnterAsAlways>(outcome)) return enter();
   if (std::holds_alternative<VcpuStepper::MustLeave>(outcome)) return Flow::kLeave;
@@ -112,6 +114,7 @@ Result<Flow> Vcpu::enter() {
   KvmVcpu& kvm = context_.kvm();
   const VcpuWatch& watch = context_.watch();
   if (watch.entry) TRY(watch.entry());
+  TRY(positioner.entering(journal));
   in_guest_.store(true, std::memory_order_relaxed);
   const uint64_t start = monotonic_ns();
   journal.entering(start);
@@ -121,7 +124,8 @@ Result<Flow> Vcpu::enter() {
   context_.statistics().guest_ns += end - start;
   in_guest_.store(false, std::memory_order_relaxed);
   TRY_ASSIGN(const ExitKind exit, std::move(ran));
-  return exited(exit);
+  TRY_ASSIGN(const BreakpointExit at, positioner.exited(exit, journal));
+  return std::holds_alternative<OtherExit>(at) ? exited(exit) : at_breakpoint(at);
 }
 
 Result<Flow> Vcpu::exited(ExitKind exit) {
@@ -192,14 +196,35 @@ Result<Flow> Vcpu::interrupted() {
     TRY_ASSIGN(const kvm_regs regs, context_.kvm().registers());
     context_.set_interrupts_enabled((regs.rflags & x86::kInterruptFlag) != 0);
   } else if (const auto* spin = std::get_if<log::Spin>(&at)) {
-    journal.arrive(position());  // there may have been ticks since
-    TRY(journal.stopped_spin(*spin));
     ++context_.statistics().spins;
-    context_.count_stop();
-    TRY(context_.end_stop());
+    return stop_in_user_mode(*spin);
   } else {
     context_.stand(BetweenPositions{});
   }
+  return Flow::kGo;
+}
+
+Result<Flow> Vcpu::at_breakpoint(const BreakpointExit& at) {
+  if (const auto* stop = std::get_if<log::UserBreakpoint>(&at)) return stop_in_user_mode(*stop);
+  context_.stand(BetweenPositions{});
+  if (!std::holds_alternative<StepOver>(at)) return Flow::kGo;
+  TRY_ASSIGN(const auto outcome, stepper_.step(kNoTick));
+  if (std::holds_alternative<VcpuStepper::Stepped>(outcome)) return Flow::kGo;
+  if (std::holds_alternative<VcpuStepper::MustLeave>(outcome)) return Flow::kLeave;
+  if (const auto* exit = std::get_if<ExitKind>(&outcome)) return exited(*exit);
+  TRY_ASSIGN(const kvm_regs regs, context_.kvm().registers());
+  return fail(ErrorCode::kHost, "vCPU {}: the instruction at {:#x} cannot be carried out alone",
+              context_.parts().id.raw, regs.rip);
+}
+
+// Where its history has no position of its own.
+Result<Flow> Vcpu::stop_in_user_mode(const UserStop& stop) {
+  Journal& journal = context_.journal();
+  journal.arrive(position());  // there may have been ticks since
+  TRY(journal.stopped_in_user_mode(stop));
+  if (std::holds_alternative<log::UserBreakpoint>(stop)) ++context_.statistics().breakpoints;
+  context_.count_stop();
+  TRY(context_.end_stop());
   return Flow::kGo;
 }
 

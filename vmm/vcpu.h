@@ -114,6 +114,8 @@ class Vcpu {
   // Deals with an exit to its end. `anew`: it was begun before.
   Result<Flow> carry_out(ExitKind exit, bool anew);
   Result<Flow> interrupted();
+  Result<Flow> at_breakpoint(const BreakpointExit& at);
+  Result<Flow> stop_in_user_mode(const UserStop& stop);
   void stand_in(ExitKind exit);
   Status drop_exit();
   Status leave();

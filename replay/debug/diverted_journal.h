@@ -22,9 +22,9 @@ class DivertedJournal final : public vmm::Journal {
   Ticks next_stop() override { return kNoTick; }
   void yield() override {}
   [[nodiscard]] bool kicked() const override { return false; }
-  [[nodiscard]] bool may_stop_spin() const override { return false; }
-  Result<std::optional<log::Spin>> next_spin() override { return std::optional<log::Spin>(); }
-  Status stopped_spin(const log::Spin& /*spin*/) override { return {}; }
+  [[nodiscard]] bool may_stop_in_user_mode() const override { return false; }
+  Result<std::optional<vmm::UserStop>> next_user_stop() override { return std::optional<vmm::UserStop>(); }
+  Status stopped_in_user_mode(const vmm::UserStop& /*stop*/) override { return {}; }
   Result<vmm::Acquired> acquire(std::span<const PageRight> needed, bool again) override;
   Status stopped(uint64_t /*registers*/) override { return {}; }
   Status compared_machine(uint64_t /*digest*/) override { return {}; }

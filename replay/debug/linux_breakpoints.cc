@@ -111,7 +111,8 @@ Result<bool> SoftwareBreakpoints::pass_own_linux(VcpuId vcpu) {
   if (stepped) return true;
   return fail(ErrorCode::kHost,
               "the kernel's function at {:#x} does not begin with an instruction that can be carried out "
-              "alone: breakpoints in user mode cannot be looked for", place.raw);
+              "alone: breakpoints in user mode cannot be looked for",
+              place.raw);
 }
 
 // A return to user mode: carried out here, and then the bytes of that address space are put.

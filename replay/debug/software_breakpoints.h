@@ -23,9 +23,9 @@ namespace reprise::replay {
 // handler of general-protection faults makes an exit already (vmm/guest/linux/kernel_patch.h). For addresses
 // in user mode there are also bytes in the functions by which the kernel maps pages near to them and changes
 // address spaces, and from there on at the instructions that return to user mode: nothing that was mapped can
-// be executed before. Where a function begins with the tracer's call, or with the nop that the kernel puts over
-// it, the byte is behind that: the kernel looks at these five bytes again, and does not like others. Threads:
-// confined to the thread that runs the machine.
+// be executed before. Where a function begins with the tracer's call, or with the nop that the kernel puts
+// over it, the byte is behind that: the kernel looks at these five bytes again, and does not like others.
+// Threads: confined to the thread that runs the machine.
 class SoftwareBreakpoints {
  public:
   // Puts them where each vCPU's page tables have these addresses, for a vCPU that has no IDT yet again at its

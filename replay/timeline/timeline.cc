@@ -212,6 +212,7 @@ Result<bool> Timeline::step() {
   const Mark base = before.without_steps();
   const Mark next{base.event, {base.at.stops, base.at.ticks + 1}};
   const uint64_t completed = machine().vcpu(vcpu).completed_stops();
+  const uint64_t breakpoints = machine().vcpu(vcpu).statistics().breakpoints;
   do {
     // In a loop that the recorder stopped, or interrupted by the host: only the next position is a place
     // again.
@@ -235,7 +236,9 @@ Result<bool> Timeline::step() {
     note_move(before);
     // An instruction that stopped where a page was missing, or that waits for others, has not been completed.
   } while (!at_end() && now() == before);
-  return machine().vcpu(vcpu).at_position() && machine().vcpu(vcpu).completed_stops() != completed;
+  // Nor has one at which the recorder stopped it.
+  return machine().vcpu(vcpu).at_position() && machine().vcpu(vcpu).completed_stops() != completed &&
+         machine().vcpu(vcpu).statistics().breakpoints == breakpoints;
 }
 
 Status Timeline::check_interruption() {

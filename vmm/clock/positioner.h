@@ -6,6 +6,7 @@
 // they mean.
 #pragma once
 
+#include <optional>
 #include <variant>
 
 #include "base/result.h"
@@ -13,6 +14,7 @@
 #include "ept/mailbox.h"
 #include "log/event.h"
 #include "vmm/journal.h"
+#include "vmm/kvm/kvm.h"
 
 namespace reprise::vmm {
 
@@ -26,6 +28,12 @@ struct Limit {
 struct BetweenPositions {};  // at no place that replay could find; it goes on
 struct AnyPlace {};          // nothing is recorded, so any place will do
 using Interruption = std::variant<BetweenPositions, AnyPlace, log::Spin>;  // Spin: a stop, at that place
+
+// What an exit is to a positioner that puts breakpoints into code of user mode; UserBreakpoint: a stop, at
+// that place.
+struct OtherExit {};  // it is about something else
+struct StepOver {};   // the vCPU stands at one and goes on: the instruction there is to be carried out alone
+using BreakpointExit = std::variant<OtherExit, BetweenPositions, StepOver, log::UserBreakpoint>;
 
 // Threads: kick() from any; the rest is confined to the vCPU's thread.
 class Positioner : public ept::Kickable {
@@ -45,6 +53,18 @@ class Positioner : public ept::Kickable {
   // KVM_RUN was interrupted. `journal` says whether the vCPU is wanted, and where replay has to find it.
   // Errors: kHost; those of the journal.
   virtual Result<Interruption> interrupted(Journal& journal) = 0;
+
+  // --- breakpoints in user mode (vmm/clock/user_breakpoints.h), where there are any ---
+  // The vCPU is entered now: after arm(). Errors: kHost; those of the journal.
+  virtual Status entering(Journal& /*journal*/) { return {}; }
+  // It has exited, and nobody has looked at that yet. Errors: the same.
+  virtual Result<BreakpointExit> exited(ExitKind /*exit*/, Journal& /*journal*/) {
+    return BreakpointExit(OtherExit{});
+  }
+  // Whether it stands where replay has to stop it. Errors: the same.
+  virtual Result<std::optional<log::UserBreakpoint>> is_there(Journal& /*journal*/) {
+    return std::optional<log::UserBreakpoint>();
+  }
 
   // --- traits ---
   // Whether the vCPU stops for an interrupt that waits when KVM says that the guest can take it. Else it

@@ -117,7 +117,7 @@ class StopPositionerTest : public testing::Test {
     auto ram = GuestMemory::create({.bytes = 4 * kPageSize}, false);
     memory_ = std::move(ram).value();
     view_ = ViewMemory::create(*memory_, {}, ViewKind::kUnprotected, 0).value();
-    positioner_ = std::make_unique<StopPositioner>(page_, kvm_, *view_);
+    positioner_ = std::make_unique<StopPositioner>(page_, kvm_, *view_, nullptr);
   }
   ClockPage page_{};
   KvmVcpuFake kvm_;
@@ -158,7 +158,7 @@ TEST_F(StopPositionerTest, KernelCodeIsNoSpin) {
 }
 
 TEST_F(StopPositionerTest, SpinOfAnotherPlaceIsNotReached) {
-  journal_.spins.push_back({.registers = 1, .period = 1});
+  journal_.user_stops.emplace_back(log::Spin{.registers = 1, .period = 1});
   EXPECT_TRUE(std::holds_alternative<BetweenPositions>(positioner_->interrupted(journal_).value()));
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "vmm/clock/user_state.h"
 #include "vmm/kvm/cpu_state.h"
 #include "vmm/register_digest.h"
 #include "x86/instruction.h"
@@ -69,15 +70,11 @@ uint64_t digest_of(kvm_regs regs) {
   return digest_registers(regs, 0);
 }
 
-bool at_user_64(const kvm_sregs& sregs) {
-  return (sregs.cs.selector & 3) == 3 && sregs.cs.l != 0;
-}
-
 }  // namespace
 
 Result<std::optional<log::Spin>> find_spin(KvmVcpu& vcpu, const x86::PhysicalReader& memory) {
   TRY_ASSIGN(const kvm_sregs sregs, vcpu.special_registers());
-  if (!at_user_64(sregs)) return std::optional<log::Spin>();
+  if (!is_user_64(sregs)) return std::optional<log::Spin>();
   TRY_ASSIGN(kvm_regs regs, vcpu.registers());
   std::vector<uint64_t> seen = {digest_of(regs)};
   Stepper stepper(vcpu, memory, sregs);
@@ -96,7 +93,7 @@ Result<std::optional<log::Spin>> find_spin(KvmVcpu& vcpu, const x86::PhysicalRea
 
 Result<bool> step_into_spin(KvmVcpu& vcpu, const x86::PhysicalReader& memory, const log::Spin& spin) {
   TRY_ASSIGN(const kvm_sregs sregs, vcpu.special_registers());
-  if (!at_user_64(sregs)) return false;
+  if (!is_user_64(sregs)) return false;
   TRY_ASSIGN(kvm_regs regs, vcpu.registers());
   Stepper stepper(vcpu, memory, sregs);
   // Twice round: a loop may be entered at an instruction that single-steps jump over (an emulator's pause

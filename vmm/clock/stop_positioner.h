@@ -1,20 +1,30 @@
 // A Linux guest: its kernel's function entries count (vmm/guest/linux/entry_clock.h) where it can trace
 // functions, and safepoints of programs that have some; other code passes no ticks. A kick stops the vCPU at
 // the next safepoint of such a program, if it comes to one, else at its next deterministic exit. The kernel
-// makes plenty of those (vmm/guest/linux/kernel_patch.h), and a loop that waits for another vCPU is found out
-// by single steps (vmm/clock/spin.h).
+// makes plenty of those (vmm/guest/linux/kernel_patch.h). In user mode, a loop that waits for another vCPU is
+// found out by single steps (vmm/clock/spin.h); other code is stopped at addresses that it comes to seldom
+// (vmm/clock/rare_addresses.h), where the kernel's function entries count.
 #pragma once
 
+#include <optional>
+
+#include "vmm/clock/rare_addresses.h"
 #include "vmm/clock/safepoint_positioner.h"
+#include "vmm/clock/user_breakpoints.h"
+#include "vmm/guest/guest_kernel.h"
 #include "vmm/guest_memory.h"
 
 namespace reprise::vmm {
 
 class StopPositioner final : public Positioner {
  public:
-  // `page`: in which programs count (guest-images/linux/safepoint-c++). All outlive the positioner.
-  StopPositioner(ClockPage& page, KvmVcpu& kvm, const ViewMemory& memory)
-      : page_(page), kvm_(kvm), memory_(memory) {}
+  // `page`: in which programs count (guest-images/linux/safepoint-c++). `kernel`: null: it is as it was
+  // built. All outlive the positioner.
+  StopPositioner(ClockPage& page, KvmVcpu& kvm, const ViewMemory& memory, const GuestKernel* kernel)
+      : page_(page), kvm_(kvm), memory_(memory) {
+    if (kernel != nullptr && kernel->ticks() && kernel->exits_at_protection_faults())
+      breakpoints_.emplace(kvm, memory, *kernel);
+  }
 
   [[nodiscard]] Ticks ticks() const override { return page_.ticks(); }
   void arm(const Limit& limit) override {
@@ -24,12 +34,19 @@ class StopPositioner final : public Positioner {
   void kick() override { page_.stop_at(Ticks(0)); }
   [[nodiscard]] bool needs_interruptions() const override { return true; }
   Result<Interruption> interrupted(Journal& journal) override;
+  Status entering(Journal& journal) override;
+  Result<BreakpointExit> exited(ExitKind exit, Journal& journal) override;
+  Result<std::optional<log::UserBreakpoint>> is_there(Journal& journal) override;
   [[nodiscard]] bool uses_interrupt_windows() const override { return true; }
 
  private:
+  Result<BreakpointExit> came_to(Gva address, Journal& journal);
+
   ClockPage& page_;
   KvmVcpu& kvm_;
   const ViewMemory& memory_;
+  std::optional<UserBreakpoints> breakpoints_;
+  RareAddresses rare_;  // while it is recorded
 };
 
 }  // namespace reprise::vmm

@@ -56,6 +56,8 @@ class GuestKernel {
   // Whether the exit by this port is a tick at which the vCPU has to stop (vmm/clock/positioner.h), and no
   // stop of the guest's own: other code that writes to the port makes stops like any other. Errors: kHost.
   [[nodiscard]] virtual Result<bool> is_tick(uint16_t port, const ExitedVcpu& vcpu) const = 0;
+  // Whether the vCPU's clock ticks in the kernel.
+  [[nodiscard]] virtual bool ticks() const = 0;
   // At the end of each deterministic exit: what had to wait until the kernel was so far. Errors: kHost.
   virtual Status settle(const ExitedVcpu& vcpu) const = 0;
   // Whether modules that it loads are changed like itself.

@@ -77,9 +77,9 @@ Ticks RecordJournal::next_stop() {
   return kNoTick;
 }
 
-Status RecordJournal::stopped_spin(const log::Spin& spin) {
-  note_async(spin.registers);
-  append(spin);
+Status RecordJournal::stopped_in_user_mode(const UserStop& stop) {
+  note_async(stop);
+  std::visit([this](const auto& at) { append(at); }, stop);
   return {};
 }
 

@@ -28,13 +28,13 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   Ticks next_stop() override;
   void yield() override { yielding_ = true; }
   [[nodiscard]] bool kicked() const override { return mailbox_.kicked(); }
-  [[nodiscard]] bool may_stop_spin() const override { return mailbox_.kicked(); }
-  Result<std::optional<log::Spin>> next_spin() override { return std::optional<log::Spin>(); }
-  Status stopped_spin(const log::Spin& spin) override;
   [[nodiscard]] bool wants_registers() const override { return crew_.is_looked_at(); }
   void look_at(uint64_t registers) override { yielding_ |= crew_.look_at(registers); }
   void entering(uint64_t now_ns) override { enter(ept::Activity::kExecuting, now_ns); }
   void exited(uint64_t now_ns, bool faulted) override { enter(ept::Activity::kWorking, now_ns, faulted); }
+  [[nodiscard]] bool may_stop_in_user_mode() const override { return mailbox_.kicked(); }
+  Result<std::optional<UserStop>> next_user_stop() override { return std::optional<UserStop>(); }
+  Status stopped_in_user_mode(const UserStop& stop) override;
   Result<Acquired> acquire(std::span<const PageRight> needed, bool again) override;
   Status stopped(uint64_t registers) override;
   Status compared_machine(uint64_t digest) override;

@@ -25,7 +25,7 @@ class JournalFake final : public Journal {
   // Without an answer: nothing happens, everything is granted.
   std::deque<AsyncEvent> async;
   std::deque<Acquired> acquires;
-  std::deque<log::Spin> spins;
+  std::deque<UserStop> user_stops;
   std::deque<AsyncEvent> when_it_waits;  // moved to `async` by wait(), one by one
   bool is_kicked = false;
   bool may_spin = false;
@@ -40,7 +40,7 @@ class JournalFake final : public Journal {
   std::vector<Position> stops;  // stopped()
   std::vector<Effect> effects;
   std::vector<MachineStop> stopped_machine;
-  unsigned waits = 0, yields = 0, values = 0, ends = 0, stopped_spins = 0;
+  unsigned waits = 0, yields = 0, values = 0, ends = 0, stopped_in_user = 0;
 
   Result<std::optional<AsyncEvent>> next_async() override {
     if (is(later_at)) return std::optional<AsyncEvent>(Later{});
@@ -56,13 +56,13 @@ class JournalFake final : public Journal {
   Ticks next_stop() override { return stop; }
   void yield() override { ++yields; }
   [[nodiscard]] bool kicked() const override { return is_kicked; }
-  [[nodiscard]] bool may_stop_spin() const override { return may_spin; }
-  Result<std::optional<log::Spin>> next_spin() override {
-    if (spins.empty()) return std::optional<log::Spin>();
-    return std::optional(take(spins));
+  [[nodiscard]] bool may_stop_in_user_mode() const override { return may_spin; }
+  Result<std::optional<UserStop>> next_user_stop() override {
+    if (user_stops.empty()) return std::optional<UserStop>();
+    return std::optional(take(user_stops));
   }
-  Status stopped_spin(const log::Spin& /*spin*/) override {
-    ++stopped_spins;
+  Status stopped_in_user_mode(const UserStop& /*stop*/) override {
+    ++stopped_in_user;
     return {};
   }
   Result<Acquired> acquire(std::span<const PageRight> needed, bool again) override {

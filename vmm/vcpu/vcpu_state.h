@@ -22,6 +22,7 @@ struct VcpuStatistics {
   uint64_t times = 0;  // time-stamp counter reads
   uint64_t pauses = 0;
   uint64_t spins = 0;           // stops in loops
+  uint64_t breakpoints = 0;     // stops at addresses in user mode
   uint64_t modules = 0;         // of the kernel, that were loaded
   uint64_t module_patches = 0;  // instructions that were replaced in them
   uint64_t interrupts = 0;

@@ -44,7 +44,7 @@ class Rig {
     apic.spurious_vector = 0x1ff;  // enabled
     apic_.set_state(apic);
     if (serial)
-      positioner_ = std::make_unique<StopPositioner>(clock_, kvm, *view_);
+      positioner_ = std::make_unique<StopPositioner>(clock_, kvm, *view_, nullptr);
     else
       positioner_ = std::make_unique<SafepointPositioner>(clock_, kvm);
     vcpu = std::make_unique<Vcpu>(VcpuParts{.id = VcpuId(0),

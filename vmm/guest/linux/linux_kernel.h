@@ -19,6 +19,7 @@ class LinuxKernel final : public GuestKernel {
   }
   Result<KernelRequest> answer(uint16_t port, std::span<uint8_t> data, const ExitedVcpu& vcpu) const override;
   [[nodiscard]] Result<bool> is_tick(uint16_t port, const ExitedVcpu& vcpu) const override;
+  [[nodiscard]] bool ticks() const override { return patches_.clock.has_value(); }
   Status settle(const ExitedVcpu& vcpu) const override;
   [[nodiscard]] bool changes_modules() const override { return !patches_.module_pushes.empty(); }
   [[nodiscard]] bool exits_at_protection_faults() const override { return patches_.fault_handler; }
