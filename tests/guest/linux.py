@@ -297,15 +297,27 @@ def debugger_vmlinux(vcpus):
     return Test(f"linux/debugger-vmlinux-{vcpus}", test)
 
 
-def debugger_traps(bench):
-    """A program with an int3 of its own and a handler for it, with breakpoints at, before and behind it; steps through its system calls and back."""
+STOPWATCH = "import time; began = time.monotonic()"
+STOPPED = "print('took %.1f s' % (time.monotonic() - began))"
+
+
+def record_traps(bench):
+    """(recording, where the program's symbols are, seconds that a replay takes)"""
     folder = bench.folder / "recording"
     done = bench.reprise("record", "--json", *words_for(bench, "run=traps", 1, "--memory", 128, "-o", folder), timeout=SECONDS)
     expect(done.status == OK and b"traps: 3 of 3" in done.err, f"record ends with {done.status}", done)
+    began = time.monotonic()
+    replay_alike(bench, folder, report_of(done), done.err, SECONDS)
+    replayed = time.monotonic() - began
     symbols = subprocess.run(["nm", GUEST / "traps"], capture_output=True, text=True, check=True).stdout
-    place = {name: "0x" + address.lstrip("0") for address, name in re.findall(r"(\w+) T (\w+)", symbols)}
+    return folder, {name: "0x" + address.lstrip("0") for address, name in re.findall(r"(\w+) [TB] (\w+)", symbols)}, replayed
+
+
+def debugger_traps(bench):
+    """A program with an int3 of its own and a handler for it, with breakpoints at, before and behind it; steps through its system calls and back."""
+    folder, place, replayed = record_traps(bench)
     when, steps = "monitor when", 4
-    commands = ["break *" + place["main"], "continue", "delete"]
+    commands = ["break *" + place["main"], f"python {STOPWATCH}; gdb.execute('continue'); {STOPPED}", "delete"]
     for name in ("before_int3", "at_int3", "behind_int3", "at_int3"):
         commands += ["break *" + place[name], "continue", when, "delete"]
     for name in ("at_syscall", "at_int80"):
@@ -323,7 +335,50 @@ def debugger_traps(bench):
         expect(pairs[:steps + 1] == pairs[:steps - 1:-1] and len(set(pairs)) == steps + 1, f"steps and back at {name}: {pairs}", done)
         expect(int(pairs[1][0], 16) >= 1 << 63, f"{name} does not lead into the kernel: {pairs}", done)
         at += 5 + 6 * steps
-    return f"the first int3 behind {stops[0].split(';')[0]}"
+    took = re.search(r"took ([\d.]+) s", said[1])[1]
+    return f"main after {took} s, replayed in {replayed:.1f} s; the first int3 behind {stops[0].split(';')[0]}"
+
+
+def mark_of(text):
+    return [int(number) for number in re.match(r"[\d.]+", text)[0].split(".")]
+
+
+def debugger_steps(bench):
+    """Ten steps into a program and back, breakpoints on all ten from the end, and from the first to the end."""
+    folder, place, _ = record_traps(bench)
+    when, steps = "monitor when", 10
+    commands = ["break *" + place["main"], "continue", "delete", when]
+    commands += [command for step in range(steps) for command in ("stepi", f"set $at{step} = $rip", when)]
+    commands += ["reverse-stepi", when] * steps
+    commands += [f"break *$at{step}" for step in range(steps)]
+    commands += ["""python exec("text = ''\\nwhile 'No more' not in text:\\n  text = gdb.execute('continue', to_string=True)\\n  print(gdb.execute('monitor when', to_string=True))")""",
+                 "reverse-continue", when]
+    said, done = gdb(bench, folder, commands, SECONDS)
+    forward = [mark_of(said[3])] + [mark_of(said[6 + 3 * step]) for step in range(steps)]
+    back = [mark_of(said[5 + 3 * steps + 2 * step]) for step in range(steps)]
+    expect(back == forward[-2::-1], f"ten steps and back: {forward}, {back}", done)
+    visited = [mark_of(line) for line in said[-3].splitlines() if re.match(r"[\d.]+;", line)]
+    expect(visited[:steps] == forward[1:] and sorted(visited) == visited, f"breakpoints at all ten stop at {visited}, not {forward[1:]}", done)
+    expect("Breakpoint" in said[-2] and mark_of(said[-1]) == visited[-2], f"back from the end to {said[-1]}, not {visited[-2]}", done)
+    return f"ten instructions from {said[3].split(';')[0]}, then {len(visited) - 1 - steps} more visits"
+
+
+def debugger_strings(bench):
+    """A watched word, back and forth over rep stosb and rep movsb of 1, 64, 65 and 4096 bytes in a program."""
+    folder, place, _ = record_traps(bench)
+    word = int(place["watched_pages"], 16) + 2 * 4096
+    writes = 7  # of eight: before the first one, the word is not mapped
+    commands = ["break *" + place["printf"], "continue", "delete", f"watch *(unsigned long *) {word:#x}"]
+    commands += ["reverse-continue", "x/i $rip"] * writes + ["continue"] * (writes - 1)
+    said, done = gdb(bench, folder, commands, SECONDS)
+    values = [1] + [2] + [int(f"{value:02x}" * 8, 16) for value in range(3, 9)]
+    back = [tuple(int(number) for number in re.search(r"(?s)Old value = (\d+)\nNew value = (\d+)", said[4 + 2 * i])[1:]) if "New value" in said[4 + 2 * i] else said[4 + 2 * i]
+            for i in range(writes)]
+    expect(back == [(values[7 - i], values[6 - i]) for i in range(writes)], f"the word going back: {back}", done)
+    kinds = [re.search(r"rep (stos|movs)", said[5 + 2 * i]) for i in range(writes)]
+    expect([kind and kind[1] for kind in kinds] == ["movs", "stos"] * 3 + ["movs"], f"it is written by {[said[5 + 2 * i] for i in range(writes)]}", done)
+    forward = [re.search(r"(?s)Old value = (\d+)\nNew value = (\d+)", text) for text in said[4 + 2 * writes:]]
+    expect([match and (int(match[1]), int(match[2])) for match in forward] == [(values[i], values[i + 1]) for i in range(writes - 1)], f"the word going forward: {said[4 + 2 * writes:]}", done)
 
 
 def random(bench):
@@ -469,6 +524,28 @@ def truncated(bench, words):
     words["--kernel"] = file_of(bench, words["--kernel"].read_bytes()[:1 << 20])
 
 
+def compute(kind, rounds, vcpus):
+    """A program that computes and makes no system calls, beside a shell that says every 0.2 s how long the machine has been up. The program's result and
+    its code are as they must be, it is stopped at addresses, and the replay stops it there."""
+
+    def test(bench):
+        folder = bench.folder / "recording"
+        done = bench.reprise("record", "--json", *words_for(bench, f"run=compute-{kind} size={rounds}", vcpus, "--memory", 128, "-o", folder), timeout=SECONDS)
+        expect(done.status == OK and b"guest: failed=0" in done.err and b"compute " + kind.encode() in done.err, f"record ends with {done.status}", done)
+        report = report_of(done)
+        began = time.monotonic()
+        replay_alike(bench, folder, report, done.err, SECONDS)
+        replayed = time.monotonic() - began
+        seen = [float(seconds) for seconds in re.findall(rb"up ([\d.]+)", done.err)]
+        stops = sum(vcpu["breakpoints"] for vcpu in report["vcpus"])
+        expect(stops > 0 or kind in ("own_code", "flat"), "the program was never stopped", done)
+        longest = max(after - before for before, after in zip(seen, seen[1:]))
+        return (f"{stops} stops of the program, longest silence {longest:.2f} of {seen[-1] - seen[0]:.2f} s, recorded in {report['wall_ns'] / 1e9:.1f} s, "
+                f"replayed in {replayed:.1f} s")
+
+    return Test(f"linux/compute-{kind}-{vcpus}", test)
+
+
 def damaged(bench, words):
     data = bytearray(words["--kernel"].read_bytes())
     data[3 << 20:(3 << 20) + 4096] = bytes(4096)
@@ -494,10 +571,12 @@ def tests(_options):
             mix("memcached", "run=memcached", 2, 2, "initrd-servers", b"memcached ended"),
             mix("debian", "root=/dev/vda run=debian", 2, 1, says=b"debian files=", disk=True), Test("linux/debian-session", debian_session),
             disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
-            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), Test("linux/debugger-traps", debugger_traps), debugger_vmlinux(1), debugger_vmlinux(2),
+            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), Test("linux/debugger-traps", debugger_traps), Test("linux/debugger-steps", debugger_steps), Test("linux/debugger-strings", debugger_strings), debugger_vmlinux(1), debugger_vmlinux(2),
+            compute("nested", 3000, 2), compute("nested", 3000, 1), compute("matrices", 3000, 2), compute("recursion", 200, 2), compute("indirect", 3000, 2),
+            compute("handlers", 3000, 2), compute("forks", 1000, 2), compute("own_code", 100, 2), compute("flat", 200, 1),
             timeline("boot", "run=boot", 1), timeline("boot", "run=boot", 2), timeline("script", "run=script", 2), timeline("mix", "run=all", 2),
             timeline("devices", "run=disk", 2, "--console", "virtio", disk=True), checkpoints("ttyS0", b"/dev/ttyS0"), checkpoints("hvc0", b"/dev/hvc0", "--console", "virtio")]
 
 
 REFUSED = "linux/refused-"  # what every host refuses
-SHORT = ("linux/mix-2", "linux/hostile-", "linux/session", "linux/disk-2", "linux/module", "linux/raid6", "linux/safepoints-2", "linux/debugger-1", "linux/timeline-boot-1", REFUSED)
+SHORT = ("linux/mix-2", "linux/hostile-", "linux/session", "linux/disk-2", "linux/module", "linux/raid6", "linux/safepoints-2", "linux/compute-nested-2", "linux/debugger-1", "linux/timeline-boot-1", REFUSED)
