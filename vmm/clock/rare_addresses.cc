@@ -1,6 +1,7 @@
 #include "vmm/clock/rare_addresses.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/time.h"
 
@@ -11,8 +12,8 @@ constexpr uint64_t kLeastNs = 200'000;         // 5,000 times a second
 constexpr uint64_t kForgetNs = 4'000'000'000;  // programs do something else after a while
 constexpr size_t kMost = 64;
 constexpr uint64_t kShare = 3;  // as much executing between two of them as each costs
-constexpr unsigned kTimes = 16;
-constexpr uint64_t kSlack = 8;
+constexpr unsigned kTimes = 5;
+constexpr uint64_t kSurelyNs = 200'000'000;
 
 }  // namespace
 
@@ -25,12 +26,12 @@ void RareAddresses::try_addresses(uint64_t cr3, std::span<const Gva> addresses) 
   }
   for (const Gva address : addresses) {
     if (known_.size() == kMost) break;
-    known_.try_emplace(address, Address{.tried_ns = ran_ns_});
+    known_.try_emplace(address, Address{.since_ns = ran_ns_});
   }
   // How often the program came to them before is too old to count with.
   if (!trying_) {
     since_ns_ = 0;
-    for (auto& [address, state] : known_) state = {.tried_ns = ran_ns_, .period_ns = state.period_ns};
+    for (auto& [address, state] : known_) state = {.since_ns = ran_ns_, .period_ns = state.period_ns};
   }
   list();
 }
@@ -71,18 +72,15 @@ bool RareAddresses::is_seldom(const Address& address) const {
   return address.period_ns >= std::max(kLeastNs, kShare * cost_ns());
 }
 
-// What runs for the first time after a while, or on a busy host, takes longer than it will: few times say
-// little.
+// On a busy host, any time may seem long: the shortest of some says more than their mean.
 RareAddresses::Verdict RareAddresses::came_to(Gva address) {
   Address& state = known_[address];
   if (address == best_ || (state.period_ns != 0 && is_seldom(state))) return Verdict::kSeldom;
-  const uint64_t passed = ran_ns_ - state.tried_ns;
-  const uint64_t unit = std::max(kLeastNs, kShare * cost_ns());
-  ++state.times;
-  const bool seldom = passed >= (state.times + kSlack) * unit;
-  if (!seldom && state.times < kTimes) return Verdict::kUnknown;
-  state.period_ns = std::max<uint64_t>(1, passed / state.times);
-  if (seldom) return Verdict::kSeldom;
+  const uint64_t passed = ran_ns_ - std::exchange(state.since_ns, ran_ns_);
+  if (++state.times > 1) state.shortest_ns = std::min(state.shortest_ns, passed);
+  if (state.times < kTimes && passed < kSurelyNs) return Verdict::kUnknown;
+  state.period_ns = std::clamp<uint64_t>(state.shortest_ns, 1, std::max<uint64_t>(passed, 1));
+  if (is_seldom(state)) return Verdict::kSeldom;
   list();
   return Verdict::kOften;
 }

@@ -37,9 +37,10 @@ class RareAddresses {
 
  private:
   struct Address {
-    uint64_t tried_ns = 0;  // ran_ns_ then
-    unsigned times = 0;
-    uint64_t period_ns = 0;  // once it is known; before, 0
+    uint64_t since_ns = 0;  // ran_ns_ when it was tried, and then, when the program came to it last
+    unsigned times = 0;     // that it did
+    uint64_t shortest_ns = UINT64_MAX;  // from one time to the next
+    uint64_t period_ns = 0;             // what has come of it, once it is known; before, 0
   };
   // What a breakpoint costs each time.
   [[nodiscard]] uint64_t cost_ns() const { return handling_ns_ + exit_ns_; }
