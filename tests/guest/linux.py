@@ -339,48 +339,6 @@ def debugger_traps(bench):
     return f"main after {took} s, replayed in {replayed:.1f} s; the first int3 behind {stops[0].split(';')[0]}"
 
 
-def mark_of(text):
-    return [int(number) for number in re.match(r"[\d.]+", text)[0].split(".")]
-
-
-def debugger_steps(bench):
-    """Ten steps into a program and back, breakpoints on all ten from the end, and from the first to the end."""
-    folder, place, _ = record_traps(bench)
-    when, steps = "monitor when", 10
-    commands = ["break *" + place["main"], "continue", "delete", when]
-    commands += [command for step in range(steps) for command in ("stepi", f"set $at{step} = $rip", when)]
-    commands += ["reverse-stepi", when] * steps
-    commands += [f"break *$at{step}" for step in range(steps)]
-    commands += ["""python exec("text = ''\\nwhile 'No more' not in text:\\n  text = gdb.execute('continue', to_string=True)\\n  print(gdb.execute('monitor when', to_string=True))")""",
-                 "reverse-continue", when]
-    said, done = gdb(bench, folder, commands, SECONDS)
-    forward = [mark_of(said[3])] + [mark_of(said[6 + 3 * step]) for step in range(steps)]
-    back = [mark_of(said[5 + 3 * steps + 2 * step]) for step in range(steps)]
-    expect(back == forward[-2::-1], f"ten steps and back: {forward}, {back}", done)
-    visited = [mark_of(line) for line in said[-3].splitlines() if re.match(r"[\d.]+;", line)]
-    expect(visited[:steps] == forward[1:] and sorted(visited) == visited, f"breakpoints at all ten stop at {visited}, not {forward[1:]}", done)
-    expect("Breakpoint" in said[-2] and mark_of(said[-1]) == visited[-2], f"back from the end to {said[-1]}, not {visited[-2]}", done)
-    return f"ten instructions from {said[3].split(';')[0]}, then {len(visited) - 1 - steps} more visits"
-
-
-def debugger_strings(bench):
-    """A watched word, back and forth over rep stosb and rep movsb of 1, 64, 65 and 4096 bytes in a program."""
-    folder, place, _ = record_traps(bench)
-    word = int(place["watched_pages"], 16) + 2 * 4096
-    writes = 7  # of eight: before the first one, the word is not mapped
-    commands = ["break *" + place["printf"], "continue", "delete", f"watch *(unsigned long *) {word:#x}"]
-    commands += ["reverse-continue", "x/i $rip"] * writes + ["continue"] * (writes - 1)
-    said, done = gdb(bench, folder, commands, SECONDS)
-    values = [1] + [2] + [int(f"{value:02x}" * 8, 16) for value in range(3, 9)]
-    back = [tuple(int(number) for number in re.search(r"(?s)Old value = (\d+)\nNew value = (\d+)", said[4 + 2 * i])[1:]) if "New value" in said[4 + 2 * i] else said[4 + 2 * i]
-            for i in range(writes)]
-    expect(back == [(values[7 - i], values[6 - i]) for i in range(writes)], f"the word going back: {back}", done)
-    kinds = [re.search(r"rep (stos|movs)", said[5 + 2 * i]) for i in range(writes)]
-    expect([kind and kind[1] for kind in kinds] == ["movs", "stos"] * 3 + ["movs"], f"it is written by {[said[5 + 2 * i] for i in range(writes)]}", done)
-    forward = [re.search(r"(?s)Old value = (\d+)\nNew value = (\d+)", text) for text in said[4 + 2 * writes:]]
-    expect([match and (int(match[1]), int(match[2])) for match in forward] == [(values[i], values[i + 1]) for i in range(writes - 1)], f"the word going forward: {said[4 + 2 * writes:]}", done)
-
-
 def random(bench):
     """Bytes of /dev/hwrng: others in another recording, the same in a replay."""
     seen = []
@@ -571,7 +529,7 @@ def tests(_options):
             mix("memcached", "run=memcached", 2, 2, "initrd-servers", b"memcached ended"),
             mix("debian", "root=/dev/vda run=debian", 2, 1, says=b"debian files=", disk=True), Test("linux/debian-session", debian_session),
             disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
-            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), Test("linux/debugger-traps", debugger_traps), Test("linux/debugger-steps", debugger_steps), Test("linux/debugger-strings", debugger_strings), debugger_vmlinux(1), debugger_vmlinux(2),
+            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), Test("linux/debugger-traps", debugger_traps), debugger_vmlinux(1), debugger_vmlinux(2),
             compute("nested", 3000, 2), compute("nested", 3000, 1), compute("matrices", 3000, 2), compute("recursion", 200, 2), compute("indirect", 30000, 2),
             compute("handlers", 3000, 2), compute("forks", 1000, 2), compute("own_code", 300, 2), compute("flat", 200, 1),
             timeline("boot", "run=boot", 1), timeline("boot", "run=boot", 2), timeline("script", "run=script", 2), timeline("mix", "run=all", 2),
