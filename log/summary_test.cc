@@ -66,7 +66,7 @@ TEST(SummaryTest, JsonHasRates) {
   const nlohmann::json json = to_json(*summary);
   EXPECT_EQ(json["events_per_second"], 91 / 2.0);
   EXPECT_EQ(json["top_pages"][0]["page"], 7);
-  EXPECT_EQ(json["kinds"].size(), 9u);
+  EXPECT_EQ(json["kinds"].size(), 10u);
 }
 
 }  // namespace

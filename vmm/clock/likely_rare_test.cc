@@ -59,14 +59,14 @@ TEST(LikelyRareTest, LoopsAroundTheInstructionAndWhatIsBehindThem) {
 
 TEST(LikelyRareTest, ReturnAddressesOnTheStackBehindCalls) {
   Program program;
-  // 0: call +0; 5: call rax; 7: ud2
-  program.code({0xe8, 0, 0, 0, 0, 0xff, 0xd0, 0x0f, 0x0b});
-  program.put(Program::kStack.raw, Program::kCode.raw + 5);
-  program.put(Program::kStack.raw + 8, Program::kCode.raw + 6);  // behind no call
-  program.put(Program::kStack.raw + 16, Program::kCode.raw + 7);
-  program.put(Program::kStack.raw + 24, Program::kStack.raw + 5);  // not code
-  program.put(Program::kStack.raw + 32, Program::kCode.raw + 5);
-  EXPECT_EQ(program.rare(7), (std::vector{Program::kCode + 5, Program::kCode + 7}));
+  // 8: call +0; 13: call rax; 15: ud2
+  program.code({0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xe8, 0, 0, 0, 0, 0xff, 0xd0, 0x0f, 0x0b});
+  program.put(Program::kStack.raw, Program::kCode.raw + 13);
+  program.put(Program::kStack.raw + 8, Program::kCode.raw + 14);  // behind no call
+  program.put(Program::kStack.raw + 16, Program::kCode.raw + 15);
+  program.put(Program::kStack.raw + 24, Program::kStack.raw + 13);  // not code
+  program.put(Program::kStack.raw + 32, Program::kCode.raw + 13);
+  EXPECT_EQ(program.rare(15), (std::vector{Program::kCode + 13, Program::kCode + 15}));
 }
 
 TEST(LikelyRareTest, NothingInAProgramThatReadsItsCode) {
