@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -159,6 +160,31 @@ std::optional<PageNumber> find_table(const PagingState& state, const PhysicalRea
     }
   }
   return std::nullopt;
+}
+
+void visit_user_memory(const PagingState& state, const PhysicalReader& reader,
+                       const std::function<void(uint64_t entry)>& entry,
+                       const std::function<void(Gpa start, uint64_t bytes)>& written) {
+  const Format& format = format_of(state);
+  std::set<std::tuple<int, bool, uint64_t>> seen;  // level, whether what is below may be written, address
+  const std::function<void(int, bool, uint64_t)> visit = [&](int level, bool writable, uint64_t table) {
+    if (!seen.emplace(level, writable, table).second) return;
+    const uint64_t entries = 1ull << (level == format.levels ? format.index_bits - 1 : format.index_bits);
+    for (uint64_t i = 0; i < entries; ++i) {
+      uint64_t found = 0;
+      if (!read_entry(reader, Gpa(table + i * sizeof found), sizeof found, found)) return;
+      if ((found & kPresent) == 0 || (found & kUser) == 0) continue;
+      entry(found);
+      const bool may_write = writable && (found & kWritable) != 0;
+      const bool leaf = level == 1 || (level <= format.largest_page_level && (found & kLargePage) != 0);
+      const Gpa start = leaf_address(format, found, level, 0);
+      if (!leaf)
+        visit(level - 1, may_write, found & kAddressMask);
+      else if (may_write && (found & kDirty) != 0 && seen.emplace(-level, true, start.raw).second)
+        written(start, kPageSize << ((level - 1) * format.index_bits));
+    }
+  };
+  visit(format.levels, true, root_of(format, state.cr3));
 }
 
 }  // namespace reprise::x86

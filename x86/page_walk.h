@@ -98,4 +98,14 @@ struct PageWalk {
 [[nodiscard]] std::optional<PageNumber> find_table(const PagingState& state, const PhysicalReader& reader,
                                                    const std::function<bool(PageNumber)>& foreign);
 
+// What user mode can have changed: calls `entry` with each entry of the tables of the lower half that is
+// there for user mode, and `written` with each page that all entries to it let user mode write and the last
+// calls dirty, in an order that follows from these. `bytes`: 4 KiB, 2 MiB or 1 GiB. Requires: 64-bit mode.
+//
+// Cost: reads each table once for each level and right. A hostile guest cannot make it visit one more often,
+// nor a page of one size.
+void visit_user_memory(const PagingState& state, const PhysicalReader& reader,
+                       const std::function<void(uint64_t entry)>& entry,
+                       const std::function<void(Gpa start, uint64_t bytes)>& written);
+
 }  // namespace reprise::x86

@@ -270,5 +270,29 @@ TEST_F(PageWalkTest, FindTableEndsOnTablesThatReferToThemselves) {
   EXPECT_EQ(find_table(state_, memory_, [&](PageNumber) { return ++looks > 100; }), std::nullopt);
 }
 
+TEST_F(PageWalkTest, UserMemoryIsWhatUserModeMayWriteAndHas) {
+  memory_.write(0x4000, 0x78000 | kAll);           // not written
+  memory_.write(0x4008, 0x79000 | (kLeaf & ~kW));  // may not be
+  memory_.write(0x4010, 0x7a000 | (kLeaf & ~kU));  // the kernel's
+  memory_.write(0x3000, 0x400000 | kLeaf | kPs);
+  memory_.write(0x1000 + 511 * 8, 0x2000 | kAll);  // the upper half
+  std::vector<std::pair<uint64_t, uint64_t>> written;
+  size_t entries = 0;
+  visit_user_memory(
+      state_, memory_, [&](uint64_t) { ++entries; },
+      [&](Gpa start, uint64_t bytes) { written.emplace_back(start.raw, bytes); });
+  EXPECT_EQ(written, (std::vector<std::pair<uint64_t, uint64_t>>{{0x400000, 2 << 20}, {0x77000, 4096}}));
+  EXPECT_EQ(entries, 7u);
+}
+
+TEST_F(PageWalkTest, UserMemoryEndsOnTablesThatReferToThemselves) {
+  for (uint64_t i = 0; i < 512; ++i) memory_.write(0x1000 + i * 8, 0x1000 | kLeaf);
+  size_t entries = 0, pages = 0;
+  visit_user_memory(
+      state_, memory_, [&](uint64_t) { ++entries; }, [&](Gpa, uint64_t) { ++pages; });
+  EXPECT_EQ(entries, 256u + 3 * 512);
+  EXPECT_EQ(pages, 1u);
+}
+
 }  // namespace
 }  // namespace reprise::x86

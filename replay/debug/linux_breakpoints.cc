@@ -3,6 +3,7 @@
 #include <array>
 
 #include "replay/debug/software_breakpoints.h"
+#include "vmm/guest/linux/kallsyms.h"
 #include "vmm/guest/linux/kernel_patch.h"
 #include "vmm/guest/linux/linux_segments.h"
 #include "vmm/guest/linux/user_return.h"
@@ -16,7 +17,6 @@ namespace {
 constexpr size_t kTracerBytes = 5;  // Linux, arch/x86/include/asm/ftrace.h (MCOUNT_INSN_SIZE)
 // What one page fault may map: a page of 2 MiB, or pages of a file around it, which are fewer.
 constexpr uint64_t kMappedAtOnce = 2 << 20;
-constexpr uint64_t kKernelHalf = 1ull << 63;
 
 // Whether the kernel's tracer has, had, or will have the instruction there. The call goes to a function that
 // only returns.
@@ -37,7 +37,7 @@ bool is_tracers(const x86::LinearMemory& memory, Gva address) {
 }
 
 bool is_in_user_mode(Gva address) {
-  return address.raw < kKernelHalf;
+  return address.raw < vmm::kKernelHalf;
 }
 
 }  // namespace

@@ -1,78 +1,48 @@
 #include "vmm/clock/user_state.h"
 
-#include <xxhash.h>
-
+#include <algorithm>
 #include <array>
-#include <cstring>
-#include <memory>
+#include <vector>
 
+#include "log/hash.h"
 #include "vmm/kvm/cpu_state.h"
 #include "vmm/register_digest.h"
 #include "x86/linear_memory.h"
+#include "x86/page_walk.h"
 
 namespace reprise::vmm {
 namespace {
 
-// Source: Intel SDM vol. 3, tables 4-15 to 4-20.
-constexpr uint64_t kPresent = 1 << 0, kWritable = 1 << 1, kUser = 1 << 2, kDirty = 1 << 6, kLarge = 1 << 7;
-constexpr uint64_t kAddressBits = 0x000ffffffffff000;
-constexpr size_t kEntries = 512;
 constexpr size_t kTopOfStack = 256;  // bytes
 
 class Digest {
  public:
-  Digest() : state_(XXH3_createState()) { XXH3_64bits_reset(state_.get()); }
-  void add(const void* data, size_t bytes) { XXH3_64bits_update(state_.get(), data, bytes); }
+  void add(const void* data, size_t bytes) { hash_.add({static_cast<const uint8_t*>(data), bytes}); }
   void add(uint64_t value) { add(&value, sizeof value); }
-  [[nodiscard]] uint64_t value() const { return XXH3_64bits_digest(state_.get()); }
+  [[nodiscard]] uint64_t value() const { return hash_.digest(); }
 
  private:
-  struct Free {
-    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
-  };
-  std::unique_ptr<XXH3_state_t, Free> state_;
+  log::StreamHash hash_;
 };
 
-// All that user mode can have changed.
-class WrittenMemory {
- public:
-  explicit WrittenMemory(const ViewMemory& memory) : memory_(memory) {}
-
-  void add_address_space(const kvm_sregs& sregs) {
-    const int levels = (sregs.cr4 & x86::kCr4FiveLevels) != 0 ? 5 : 4;
-    add_table(sregs.cr3 & kAddressBits, levels, kEntries / 2, true);
-  }
-  [[nodiscard]] uint64_t digest() const { return digest_.value(); }
-
- private:
-  void add_table(uint64_t table, int level, size_t entries, bool writable) {
-    const uint8_t* const there = memory_.at(Gpa(table), kEntries * sizeof(uint64_t));
-    if (there == nullptr) return;
-    for (size_t i = 0; i < entries; ++i) {
-      uint64_t entry = 0;
-      std::memcpy(&entry, there + i * sizeof entry, sizeof entry);
-      if ((entry & kPresent) == 0 || (entry & kUser) == 0) continue;
-      digest_.add(entry);
-      const bool may_write = writable && (entry & kWritable) != 0;
-      if (level > 1 && (entry & kLarge) == 0) {
-        add_table(entry & kAddressBits, level - 1, kEntries, may_write);
-      } else if (may_write && (entry & kDirty) != 0) {
-        const uint64_t bytes = kPageSize << (9 * (level - 1));
-        const uint64_t start = entry & kAddressBits & ~(bytes - 1);
-        for (uint64_t offset = 0; offset < bytes; offset += kPageSize) add_page(Gpa(start + offset));
-      }
+// All that user mode can have changed, each page once. The vCPU's own pages are not the guest's alone.
+uint64_t digest_written(const kvm_sregs& sregs, const ViewMemory& memory) {
+  Digest digest;
+  const uint64_t ram = memory.bytes() / kPageSize;
+  std::vector<bool> seen(ram);
+  const auto add_pages = [&](Gpa start, uint64_t bytes) {
+    const uint64_t end = std::min(ram, page_of(start + bytes).raw);
+    for (uint64_t page = page_of(start).raw; page < end; ++page) {
+      const uint8_t* const there = memory.at(address_of(PageNumber(page)), kPageSize);
+      if (there == nullptr || seen[page] || memory.is_private(address_of(PageNumber(page)))) continue;
+      seen[page] = true;
+      digest.add(there, kPageSize);
     }
-  }
-  // The vCPU's own pages are not the guest's alone.
-  void add_page(Gpa page) {
-    const uint8_t* const there = memory_.at(page, kPageSize);
-    if (there == nullptr || memory_.is_private(page)) return;
-    digest_.add(there, kPageSize);
-  }
-
-  const ViewMemory& memory_;
-  Digest digest_;
-};
+  };
+  x86::visit_user_memory(
+      paging_of(sregs), memory, [&](uint64_t entry) { digest.add(entry); }, add_pages);
+  return digest.value();
+}
 
 uint64_t digest_near(const kvm_regs& regs, const kvm_sregs& sregs, const ViewMemory& memory) {
   Digest digest;
@@ -87,10 +57,8 @@ uint64_t digest_near(const kvm_regs& regs, const kvm_sregs& sregs, const ViewMem
 
 Result<uint64_t> digest_rest(const KvmVcpu& vcpu, const kvm_sregs& sregs, const ViewMemory& memory) {
   TRY_ASSIGN(const kvm_fpu fpu, vcpu.fpu());
-  WrittenMemory written(memory);
-  written.add_address_space(sregs);
   Digest digest;
-  digest.add(written.digest());
+  digest.add(digest_written(sregs, memory));
   digest.add(sregs.cr3);
   digest.add(fpu.fpr, sizeof fpu.fpr);
   digest.add(fpu.xmm, sizeof fpu.xmm);
