@@ -124,7 +124,7 @@ StopConditions StopSearch::conditions(RunListener& listener) const {
 }
 
 StopSearch::Stop StopSearch::breakpoint_at(VcpuId vcpu, Gva address) const {
-  if (vcpu == ignored_ || completes_write(vcpu)) return std::nullopt;
+  if (vcpu == ignored_ || write_under_way(vcpu).has_value()) return std::nullopt;
   for (const auto kind : {BreakpointKind::kSoftware, BreakpointKind::kHardware}) {
     const auto found = places_.find({.kind = kind, .address = address});
     if (found != places_.end())
@@ -146,9 +146,9 @@ Result<Gva> StopSearch::rip(VcpuId vcpu) const {
 
 // In the middle of an instruction whose write KVM has yet to be answered: the registers are already those
 // behind it.
-bool StopSearch::completes_write(VcpuId vcpu) const {
+std::optional<vmm::PhysicalAccess> StopSearch::write_under_way(VcpuId vcpu) const {
   const auto access = timeline_.machine().vcpu(vcpu).access_under_way();
-  return access.has_value() && access->writes;
+  return access.has_value() && access->writes ? access : std::nullopt;
 }
 
 Result<Gva> StopSearch::next_rip(VcpuId vcpu) {
@@ -167,9 +167,9 @@ Result<StopSearch::WatchedStep> StopSearch::watch_step(VcpuId vcpu, Begun& begun
   vmm::Machine& machine = timeline_.machine();
   vmm::DeviceAccesses& devices = machine.memory().device_accesses();
   std::vector<x86::DataTouch> touches;
-  if (completes_write(vcpu)) {
-    const auto write = find_touched(std::array{*machine.vcpu(vcpu).access_under_way()}, ranges_);
-    if (write.has_value()) begun.emplace(vcpu, watchpoint_at(vcpu, *write, false));
+  if (const auto write = write_under_way(vcpu)) {
+    const auto touched = find_touched(std::array{*write}, ranges_);
+    if (touched.has_value()) begun.emplace(vcpu, watchpoint_at(vcpu, *touched, false));
   } else {
     begun.erase(vcpu);
     TRY_ASSIGN(touches, next_touches(machine, vcpu));

@@ -91,7 +91,7 @@ class StopSearch {
   // It outlives what is returned.
   [[nodiscard]] StopConditions conditions(RunListener& listener) const;
   Result<Gva> rip(VcpuId vcpu) const;
-  [[nodiscard]] bool completes_write(VcpuId vcpu) const;
+  [[nodiscard]] std::optional<vmm::PhysicalAccess> write_under_way(VcpuId vcpu) const;
   // Of the vCPU whose turn it is, in a walk: that is noted.
   Result<Gva> next_rip(VcpuId vcpu);
   [[nodiscard]] uint64_t sum_of(VcpuId vcpu) const;
