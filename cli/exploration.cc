@@ -92,9 +92,13 @@ Status Exploration::read() {
 }
 
 void Exploration::add(SeedResult result) {
-  if (!known_.insert(result.seed).second) return;
+  if (is_known(result.seed)) return;
   const auto place = std::ranges::upper_bound(results_, result.seed, {}, &SeedResult::seed);
   results_.insert(place, std::move(result));
+}
+
+bool Exploration::is_known(uint64_t seed) const {
+  return std::ranges::binary_search(results_, seed, {}, &SeedResult::seed);
 }
 
 const SeedResult* Exploration::kept(bool failed) const {

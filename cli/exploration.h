@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -35,7 +34,7 @@ class Exploration {
   // Makes `folder` if it is not there. Errors: kOutput; kDamaged if a file of results is none.
   static Result<Exploration> open(const std::filesystem::path& folder, const Shard& shard);
 
-  [[nodiscard]] bool is_known(uint64_t seed) const { return known_.contains(seed); }
+  [[nodiscard]] bool is_known(uint64_t seed) const;
   // Of all shards whose results are in the folder, by seed.
   [[nodiscard]] const std::vector<SeedResult>& results() const { return results_; }
   // The first that failed, or that did not, whose recording is there.
@@ -56,9 +55,8 @@ class Exploration {
   void add(SeedResult result);
 
   std::filesystem::path folder_;
-  std::filesystem::path own_;  // this shard's file
-  std::vector<SeedResult> results_;
-  std::set<uint64_t> known_;
+  std::filesystem::path own_;        // this shard's file
+  std::vector<SeedResult> results_;  // by seed, each once
 };
 
 }  // namespace reprise::cli

@@ -1,11 +1,14 @@
 // reprise explore: record with one chaos seed after the other until the guest fails.
 #include <fcntl.h>
+#include <regex.h>
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <regex>
@@ -14,6 +17,7 @@
 #include "base/printable.h"
 #include "base/time.h"
 #include "base/unique_fd.h"
+#include "cli/child_process.h"
 #include "cli/exploration.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -58,24 +62,13 @@ Result<Shard> parse_shard(const std::string& text) {
 
 // A recorder in a process of its own: what it dies of ends one seed only.
 Result<pid_t> start_recorder(std::vector<std::string> words, int out, int err) {
-  std::vector<char*> argv;
-  argv.reserve(words.size() + 1);
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  posix_spawnattr_t attributes;
   posix_spawn_file_actions_t files;
-  ::posix_spawnattr_init(&attributes);
-  ::posix_spawnattr_setsigmask(&attributes, &signal_mask_for_children());
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   ::posix_spawn_file_actions_init(&files);
   ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
   ::posix_spawn_file_actions_adddup2(&files, err, STDERR_FILENO);
-  pid_t pid = 0;
-  const int error = ::posix_spawn(&pid, "/proc/self/exe", &files, &attributes, argv.data(), environ);
+  const auto pid = start_program("/proc/self/exe", std::move(words), &files);
   ::posix_spawn_file_actions_destroy(&files);
-  ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) return fail_errno(ErrorCode::kHost, error, "cannot start the recorder");
   return pid;
 }
 
@@ -134,20 +127,46 @@ std::string last_line(std::string_view text) {
   return std::string(text.substr(text.rfind('\n') + 1));
 }
 
+// Of POSIX, whose matching needs no more stack for a longer line: a guest's line may be of any length.
+class Pattern {
+ public:
+  explicit Pattern(const std::string& text)
+      : error_(::regcomp(&compiled_, text.c_str(), REG_EXTENDED | REG_NOSUB)) {}
+  ~Pattern() {
+    if (error_ == 0) ::regfree(&compiled_);
+  }
+  Pattern(const Pattern&) = delete;
+  Pattern& operator=(const Pattern&) = delete;
+
+  // Why it is none; empty: it is one.
+  [[nodiscard]] std::string error() const {
+    if (error_ == 0) return "";
+    std::array<char, 256> why{};
+    ::regerror(error_, &compiled_, why.data(), why.size());
+    return why.data();
+  }
+  // Requires: it is one.
+  [[nodiscard]] bool is_in(const std::string& line) const {
+    regmatch_t whole{.rm_so = 0, .rm_eo = static_cast<regoff_t>(line.size())};  // it may hold zeros
+    return ::regexec(&compiled_, line.data(), 0, &whole, REG_STARTEND) == 0;
+  }
+
+ private:
+  regex_t compiled_{};
+  const int error_;
+};
+
 // The line that the pattern is found in.
 Result<std::optional<std::string>> find_in_console(const std::string& pattern, const fs::path& recording) {
-  constexpr uint64_t kMost = 1ull << 30;
-  if (pattern.empty()) return std::optional<std::string>();
-  TRY_ASSIGN(const auto bytes, log::read_file(recording / "console", kMost));
-  const std::string text(bytes.begin(), bytes.end());
-  const std::regex wanted(pattern);
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string line = text.substr(at, end - at);
-    if (std::regex_search(line, wanted)) return std::optional(line);
-    at = end + 1;
-  }
-  return std::optional<std::string>();
+  std::optional<std::string> none;
+  if (pattern.empty()) return none;
+  const fs::path path = recording / "console";
+  std::ifstream console(path, std::ios::binary);
+  if (!console) return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot read {}", path.string()));
+  const Pattern wanted(pattern);
+  for (std::string line; std::getline(console, line);)
+    if (wanted.is_in(line)) return std::optional(line);
+  return none;
 }
 
 // Why the recorded guest has failed; nothing: it has not.
@@ -234,12 +253,8 @@ Result<ExitCode> explore(const ExploreArguments& arguments) {
 
 // Throws what CLI11 makes a usage error of.
 std::string check_pattern(const std::string& pattern) {
-  try {
-    const std::regex tried(pattern);
-  } catch (const std::regex_error& error) {
-    return fmt::format("\"{}\" is no regular expression: {}", pattern, error.what());
-  }
-  return "";
+  const std::string why = Pattern(pattern).error();
+  return why.empty() ? "" : fmt::format("\"{}\" is no regular expression: {}", pattern, why);
 }
 
 }  // namespace
@@ -256,7 +271,7 @@ void add_explore(CLI::App& app, Action& action) {
       ->capture_default_str();
   verb->add_option(
           "--console", arguments->console,
-          "regular expression (ECMAScript): the guest has failed, too, if a line of its console has it")
+          "regular expression (POSIX, extended): the guest has failed, too, if a line of its console has it")
       ->check(check_pattern);
   verb->add_option("--timeout", arguments->timeout,
                    "seconds after which a guest has failed that is not at its end")

@@ -1,6 +1,5 @@
 // reprise gdb: start GDB on a recording.
 #include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -15,6 +14,7 @@
 #include <thread>
 
 #include "base/mutex.h"
+#include "cli/child_process.h"
 #include "cli/gdb_session.h"
 #include "cli/interrupt.h"
 #include "cli/machine_options.h"
@@ -115,19 +115,7 @@ Result<pid_t> start_gdb(const GdbArguments& arguments, const std::vector<std::st
   words.insert(words.end(), {"-iex", "set remotetimeout 86400", "-iex", "set auto-connect-native-target off",
                              "-ix", folder.commands(), "-ex", "target extended-remote " + folder.socket()});
   words.insert(words.end(), arguments.words.begin(), arguments.words.end());
-  std::vector<char*> argv;
-  argv.reserve(words.size() + 1);
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  pid_t pid = 0;
-  posix_spawnattr_t attributes;
-  ::posix_spawnattr_init(&attributes);
-  ::posix_spawnattr_setsigmask(&attributes, &signal_mask_for_children());
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  const int error = ::posix_spawnp(&pid, "gdb", nullptr, &attributes, argv.data(), environ);
-  ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) return fail_errno(ErrorCode::kNotFound, error, "cannot start gdb");
-  return pid;
+  return start_program("gdb", std::move(words));
 }
 
 // GDB as a child process. Threads: started and waited for on one; end() may be called on another.
