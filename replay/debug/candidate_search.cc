@@ -38,6 +38,7 @@ class CandidateWatcher final : public ExitWatcher {
     return memory_.is_touched(vcpu, gpa, bytes, is_write);
   }
   bool catches_devices() override { return memory_.is_touched_by_devices(); }
+  bool lift() override { return conditions_.ranges.empty() && breakpoints_.lift(); }
 
  private:
   SoftwareBreakpoints& breakpoints_;

@@ -14,9 +14,7 @@
 namespace reprise::replay {
 namespace {
 
-constexpr size_t kTracerBytes = 5;  // Linux, arch/x86/include/asm/ftrace.h (MCOUNT_INSN_SIZE)
-// What one page fault may map: a page of 2 MiB, or pages of a file around it, which are fewer.
-constexpr uint64_t kMappedAtOnce = 2 << 20;
+constexpr size_t kTracerBytes = vmm::MappingFunctions::kTracerBytes;
 
 // Whether the kernel's tracer has, had, or will have the instruction there. The call goes to a function that
 // only returns.
@@ -40,14 +38,25 @@ bool is_in_user_mode(Gva address) {
   return address.raw < vmm::kKernelHalf;
 }
 
+uint64_t near(uint64_t address) {
+  return address >> MappingFilter::kNearShift;
+}
+
 }  // namespace
 
-Status SoftwareBreakpoints::check_linux() const {
-  const bool user = std::ranges::any_of(addresses_, is_in_user_mode);
-  if (!user || machine_.kernel()->exits_at_protection_faults()) return {};
-  return fail(ErrorCode::kHost,
-              "this kernel's general-protection handler is not one that Reprise knows, so breakpoints in "
-              "user mode cannot be looked for");
+Status SoftwareBreakpoints::prepare_linux() {
+  std::set<uint64_t> near_user;
+  for (const Gva address : addresses_)
+    if (is_in_user_mode(address)) near_user.insert(near(address.raw));
+  if (near_user.empty()) return {};
+  if (!machine_.kernel()->exits_at_protection_faults())
+    return fail(ErrorCode::kHost,
+                "this kernel's general-protection handler is not one that Reprise knows, so breakpoints in "
+                "user mode cannot be looked for");
+  const auto& functions = machine_.kernel()->mapping_functions();
+  if (functions.has_value() && functions->counted.has_value())
+    filter_ = make_mapping_filter(*functions, near_user);
+  return {};
 }
 
 // Where the addresses lead for this vCPU now.
@@ -56,19 +65,30 @@ Status SoftwareBreakpoints::plant_linux(VcpuId vcpu) {
   const vmm::WholeMemory physical(machine_, vcpu);
   const x86::LinearMemory memory(vmm::paging_of(sregs), physical);
   for (const Gva address : addresses_) {
-    const Gva place = is_tracers(memory, address) ? address + kTracerBytes : address;
-    const auto at = memory.translate(place);
+    const Gva place =
+        is_tracers(memory, address) || is_filtered(memory, address) ? address + kTracerBytes : address;
+    const bool user = is_in_user_mode(address);
+    const auto at = memory.translate(place, {.fetch = user, .user = user});
     if (!at.has_value()) continue;
     places_.emplace(place, address);
     put(vcpu, *at);
+    could_be_seen_ = true;
   }
   return {};
 }
 
+// Whether it is a tracer's instruction that leads through the filter.
+bool SoftwareBreakpoints::is_filtered(const x86::LinearMemory& memory, Gva address) const {
+  const auto at = memory.translate(address);
+  return filter_.has_value() && at.has_value() &&
+         std::ranges::any_of(filter_->pieces, [&](const auto& piece) {
+           return piece.start == *at && piece.bytes.size() == kTracerBytes;
+         });
+}
+
 bool SoftwareBreakpoints::is_near_user_address(uint64_t address) const {
-  return std::ranges::any_of(addresses_, [&](Gva user) {
-    return is_in_user_mode(user) && user.raw / kMappedAtOnce == address / kMappedAtOnce;
-  });
+  return std::ranges::any_of(
+      addresses_, [&](Gva user) { return is_in_user_mode(user) && near(user.raw) == near(address); });
 }
 
 // The vCPUs share the kernel's code, and one executes at a time.
@@ -76,8 +96,14 @@ Status SoftwareBreakpoints::enter(VcpuId vcpu) {
   if (machine_.kernel() == nullptr || std::ranges::none_of(addresses_, is_in_user_mode)) return {};
   const auto& functions = machine_.kernel()->mapping_functions();
   if (functions.has_value()) {
-    put(vcpu, functions->fault);
-    for (const Gpa at : functions->changes) put(vcpu, at);
+    if (filter_.has_value()) {
+      for (const auto& [start, bytes] : filter_->pieces)
+        for (size_t i = 0; i < bytes.size(); ++i) put(vcpu, start + i, bytes[i]);
+    } else {
+      put(vcpu, functions->fault);
+      put(vcpu, functions->switched);
+    }
+    put(vcpu, functions->moved);
   }
   const bool returns = !functions.has_value() || changed_mapping_.contains(vcpu);
   for (const uint64_t at : machine_.kernel()->returns_to_user())
@@ -99,11 +125,15 @@ Result<bool> SoftwareBreakpoints::pass_own_linux(VcpuId vcpu) {
     TRY(pass_return(vcpu));
     return true;
   }
+  if (!is_looked_for && filter_.has_value() && filter_->halts.contains(*at)) {
+    changed_mapping_.insert(vcpu);
+    return true;
+  }
   const auto& functions = machine_.kernel()->mapping_functions();
   if (!functions.has_value()) return false;
-  const bool changes = std::ranges::find(functions->changes, *at) != functions->changes.end();
-  if (!changes && *at != functions->fault) return false;
-  if (changes || is_near_user_address(regs.rsi)) changed_mapping_.insert(vcpu);
+  const bool fault = *at == functions->fault;
+  if (!fault && *at != functions->switched && *at != functions->moved) return false;
+  if (!fault || is_near_user_address(regs.rsi)) changed_mapping_.insert(vcpu);
   if (is_looked_for) return false;
   regs.rip = place.raw;
   TRY(machine_.kvm(vcpu).set_registers(regs));

@@ -12,7 +12,6 @@
 namespace reprise::replay {
 namespace {
 
-constexpr uint8_t kHaltByte = 0xf4;
 constexpr uint8_t kProtectionVector = 13;  // Intel SDM vol. 3, table 6-1
 
 bool raises_exception(const kvm_vcpu_events& events) {
@@ -25,7 +24,7 @@ Result<std::unique_ptr<SoftwareBreakpoints>> SoftwareBreakpoints::plant(vmm::Mac
                                                                         const std::set<Gva>& addresses) {
   std::unique_ptr<SoftwareBreakpoints> planted(new SoftwareBreakpoints(machine, addresses));
   planted->handlers_.resize(machine.vcpus());
-  if (machine.kernel() != nullptr) TRY(planted->check_linux());
+  if (machine.kernel() != nullptr) TRY(planted->prepare_linux());
   for (VcpuId vcpu; vcpu.raw < machine.vcpus(); ++vcpu) TRY(planted->plant_for(vcpu));
   return planted;
 }
@@ -44,6 +43,7 @@ Status SoftwareBreakpoints::plant_for(VcpuId vcpu) {
   for (const Gva address : addresses_) {
     places_.emplace(address, address);
     put_at(address);
+    could_be_seen_ = true;
   }
   return {};
 }
@@ -55,25 +55,34 @@ SoftwareBreakpoints::~SoftwareBreakpoints() {
 // What the guest has written over since is left alone.
 std::vector<uint8_t*> SoftwareBreakpoints::take_out() {
   std::vector<uint8_t*> taken;
-  for (const auto& [at, byte] : bytes_) {
-    if (*at != kHaltByte) continue;
-    *at = byte;
+  for (const auto& [at, planted] : bytes_) {
+    if (*at != planted.byte) continue;
+    *at = planted.was;
     taken.push_back(at);
   }
   return taken;
 }
 
-void SoftwareBreakpoints::put(VcpuId vcpu, Gpa at) {
-  uint8_t* const byte = vmm::WholeMemory(machine_, vcpu).writable(at, 1);
-  if (byte == nullptr || (*byte == kHaltByte && bytes_.contains(byte))) return;
-  bytes_[byte] = *byte;  // as the guest has it now
-  *byte = kHaltByte;
+bool SoftwareBreakpoints::lift() {
+  if (could_be_seen_) return false;
+  take_out();
+  bytes_.clear();
+  return true;
+}
+
+void SoftwareBreakpoints::put(VcpuId vcpu, Gpa at, uint8_t byte) {
+  uint8_t* const place = vmm::WholeMemory(machine_, vcpu).writable(at, 1);
+  if (place == nullptr) return;
+  const auto planted = bytes_.find(place);
+  if (planted != bytes_.end() && *place == planted->second.byte) return;
+  bytes_[place] = {.was = *place, .byte = byte};  // as the guest has it now
+  *place = byte;
 }
 
 void SoftwareBreakpoints::take(VcpuId vcpu, Gpa at) {
   const auto was = bytes_.find(vmm::WholeMemory(machine_, vcpu).writable(at, 1));
   if (was == bytes_.end()) return;
-  if (*was->first == kHaltByte) *was->first = was->second;
+  if (*was->first == was->second.byte) *was->first = was->second.was;
   bytes_.erase(was);
 }
 
@@ -117,9 +126,9 @@ Result<bool> SoftwareBreakpoints::step_over(VcpuId vcpu, Gva place) {
   uint8_t* const byte = at.has_value() ? physical.writable(*at, 1) : nullptr;
   const auto was = bytes_.find(byte);
   if (was == bytes_.end()) return false;
-  *byte = was->second;
+  *byte = was->second.was;
   auto stepped = trace_next_if_granted(machine_, vcpu);
-  *byte = kHaltByte;
+  *byte = was->second.byte;
   return stepped;
 }
 
@@ -128,7 +137,7 @@ Result<vmm::Vcpu::Verdict> SoftwareBreakpoints::pass_unwanted(VcpuId vcpu, Gva a
   TRY_ASSIGN(const bool fetched, stand_at(vcpu, address));
   const auto taken = take_out();
   const bool wanted = is_wanted();
-  for (uint8_t* const at : taken) *at = kHaltByte;
+  for (uint8_t* const at : taken) *at = bytes_.at(at).byte;
   if (wanted) return vmm::Vcpu::Verdict::kCaught;
   if (!fetched) return vmm::Vcpu::Verdict::kHandle;
   // Behind the tracer's instruction, if it is one of those.

@@ -9,7 +9,9 @@
 #include <set>
 #include <vector>
 
+#include "replay/debug/mapping_filter.h"
 #include "vmm/machine.h"
+#include "x86/linear_memory.h"
 
 namespace reprise::replay {
 
@@ -25,6 +27,11 @@ namespace reprise::replay {
 // address spaces, and from there on at the instructions that return to user mode: nothing that was mapped can
 // be executed before. Where a function begins with the tracer's call, or with the nop that the kernel puts
 // over it, the byte is behind that: the kernel looks at these five bytes again, and does not like others.
+// Where there is room for it, code in front of those functions asks first whether it is about such a page
+// (mapping_filter.h).
+//
+// Until the first byte is put at one of the addresses, the guest cannot have seen anything: nobody reads the
+// code of those few functions of the kernel. So far a machine can be kept, without the bytes (lift()).
 // Threads: confined to the thread that runs the machine.
 class SoftwareBreakpoints {
  public:
@@ -40,6 +47,9 @@ class SoftwareBreakpoints {
 
   // Before each entry. Errors: kHost.
   Status enter(VcpuId vcpu);
+  // Takes out what was put into the machine so far, up to the next entry. False, and it stays: the guest may
+  // have seen some of it.
+  bool lift();
   // Whether an exit was made by a byte that is at none of the addresses, and was dealt with. To be asked
   // before find(). Errors: kHost.
   Result<bool> pass(VcpuId vcpu, vmm::ExitKind exit);
@@ -55,10 +65,13 @@ class SoftwareBreakpoints {
   Result<vmm::Vcpu::Verdict> pass_unwanted(VcpuId vcpu, Gva address, const std::function<bool()>& is_wanted);
 
  private:
+  static constexpr uint8_t kHaltByte = 0xf4;
+
   SoftwareBreakpoints(vmm::Machine& machine, std::set<Gva> addresses)
       : machine_(machine), addresses_(std::move(addresses)) {}
   Status plant_for(VcpuId vcpu);
-  void put(VcpuId vcpu, Gpa at);
+  void put(VcpuId vcpu, Gpa at) { put(vcpu, at, kHaltByte); }
+  void put(VcpuId vcpu, Gpa at, uint8_t byte);
   void take(VcpuId vcpu, Gpa at);
   [[nodiscard]] std::optional<Gva> planted_at(uint64_t place) const;
   // Returns where the bytes were.
@@ -72,16 +85,23 @@ class SoftwareBreakpoints {
   Result<bool> pass_own_linux(VcpuId vcpu);
   Status pass_return(VcpuId vcpu);
   [[nodiscard]] bool is_near_user_address(uint64_t address) const;
-  Status check_linux() const;
+  Status prepare_linux();
   Status plant_linux(VcpuId vcpu);
+  [[nodiscard]] bool is_filtered(const x86::LinearMemory& memory, Gva address) const;
   Result<std::optional<Gva>> find_linux(VcpuId vcpu, vmm::ExitKind exit);
 
   vmm::Machine& machine_;
   std::set<Gva> addresses_;
   std::map<Gva, Gva> places_;                 // where a byte is put, and for which of the addresses
   std::vector<std::optional<Gva>> handlers_;  // of each vCPU; nothing: it has no IDT yet
-  std::map<uint8_t*, uint8_t> bytes_;         // what was there
-  // Of a Linux guest: which vCPUs may execute something else after their next return to user mode.
+  struct Planted {
+    uint8_t was;
+    uint8_t byte;
+  };
+  std::map<uint8_t*, Planted> bytes_;
+  bool could_be_seen_ = false;  // a byte has been at one of the addresses
+  // Of a Linux guest; which vCPUs may execute something else after their next return to user mode.
+  std::optional<MappingFilter> filter_;
   std::set<VcpuId> changed_mapping_;
 };
 

@@ -69,7 +69,7 @@ Result<StopEvent> TimelineTarget::interruptibly(Interruption& interruption, Run 
   timeline_.set_interruption({});
   if (stop) return stop;
   // Whatever went wrong, the machine must stand somewhere.
-  if (timeline_.is_tainted()) TRY(timeline_.seek(interrupted_ ? timeline_.now().without_steps() : start));
+  if (!timeline_.is_at_mark()) TRY(timeline_.seek(interrupted_ ? timeline_.now().without_steps() : start));
   if (interrupted_) return search_.stop_here(StopReason::kInterrupted);
   return stop;
 }

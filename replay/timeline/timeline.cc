@@ -7,6 +7,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/check.h"
 #include "base/time.h"
 #include "log/format.h"
 #include "vmm/host/host_profile.h"
@@ -24,7 +25,7 @@ constexpr uint64_t kNearestNs = 4'000'000;
 constexpr uint64_t kCheckpointShare = 8;
 // After a checkpoint the first write to each page is an exit, where KVM logs them: 78 ms for each checkpoint
 // of a booting kernel in the lab.
-constexpr uint64_t kSparser = 4;
+constexpr uint64_t kSparser = 10;
 
 }  // namespace
 
@@ -153,10 +154,21 @@ Status Timeline::go_on() {
   executed_ns_ += monotonic_ns() - start;
   TRY(advanced(vcpu, how));
   note_move(before);
+  is_past_mark_ = how == vmm::Vcpu::Advance::kOn && machine().is_far_between_positions() &&
+                  !machine().vcpu(vcpu).at_position();
   // By an exit of this vCPU, or a message that came to it.
   if (watcher_ != nullptr && watcher_->catches_devices()) caught_ = true;
-  if (!tainted_ && checkpoint_is_due()) TRY(checkpoint());
-  return {};
+  return checkpoint_on_the_way();
+}
+
+// Also while a watcher looks, as long as nothing of it is in the machine.
+Status Timeline::checkpoint_on_the_way() {
+  if (caught_ || (tainted_ && watcher_ == nullptr) || !checkpoint_is_due()) return {};
+  if (tainted_ && !watcher_->lift()) return {};
+  const bool tainted = std::exchange(tainted_, false);
+  const auto made = checkpoint();
+  tainted_ = tainted;
+  return made.has_value() ? Status() : tl::unexpected(made.error());
 }
 
 // The guest's next byte.
@@ -228,6 +240,7 @@ Result<bool> Timeline::step() {
     if (machine().vcpu(vcpu).stepped()) {
       base_ = base;
       ++steps_;
+      is_past_mark_ = false;
       // A kernel without safepoints executes hundreds of thousands of instructions from one stop to the next.
       if (machine().is_far_between_positions() && checkpoint_is_due()) TRY(checkpoint());
       return true;
@@ -280,7 +293,9 @@ Status Timeline::go_back_before(const std::function<bool(const Mark&)>& is_after
     const auto after = std::ranges::find_if(
         checkpoints_, [&](const auto& checkpoint) { return is_after(checkpoint->mark); });
     const auto place = after == checkpoints_.begin() ? after : after - 1;
-    if (!tainted_ && !is_after(now()) && now() >= (*place)->mark) return {};
+    Mark here = now();
+    if (is_past_mark_) here.at.steps = ~0ull;
+    if (!tainted_ && !is_after(here) && here >= (*place)->mark) return {};
     sought_ns_ = executed_ns_;
     const bool is_from_file = (*place)->promised.has_value();
     const Status back = go_back(*place);
@@ -354,6 +369,7 @@ Result<std::optional<Mark>> Timeline::run_watched(ExitWatcher& watcher, const Ma
         .access = [&, vcpu](Gpa gpa, uint64_t bytes,
                             bool is_write) { return watcher.catches_access(vcpu, gpa, bytes, is_write); },
     });
+  REPRISE_CHECK(!tainted_);  // else lift() would not be all
   tainted_ = true;
   watcher_ = &watcher;
   const Status ran = run_to(end.without_steps());
@@ -370,8 +386,9 @@ Result<ReplayOutcome> Timeline::finish() {
 Result<bool> Timeline::checkpoint() {
   if (tainted_ || !machine().can_be_saved()) return false;
   const auto vcpu = turn();
+  const bool is_far = machine().is_far_between_positions();
   const bool at_a_place = steps_ == 0 && !(vcpu.has_value() && machine().vcpu(*vcpu).is_between_positions());
-  if (!at_a_place && !machine().is_far_between_positions()) return false;
+  if (is_past_mark_ || (!at_a_place && !is_far)) return false;
   const Mark mark = now();
   const auto place =
       std::ranges::find_if(checkpoints_, [&](const auto& other) { return !(other->mark < mark); });
@@ -444,7 +461,7 @@ Status Timeline::go_back(const std::shared_ptr<Checkpoint>& place) {
   order_.go_to(Ticket(std::min(checkpoint.mark.event, order_.last().raw + 1)));
   steps_ = checkpoint.mark.at.steps;
   base_ = checkpoint.mark.without_steps();
-  tainted_ = caught_ = false;
+  tainted_ = caught_ = is_past_mark_ = false;
   tainted_console_ = {};
   left_ = checkpoint.left;
   if (checkpoint.console_bytes > shown_) TRY(show_recorded(checkpoint.console_bytes));

@@ -20,7 +20,7 @@ struct TimelineOptions {
   std::optional<std::filesystem::path> disk;     // as ReplayOptions::disk
   vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
   const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
-  // Of executing, four times as much for a guest with a PC's devices, and more where making one takes long;
+  // Of executing, ten times as much for a guest with a PC's devices, and more where making one takes long;
   // 0: no checkpoints but the first.
   uint64_t checkpoint_every_ns = 100'000'000;
   size_t most_checkpoints = 128;  // thinned exponentially: dense near the present, sparse far from it
@@ -43,6 +43,9 @@ class ExitWatcher {
   virtual Result<bool> catches_access(VcpuId vcpu, Gpa gpa, uint64_t bytes, bool is_write) = 0;
   // Whether it has something to say about what devices have done since it was asked last.
   virtual bool catches_devices() = 0;
+  // Takes out of the machine what it has put there, up to the next entry. False, and it stays: the machine is
+  // not, or may not be, as it would be without the watcher.
+  virtual bool lift() = 0;
 };
 
 struct CheckpointInfo {
@@ -96,10 +99,14 @@ class Timeline {
   // From here to before `end`, with `watcher` looking at each exit: the moment of the exit that it caught, if
   // it caught one. The clock may be one ahead of the last position, in the middle of a safepoint. The watcher
   // changes the machine, so it is left where only seek() leads on, with now() undefined: *detect dirtily,
-  // arrive cleanly*. Errors: as run_to(); those of the watcher.
+  // arrive cleanly*. Makes checkpoints on the way for as long as the watcher can lift what it did. Requires:
+  // is_at_mark(). Errors: as run_to(); those of the watcher.
   Result<std::optional<Mark>> run_watched(ExitWatcher& watcher, const Mark& end);
   // Whether only seek() leads on.
   [[nodiscard]] bool is_tainted() const { return tainted_; }
+  // Whether the machine is where now() says; else a seek() there leads back. A run that was interrupted may
+  // have stopped between two positions.
+  [[nodiscard]] bool is_at_mark() const { return !tainted_ && !is_past_mark_; }
   // From here on the machine may be changed; only seek() leads on, until which `console`, if it is not empty,
   // takes what the guest writes.
   void taint(vmm::ConsoleSink console = {}) {
@@ -139,6 +146,7 @@ class Timeline {
   void remark(const Checkpoint& checkpoint, std::string_view why) const;
   Result<bool> keeps_promise(Checkpoint& checkpoint);
   [[nodiscard]] bool checkpoint_is_due();
+  Status checkpoint_on_the_way();
   void thin_out();
   [[nodiscard]] uint64_t since_checkpoint_ns();
 
@@ -157,6 +165,8 @@ class Timeline {
   Mark base_;
   Mark exited_;           // the last exit, while run_watched() runs
   bool tainted_ = false;  // by run_watched(), or by who changes it
+  // Where it is far between positions: some instructions behind the last one, nobody knows how many.
+  bool is_past_mark_ = false;
   bool caught_ = false;
   ExitWatcher* watcher_ = nullptr;  // while run_watched() runs
   std::function<bool()> interrupted_;

@@ -153,7 +153,7 @@ def disk(vcpus, replays):
     return Test(f"linux/disk-{vcpus}", test)
 
 
-def timeline(name, run, vcpus, *options, disk=False):
+def timeline(name, run, vcpus, *options, disk=False, says=b""):
     """A replay forwards and backwards (as the suite timeline): every moment that is come back to has the digest that it had, and the end is the recorded one."""
 
     def test(bench):
@@ -165,6 +165,7 @@ def timeline(name, run, vcpus, *options, disk=False):
         command = [BUILD / "tests" / "guest" / "seek", folder, 12, vcpus, 100_000, 500]
         sought = bench.command(command, SECONDS)
         expect(sought.status == OK, "a moment differs", sought)
+        expect(re.search(says, sought.out), f"it does not say {says!r}", sought)
         return f"{report_of(done)['tickets']} turns, {sought.out.decode().strip()}"
 
     return Test(f"linux/timeline-{name}-{vcpus}", test)
@@ -318,12 +319,16 @@ def debugger_traps(bench):
     folder, place, replayed = record_traps(bench)
     when, steps = "monitor when", 4
     commands = ["break *" + place["main"], f"python {STOPWATCH}; gdb.execute('continue'); {STOPPED}", "delete"]
+    at_main = [when, "monitor digest"]
     for name in ("before_int3", "at_int3", "behind_int3", "at_int3"):
         commands += ["break *" + place[name], "continue", when, "delete"]
     for name in ("at_syscall", "at_int80"):
         commands += ["break *" + place[name], "continue", "delete", "p/x $rip", when, *["stepi", "p/x $rip", when] * steps,
                      *["reverse-stepi", "p/x $rip", when] * steps]
-    said, done = gdb(bench, folder, commands, SECONDS)
+    said, done = gdb(bench, folder, [*commands, "monitor seek begin", commands[0], "continue", *at_main], SECONDS)
+    # It is found with checkpoints that were made while it was looked for.
+    straight, done = gdb(bench, folder, ["monitor seek " + said[-2].split(";")[0], *at_main], SECONDS)
+    expect(said[-2:] == straight[-2:], f"main is not as on the straight way: {said[-2:]} and {straight[-2:]}", done)
     stops = [said[i] for i, command in enumerate(commands[:19]) if command == when]
     marks = [[int(number) for number in re.match(r"[\d.]+", text)[0].split(".")] for text in stops]
     expect(marks == sorted(marks) and len({tuple(mark) for mark in marks}) == 4, f"breakpoints around the int3 stop at {stops}", done)
@@ -337,6 +342,48 @@ def debugger_traps(bench):
         at += 5 + 6 * steps
     took = re.search(r"took ([\d.]+) s", said[1])[1]
     return f"main after {took} s, replayed in {replayed:.1f} s; the first int3 behind {stops[0].split(';')[0]}"
+
+
+def mark_of(text):
+    return [int(number) for number in re.match(r"[\d.]+", text)[0].split(".")]
+
+
+def debugger_steps(bench):
+    """Ten steps into a program and back, breakpoints on all ten from the end, and from the first to the end."""
+    folder, place, _ = record_traps(bench)
+    when, steps = "monitor when", 10
+    commands = ["break *" + place["main"], "continue", "delete", when]
+    commands += [command for step in range(steps) for command in ("stepi", f"set $at{step} = $rip", when)]
+    commands += ["reverse-stepi", when] * steps
+    commands += [f"break *$at{step}" for step in range(steps)]
+    commands += ["""python exec("text = ''\\nwhile 'No more' not in text:\\n  text = gdb.execute('continue', to_string=True)\\n  print(gdb.execute('monitor when', to_string=True))")""",
+                 "reverse-continue", when]
+    said, done = gdb(bench, folder, commands, SECONDS)
+    forward = [mark_of(said[3])] + [mark_of(said[6 + 3 * step]) for step in range(steps)]
+    back = [mark_of(said[5 + 3 * steps + 2 * step]) for step in range(steps)]
+    expect(back == forward[-2::-1], f"ten steps and back: {forward}, {back}", done)
+    visited = [mark_of(line) for line in said[-3].splitlines() if re.match(r"[\d.]+;", line)]
+    expect(visited[:steps] == forward[1:] and sorted(visited) == visited, f"breakpoints at all ten stop at {visited}, not {forward[1:]}", done)
+    expect("Breakpoint" in said[-2] and mark_of(said[-1]) == visited[-2], f"back from the end to {said[-1]}, not {visited[-2]}", done)
+    return f"ten instructions from {said[3].split(';')[0]}, then {len(visited) - 1 - steps} more visits"
+
+
+def debugger_strings(bench):
+    """A watched word, back and forth over rep stosb and rep movsb of 1, 64, 65 and 4096 bytes in a program."""
+    folder, place, _ = record_traps(bench)
+    word = int(place["watched_pages"], 16) + 2 * 4096
+    writes = 7  # of eight: before the first one, the word is not mapped
+    commands = ["break *" + place["printf"], "continue", "delete", f"watch *(unsigned long *) {word:#x}"]
+    commands += ["reverse-continue", "x/i $rip"] * writes + ["continue"] * (writes - 1)
+    said, done = gdb(bench, folder, commands, SECONDS)
+    values = [1] + [2] + [int(f"{value:02x}" * 8, 16) for value in range(3, 9)]
+    back = [tuple(int(number) for number in re.search(r"(?s)Old value = (\d+)\nNew value = (\d+)", said[4 + 2 * i])[1:]) if "New value" in said[4 + 2 * i] else said[4 + 2 * i]
+            for i in range(writes)]
+    expect(back == [(values[7 - i], values[6 - i]) for i in range(writes)], f"the word going back: {back}", done)
+    kinds = [re.search(r"rep (stos|movs)", said[5 + 2 * i]) for i in range(writes)]
+    expect([kind and kind[1] for kind in kinds] == ["movs", "stos"] * 3 + ["movs"], f"it is written by {[said[5 + 2 * i] for i in range(writes)]}", done)
+    forward = [re.search(r"(?s)Old value = (\d+)\nNew value = (\d+)", text) for text in said[4 + 2 * writes:]]
+    expect([match and (int(match[1]), int(match[2])) for match in forward] == [(values[i], values[i + 1]) for i in range(writes - 1)], f"the word going forward: {said[4 + 2 * writes:]}", done)
 
 
 def random(bench):
@@ -529,10 +576,10 @@ def tests(_options):
             mix("memcached", "run=memcached", 2, 2, "initrd-servers", b"memcached ended"),
             mix("debian", "root=/dev/vda run=debian", 2, 1, says=b"debian files=", disk=True), Test("linux/debian-session", debian_session),
             disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
-            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), Test("linux/debugger-traps", debugger_traps), debugger_vmlinux(1), debugger_vmlinux(2),
+            Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), Test("linux/debugger-traps", debugger_traps), Test("linux/debugger-steps", debugger_steps), Test("linux/debugger-strings", debugger_strings), debugger_vmlinux(1), debugger_vmlinux(2),
             compute("nested", 3000, 2), compute("nested", 3000, 1), compute("matrices", 3000, 2), compute("recursion", 200, 2), compute("indirect", 30000, 2),
             compute("handlers", 3000, 2), compute("forks", 1000, 2), compute("own_code", 300, 2), compute("flat", 200, 1),
-            timeline("boot", "run=boot", 1), timeline("boot", "run=boot", 2), timeline("script", "run=script", 2), timeline("mix", "run=all", 2),
+            timeline("boot", "run=boot", 1), timeline("boot", "run=boot", 2), timeline("script", "run=script", 2), timeline("mix", "run=all", 2), timeline("flat", "run=compute-flat size=2000", 1, "--clock", "stops", says=rb"interrupted=[1-9]"),
             timeline("devices", "run=disk", 2, "--console", "virtio", disk=True), checkpoints("ttyS0", b"/dev/ttyS0"), checkpoints("hvc0", b"/dev/hvc0", "--console", "virtio")]
 
 

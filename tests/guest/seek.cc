@@ -5,8 +5,9 @@
 //
 // ONE_IN: of so many moments about one is noted, where a digest takes long.
 // Every moment must have the digest that it had on the straight way, and the end must be the recorded one.
-// Prints one line of figures. Exit status: 0; 10 a digest differs or the replay diverges; 1 any other
-// failure.
+// So must those behind which the straight way was interrupted, far from any other place (a checkpoint may
+// have been made there): theirs come from another way without checkpoints. Prints one line of figures. Exit
+// status: 0; 10 a digest differs or the replay diverges; 1 any other failure.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -29,12 +30,22 @@ struct Moment {
   uint64_t digest = 0;
 };
 
-Result<std::vector<Moment>> straight_way(replay::Timeline& timeline, uint64_t one_in,
-                                         std::mt19937_64& random) {
+struct StraightWay {
   std::vector<Moment> moments;
+  std::vector<replay::Mark> interrupted;  // the last ones
+};
+
+Result<StraightWay> straight_way(replay::Timeline& timeline, uint64_t one_in, std::mt19937_64& random) {
+  constexpr size_t kMostInterrupted = 8;
+  StraightWay way;
+  auto& [moments, interrupted] = way;
   while (!timeline.at_end()) {
     const replay::Mark before = timeline.now();
     TRY(timeline.advance(std::nullopt));
+    if (!timeline.is_at_mark() && (interrupted.empty() || interrupted.back() != before)) {
+      interrupted.push_back(before);
+      if (interrupted.size() > kMostInterrupted) interrupted.erase(interrupted.begin());
+    }
     if (timeline.now() == before || timeline.at_end() || random() % one_in != 0) continue;
     TRY_ASSIGN(const uint64_t digest, timeline.digest());
     moments.push_back({timeline.now(), digest});
@@ -43,6 +54,22 @@ Result<std::vector<Moment>> straight_way(replay::Timeline& timeline, uint64_t on
     for (size_t i = 0; i < moments.size() / 2; ++i) moments[i] = moments[2 * i];
     moments.resize(moments.size() / 2);
     one_in *= 2;
+  }
+  return way;
+}
+
+Result<std::vector<Moment>> without_checkpoints(const vmm::Kvm& kvm, const log::Recording& recording,
+                                                std::span<const replay::Mark> marks) {
+  std::vector<Moment> moments;
+  if (marks.empty()) return moments;
+  replay::TimelineOptions options;
+  options.views = vmm::best_views();
+  options.checkpoint_every_ns = 0;
+  TRY_ASSIGN(const auto timeline, replay::Timeline::open(kvm, recording, std::move(options)));
+  for (const replay::Mark& mark : marks) {
+    TRY(timeline->run_to(mark));
+    TRY_ASSIGN(const uint64_t digest, timeline->digest());
+    moments.push_back({mark, digest});
   }
   return moments;
 }
@@ -64,7 +91,8 @@ Status explore(const char* folder, uint64_t seeks, uint64_t seed, uint64_t check
   options.checkpoint_every_ns = checkpoint_us * 1000;
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
   const uint64_t start = monotonic_ns();
-  TRY_ASSIGN(const auto moments, straight_way(*timeline, one_in, random));
+  TRY_ASSIGN(const auto way, straight_way(*timeline, one_in, random));
+  const auto& moments = way.moments;
   const uint64_t straight_ns = monotonic_ns() - start;
   TRY(timeline->finish());
   if (moments.empty()) return fail(ErrorCode::kUsage, "no moments in {}", folder);
@@ -77,12 +105,15 @@ Status explore(const char* folder, uint64_t seeks, uint64_t seed, uint64_t check
   }
   TRY(timeline->run_to_end());
   TRY(timeline->finish());
+  TRY_ASSIGN(const auto interrupted, without_checkpoints(*kvm, recording, way.interrupted));
+  for (const Moment& moment : interrupted) TRY(come_back(*timeline, moment));
   uint64_t pages = 0;
   for (const auto& checkpoint : timeline->checkpoints()) pages += checkpoint.own_pages;
   fmt::print(
-      "moments={} seeks={} identical straight_ms={} seek_ms={:.1f} longest_ms={:.1f} checkpoints={} "
+      "moments={} interrupted={} seeks={} identical straight_ms={} seek_ms={:.1f} longest_ms={:.1f} "
+      "checkpoints={} "
       "own_pages={}\n",
-      moments.size(), seeks, straight_ns / 1'000'000,
+      moments.size(), interrupted.size(), seeks, straight_ns / 1'000'000,
       static_cast<double>(all_ns) / 1e6 / static_cast<double>(std::max<uint64_t>(seeks, 1)),
       static_cast<double>(longest_ns) / 1e6, timeline->checkpoints().size(), pages);
   return {};

@@ -36,10 +36,21 @@ struct KernelRequest {
 };
 
 // Functions that the kernel enters before user mode can execute what it could not before. Guest-physical
-// addresses, behind the tracer's instruction.
+// addresses, behind the tracer's instruction, of kTracerBytes.
 struct MappingFunctions {
-  Gpa fault;                 // of a page, whose address is in rsi
-  std::vector<Gpa> changes;  // of whole address spaces
+  // Those instructions are calls of the counter of function entries; and there is room in the kernel's code
+  // that nothing executes any more. Nothing is in r11 and in the flags when the counter is called.
+  struct Counted {
+    Gpa counter;
+    Gpa room;
+    uint64_t room_bytes = 0;
+  };
+  static constexpr uint64_t kTracerBytes = 5;  // Linux, arch/x86/include/asm/ftrace.h (MCOUNT_INSN_SIZE)
+
+  Gpa fault;                       // of a page, whose address is in rsi
+  Gpa switched;                    // to another address space
+  Gpa moved;                       // pages, to other addresses
+  std::optional<Counted> counted;  // of `fault` and `switched`; nothing: they are no such calls
 };
 
 // Threads: immutable; answer() on the vCPU's thread.

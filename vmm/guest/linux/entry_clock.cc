@@ -97,7 +97,9 @@ Result<EntryClock> prepare_entry_clock(LoadedKernel& kernel, const std::optional
   std::ranges::copy(kStub, stub.code.begin());
   return EntryClock{.entry = kernel.physical(entry.code.data()),
                     .jump = branch(kJump, entry.address, stub.address),
-                    .tick = kernel.physical(stub.code.data()) + kTick};
+                    .tick = kernel.physical(stub.code.data()) + kTick,
+                    .spare = kernel.physical(stub.code.data()) + kStub.size(),
+                    .spare_bytes = stub.code.size() - kStub.size()};
 }
 
 }  // namespace reprise::vmm

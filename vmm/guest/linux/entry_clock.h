@@ -26,6 +26,8 @@ struct EntryClock {
   Gpa entry;                         // of __fentry__
   std::array<uint8_t, 5> jump = {};  // what stands there once function entries count
   Gpa tick;                          // of the instruction by which the stub exits
+  Gpa spare;                         // behind the stub: bytes that nothing executes any more
+  uint64_t spare_bytes = 0;
 };
 
 // The clock page of the vCPU (kProgramClock, linux.h) where the kernel has all of its memory, once it has

@@ -89,6 +89,8 @@ TEST_F(EntryClockTest, OnlyTheStubTicks) {
   auto clock = prepare();
   ASSERT_TRUE(clock);
   EXPECT_EQ(clock->tick, Gpa(FakeKernel::kAddress + kCaller + 26));
+  EXPECT_EQ(clock->spare, Gpa(FakeKernel::kAddress + kCaller + 33));
+  EXPECT_EQ(clock->spare_bytes, kInit - kCaller - 33);
   KernelPatches patches;
   patches.clock = clock;
   const LinuxKernel kernel(std::move(patches));

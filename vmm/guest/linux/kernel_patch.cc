@@ -150,7 +150,7 @@ bool hook_fault_handler(LoadedKernel& kernel) {
 
 // Behind the tracer's call, or the no-operation that the kernel has built in for it.
 std::optional<Gpa> find_body(LoadedKernel& kernel, const Kallsyms& symbols, std::string_view name) {
-  constexpr size_t kTracerBytes = 5;
+  constexpr size_t kTracerBytes = MappingFunctions::kTracerBytes;
   constexpr uint8_t kCall = 0xe8, kNop = 0x0f;
   const auto entry = symbols.address_of(name);
   if (!entry.has_value()) return std::nullopt;
@@ -165,7 +165,16 @@ std::optional<MappingFunctions> find_mapping_functions(LoadedKernel& kernel, con
   const auto switched = find_body(kernel, symbols, "switch_mm_irqs_off");
   const auto moved = find_body(kernel, symbols, "move_page_tables");
   if (!fault.has_value() || !switched.has_value() || !moved.has_value()) return std::nullopt;
-  return MappingFunctions{*fault, {*switched, *moved}};
+  return MappingFunctions{.fault = *fault, .switched = *switched, .moved = *moved, .counted = {}};
+}
+
+// Whether a function's entry counts.
+bool is_counted(Gpa body, Gpa counter, Bytes ram) {
+  constexpr uint8_t kCall = 0xe8;
+  const uint64_t call = body.raw - MappingFunctions::kTracerBytes;
+  const auto distance = get<int32_t>(ram, call + 1);
+  return get<uint8_t>(ram, call) == kCall && distance.has_value() &&
+         body + static_cast<uint64_t>(static_cast<int64_t>(*distance)) == counter;
 }
 
 // The registers that the instructions at the start of `code` push, numbered 0 rax to 15 r15, until they are
@@ -240,6 +249,11 @@ Result<KernelPatches> patch_kernel(Bytes elf, std::span<uint8_t> ram, bool with_
   hook_modules(kernel, symbols, done);
   if (symbols.has_value()) done.mapping = find_mapping_functions(kernel, *symbols);
   if (with_clock) done.clock = prepare_entry_clock(kernel, symbols);
+  if (auto& mapping = done.mapping; mapping.has_value() && done.clock.has_value()) {
+    const auto& [entry, jump, tick, spare, spare_bytes] = *done.clock;
+    if (is_counted(mapping->fault, entry, ram) && is_counted(mapping->switched, entry, ram))
+      mapping->counted = {.counter = entry, .room = spare, .room_bytes = spare_bytes};
+  }
   done.fault_handler = hook_fault_handler(kernel);
   // Only together: without the handler, the kernel would kill programs that look at the time.
   if (!done.fault_handler) return done;

@@ -83,7 +83,8 @@ Result<bool> LinuxKernel::is_tick(uint16_t port, const ExitedVcpu& vcpu) const {
 // do, so going back to before leads to the same again.
 Status LinuxKernel::settle(const ExitedVcpu& vcpu) const {
   if (!patches_.clock.has_value()) return {};
-  const auto& [entry, jump, tick] = *patches_.clock;
+  const Gpa entry = patches_.clock->entry;
+  const auto& jump = patches_.clock->jump;
   const uint8_t* const there = vcpu.memory.at(entry, jump.size());
   if (there == nullptr || std::ranges::equal(jump, std::span(there, jump.size()))) return {};
   TRY_ASSIGN(const kvm_sregs sregs, vcpu.kvm.special_registers());
