@@ -12,10 +12,8 @@ namespace {
 constexpr size_t kRecent = 32;
 constexpr size_t kContended = 16;
 constexpr uint32_t kFighting = 3;  // taken back so often in a row: will be needed again
-// A vCPU that may keep what another one waits for is looked at so long after that began to wait, and then
-// each time after so many times as long: a look costs some stops, and most who spin do it from the start.
-constexpr uint64_t kFirstLookNs = 50'000;
-constexpr uint64_t kLookFactor = 4;
+// Between the moment when it begins to wait and the first look: some do not keep what they have for so long.
+constexpr uint64_t kBeforeLookNs = 20'000;
 constexpr uint8_t kWritesSeen = 2;  // read-then-write this often: ask for writing at once
 
 bool is_wanted(std::span<const PageRight> wanted, PageNumber page) {
@@ -103,7 +101,7 @@ void CrewMember::add_contended(std::vector<PageRight>& wanted) {
 
 Right CrewMember::strengthen(const PageRight& want, bool again) {
   if (is_turn(want.page) && domains_ != nullptr) {
-    const bool contended = (ownership_.holders(want.page).vcpus & ~(1u << vcpu_.raw)) != 0;
+    const bool contended = ownership_.is_wanted_elsewhere(want.page, vcpu_);
     return domains_->wanted(vcpu_, contended, view_.borrow_ns(), monotonic_ns());
   }
   if (view_.is_token(want.page)) return want.right;
@@ -162,7 +160,7 @@ Result<CrewMember::Waited> CrewMember::clear_conflicts(const PageRight& want,
   const auto replied = [&] { return own().all_replied(); };
   Waited waited = Waited::kExpired;
   if (not_before > start) {
-    TRY_ASSIGN(waited, wait_and_look(replied, conflicts.holders, not_before));
+    TRY_ASSIGN(waited, wait_and_look(replied, conflicts, not_before));
   }
   if (waited == Waited::kExpired) {
     each_holder([](Mailbox& holder) { holder.kick(); });
@@ -191,7 +189,9 @@ Result<bool> CrewMember::merge_if_due() {
   if (domains_ == nullptr || view_.right(view_.turn()) != Right::kRead) return false;
   if (!domains_->merged() && !policy_.chaotic()) {
     const Domains::Verdict verdict = domains_->judge(monotonic_ns());
-    if (const auto* look = std::get_if<Domains::Look>(&verdict)) mailboxes_[look->at.raw]->kick();
+    if (const auto* look = std::get_if<Domains::Look>(&verdict))
+      for (uint32_t left = look->vcpus; left != 0; left &= left - 1)
+        mailboxes_[static_cast<size_t>(std::countr_zero(left))]->kick();
   }
   return domains_->merged() ? give_up_turn() : Result<bool>(false);
 }
@@ -228,19 +228,32 @@ Result<CrewMember::Waited> CrewMember::wait_for(const std::function<bool()>& rea
 }
 
 // As wait_for(), and makes the holders show now and then whether they spin: then they give way at once.
-Result<CrewMember::Waited> CrewMember::wait_and_look(const std::function<bool()>& ready, uint32_t holders,
+Result<CrewMember::Waited> CrewMember::wait_and_look(const std::function<bool()>& ready,
+                                                     const Ownership::Conflicts& conflicts,
                                                      uint64_t deadline_ns) {
-  for (uint64_t ns = kFirstLookNs;; ns *= kLookFactor) {
-    const uint64_t next = std::min(monotonic_ns() + ns, deadline_ns);
-    TRY_ASSIGN(const Waited waited, wait_for(ready, next));
-    if (waited != Waited::kExpired || next == deadline_ns) return waited;
-    for (uint32_t left = holders; left != 0; left &= left - 1)
+  const uint64_t since = std::min(conflicts.held_since_ns, monotonic_ns());
+  const uint64_t deadline = deadline_ns - since;
+  SpinForecast& forecast = forecasts_[static_cast<size_t>(std::countr_zero(conflicts.holders))];
+  uint64_t next = std::max(forecast.first_look(), monotonic_ns() - since + kBeforeLookNs);
+  uint64_t looked = 0;
+  for (unsigned looks = 0;; ++looks) {
+    TRY_ASSIGN(const Waited waited, wait_for(ready, since + std::min(next, deadline)));
+    const uint64_t now = monotonic_ns() - since;
+    if (waited == Waited::kReady && looks == 1 && now - looked < SpinForecast::kAnswer)
+      forecast.spun_at_once();
+    if (waited != Waited::kExpired) return waited;
+    // One look is always so early that it is worth its cost.
+    if (looks != 0 || next >= deadline) forecast.computed(looks != 0 ? looked : deadline / 2);
+    if (next >= deadline) return waited;
+    looked = now;
+    next = SpinForecast::next_look(now);
+    for (uint32_t left = conflicts.holders; left != 0; left &= left - 1)
       mailboxes_[static_cast<size_t>(std::countr_zero(left))]->kick();
   }
 }
 
-bool CrewMember::look_at(uint64_t registers) {
-  const bool spins = look_.note(registers);
+bool CrewMember::look_at(Gva rip, uint64_t registers) {
+  const bool spins = look_.note(rip, registers);
   if (spins && domains_ != nullptr) domains_->note_spin(vcpu_);
   return spins;
 }

@@ -75,7 +75,7 @@ class CrewMember {
   // Whether somebody wants to know if this vCPU spins (ept/spin_look.h); its registers at a position, as a
   // digest. True: it does, and whoever wants what it has may as well have it.
   [[nodiscard]] bool is_looked_at() const { return look_.is_on(); }
-  bool look_at(uint64_t registers);
+  bool look_at(Gva rip, uint64_t registers);
   // Chaos: drops some pages for no reason. Call at a position where pages may be lost.
   Status drop_some();
   // Chaos: does nothing for a while but giving up pages to others. Call at a position where pages may be
@@ -104,7 +104,8 @@ class CrewMember {
   void enter(Activity activity);
   void note_wait(PageNumber page, uint32_t holders, uint64_t ns);
   Result<Waited> wait_for(const std::function<bool()>& ready, uint64_t deadline_ns);
-  Result<Waited> wait_and_look(const std::function<bool()>& ready, uint32_t holders, uint64_t deadline_ns);
+  Result<Waited> wait_and_look(const std::function<bool()>& ready, const Ownership::Conflicts& conflicts,
+                               uint64_t deadline_ns);
   Status give_up(PageNumber page, Right left);
   void add_neighbours(std::vector<PageNumber>& pages);
   void release(PageNumber page);
@@ -120,6 +121,7 @@ class CrewMember {
   Policy policy_;
   Domains* domains_;
   SpinLook look_;
+  std::array<SpinForecast, kMaxVcpus> forecasts_;  // of those that this vCPU waits for
   std::deque<Letter> letters_;
   std::vector<Revoke> deferred_;  // revokes of pages that may be kept a little longer
   std::vector<PageRight> last_;   // what the last acquire() got

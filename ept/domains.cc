@@ -3,12 +3,20 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <bit>
 
 namespace reprise::ept {
 namespace {
 
 // Some tens of page transfers, whatever the host: enough to tell what they cost.
 constexpr uint64_t kWindowNs = 2'000'000;
+// What is made of a window counts for a quarter; a machine that was just split is given credit for two of
+// them, in which each vCPU gets its pages again that it shares with nobody. Merged at less than 1.
+constexpr double kWeight = 0.25;
+constexpr double kCredit = 1.5;
+constexpr double kMostGain = 2;  // so that what was long ago does not count for long
+// Of the vCPUs' time, what they may spend otherwise than executing and still be no case for merging.
+constexpr double kFewWaits = 0.1;
 // In which a vCPU that is kicked shows whether it spins.
 constexpr uint64_t kLookNs = 200'000;
 // An attempt costs a window, and all that was borrowed before it is borrowed again after it. That may be one
@@ -18,7 +26,7 @@ constexpr uint64_t kFirstPauseNs = kShare * kWindowNs;
 // So that vCPUs which have stopped sharing are not held together for longer than people notice.
 constexpr uint64_t kLongestPauseNs = 2'000'000'000;
 // An attempt that lasted so long was none that failed at once: the next one may come soon.
-constexpr uint64_t kLastingWindows = 10;
+constexpr uint64_t kLastingWindows = 100;
 
 uint64_t since(uint64_t now, uint64_t before) {
   return now > before ? now - before : 0;
@@ -95,34 +103,39 @@ Domains::Executed Domains::executed(uint64_t now_ns) {
     const Times& before = before_[i];
     const uint64_t executing = since(now.executing, before.executing);
     const uint64_t active = executing + since(now.working, before.working);
-    if (active == 0 || threads_[i].spins.load(std::memory_order_relaxed)) continue;
+    if (active == 0) continue;
+    executed.vcpus |= 1u << i;
+    executed.any_ns += executing;
+    if (threads_[i].spins.load(std::memory_order_relaxed)) continue;
     const uint64_t cost = std::min(executing, since(now.faults, before.faults) * least);
     const double share = static_cast<double>(executing - cost) / static_cast<double>(active);
-    const auto ns = static_cast<uint64_t>(static_cast<double>(since(now.cpu, before.cpu)) * share);
-    executed.all_ns += ns;
-    if (ns > executed.most_ns) executed.most_ns = ns, executed.most = i;
+    executed.useful_ns += static_cast<uint64_t>(static_cast<double>(since(now.cpu, before.cpu)) * share);
   }
   return executed;
 }
 
-// Who executes most may wait for the others in a loop. Where they are slower without it than one vCPU alone
-// would be, that makes the difference, and it is looked at.
+// A vCPU that executes may do so in a loop that waits for the others. Where they wait for pages as well, that
+// makes the difference, and it is looked at: a sample.
 Domains::Verdict Domains::judge(uint64_t now_ns) {
   if (merged() || now_ns < window_end_ns_.load(std::memory_order_relaxed)) return Stay{};
   MutexLock lock(mutex_);
   if (merged() || now_ns < window_end_ns_.load(std::memory_order_relaxed))
     return Stay{};  // another was faster
-  const uint64_t window = since(now_ns, window_begin_ns_);
+  const auto window = static_cast<double>(since(now_ns, window_begin_ns_));
   const Executed executed = this->executed(now_ns);
-  if (executed.all_ns < window) {
+  const auto all = window * std::popcount(executed.vcpus);
+  if (static_cast<double>(executed.any_ns) < (1 - kFewWaits) * all && !looked_) {
+    looked_ = true;
+    for (uint32_t i = 0; i < vcpus_; ++i)
+      threads_[i].look.store((executed.vcpus >> i & 1) != 0, std::memory_order_relaxed);
+    window_end_ns_.store(now_ns + kLookNs, std::memory_order_relaxed);
+    return Look{executed.vcpus};
+  }
+  const double gain = std::min(static_cast<double>(executed.useful_ns) / window, kMostGain);
+  gain_ += kWeight * (gain - gain_);
+  if (gain_ < 1) {
     merge(now_ns);
     return Merge{};
-  }
-  if (executed.all_ns - executed.most_ns < window / 10 * 9 && !looked_) {
-    looked_ = true;
-    threads_[executed.most].look.store(true, std::memory_order_relaxed);
-    window_end_ns_.store(now_ns + kLookNs, std::memory_order_relaxed);
-    return Look{VcpuId(executed.most)};
   }
   open_window(now_ns);
   return Stay{};
@@ -141,6 +154,7 @@ void Domains::merge(uint64_t now_ns) {
 void Domains::split(uint64_t now_ns) {
   split_ns_ = now_ns;
   borrowed_ns_ = borrow_ns();
+  gain_ = kCredit;
   open_window(now_ns);
   merged_.store(false, std::memory_order_relaxed);
 }

@@ -27,9 +27,9 @@ enum class Activity : uint8_t {
 // replay takes from the log.
 //
 // A machine begins merged. It is split when a second vCPU has something to execute, and merged again when the
-// vCPUs executed less together, over a window of time, than one alone would have. Each attempt that fails so
-// doubles the time until the next one, so that attempts cost a small part of the whole.
-// Threads: synchronised inside; enter() on the vCPU's own thread.
+// vCPUs execute less together, over some windows of time, than one alone would. Each attempt that fails
+// so doubles the time until the next one, so that attempts cost a small part of the whole. Threads:
+// synchronised inside; enter() on the vCPU's own thread.
 class Domains {
  public:
   // The processor's time that a thread has got, by its clock.
@@ -45,9 +45,9 @@ class Domains {
   Right wanted(VcpuId vcpu, bool contended, uint64_t borrow_ns, uint64_t now_ns);
   struct Stay {};  // as it is
   struct Look {
-    VcpuId at;
-  };                // the same; find out whether this vCPU spins, by a kick: it will take_look()
-  struct Merge {};  // told to one; it gives up the turn, and asks for it again
+    uint32_t vcpus = 0;  // one bit each
+  };                     // the same; find out whether these spin, by kicks: they will take_look()
+  struct Merge {};       // told to one; it gives up the turn, and asks for it again
   using Verdict = std::variant<Stay, Look, Merge>;
   // At a stop of a vCPU that executes beside others: what follows from what they came to in the last window.
   Verdict judge(uint64_t now_ns);
@@ -85,9 +85,9 @@ class Domains {
   // By all vCPUs.
   [[nodiscard]] uint64_t borrow_ns() const;
   struct Executed {
-    uint64_t all_ns = 0;   // of guest code, in nanoseconds of one processor, without vCPUs that spin
-    uint64_t most_ns = 0;  // of that, by the vCPU that executed most
-    uint32_t most = 0;
+    uint32_t vcpus = 0;      // that did anything; one bit each
+    uint64_t any_ns = 0;     // that they were in guest code
+    uint64_t useful_ns = 0;  // of one processor, without vCPUs that spin
   };
   [[nodiscard]] Executed executed(uint64_t now_ns) REQUIRES(mutex_);
   void merge(uint64_t now_ns) REQUIRES(mutex_);
@@ -104,7 +104,9 @@ class Domains {
   uint64_t window_begin_ns_ GUARDED_BY(mutex_) = 0;
   std::array<Times, kMaxVcpus> before_ GUARDED_BY(mutex_){};  // when the window was opened
   bool looked_ GUARDED_BY(mutex_) = false;                    // in this window
-  uint64_t split_ns_ GUARDED_BY(mutex_) = 0;                  // when they were split
+  // How many vCPUs' worth the vCPUs execute, since they were split: 1 is what one alone would.
+  double gain_ GUARDED_BY(mutex_) = 0;
+  uint64_t split_ns_ GUARDED_BY(mutex_) = 0;  // when they were split
   uint64_t next_split_ns_ GUARDED_BY(mutex_) = 0;
   uint64_t borrowed_ns_ GUARDED_BY(mutex_) = 0;  // borrow_ns() when they were split
   uint64_t pause_ns_ GUARDED_BY(mutex_);         // until the next attempt, if this one fails

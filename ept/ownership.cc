@@ -100,6 +100,13 @@ std::optional<VcpuId> Ownership::release(PageNumber page, VcpuId vcpu) {
   return VcpuId(next);
 }
 
+bool Ownership::is_wanted_elsewhere(PageNumber page, VcpuId vcpu) const {
+  MutexLock lock(lock_of(page));
+  const PageState& state = pages_[page.raw];
+  const bool busy = state.busy_for != kNobody && state.busy_for != vcpu.raw;
+  return busy || ((state.holders | state.waiting) & ~(1u << vcpu.raw)) != 0;
+}
+
 Ownership::Holders Ownership::holders(PageNumber page) const {
   MutexLock lock(lock_of(page));
   const PageState& state = pages_[page.raw];

@@ -54,6 +54,8 @@ class Ownership {
   // Ends the transition of one page. Returns the vCPU that the page is handed to next, if one was queued.
   std::optional<VcpuId> release(PageNumber page, VcpuId vcpu);
 
+  // Whether another vCPU than this one has the page, is about to, or waits for it.
+  [[nodiscard]] bool is_wanted_elsewhere(PageNumber page, VcpuId vcpu) const;
   // Bits of the vCPUs that hold the page, and whether one of them holds it for writing. For tests and
   // reports.
   struct Holders {

@@ -65,7 +65,7 @@ class Journal : public ValueSource {
   // Whether the registers at the next position are asked for; those of a position, as a digest that leaves
   // out the count of ticks.
   [[nodiscard]] virtual bool wants_registers() const { return false; }
-  virtual void look_at(uint64_t /*registers*/) {}
+  virtual void look_at(Gva /*rip*/, uint64_t /*registers*/) {}
   // The vCPU is about to execute guest code, at this moment of the host's clock; it has done so.
   virtual void entering(uint64_t /*now_ns*/) {}
   // `faulted`: up to an instruction that lacks a page.

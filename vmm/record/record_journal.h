@@ -29,7 +29,7 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   void yield() override { yielding_ = true; }
   [[nodiscard]] bool kicked() const override { return mailbox_.kicked(); }
   [[nodiscard]] bool wants_registers() const override { return crew_.is_looked_at(); }
-  void look_at(uint64_t registers) override { yielding_ |= crew_.look_at(registers); }
+  void look_at(Gva rip, uint64_t registers) override { yielding_ |= crew_.look_at(rip, registers); }
   void entering(uint64_t now_ns) override { enter(ept::Activity::kExecuting, now_ns); }
   void exited(uint64_t now_ns, bool faulted) override { enter(ept::Activity::kWorking, now_ns, faulted); }
   [[nodiscard]] bool may_stop_in_user_mode() const override { return mailbox_.kicked(); }

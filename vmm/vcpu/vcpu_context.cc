@@ -52,7 +52,8 @@ Status VcpuContext::end_stop(bool raises) {
   // stay in service for ever.
   interrupts_enabled_ = (regs.rflags & x86::kInterruptFlag) != 0 && !raises;
   standing_ = AtPosition{};
-  if (journal_->wants_registers()) journal_->look_at(digest_without_count(regs, parts_.positioner.ticks()));
+  if (journal_->wants_registers())
+    journal_->look_at(Gva(regs.rip), digest_without_count(regs, parts_.positioner.ticks()));
   ++completed_stops_;
   if (stops_ == compared_stops_)
     return {};  // a trap: nothing to compare, replay makes only those at which something happens
