@@ -1,7 +1,6 @@
 #include "replay/timeline/timeline.h"
 
 #include <fmt/format.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <cmath>
@@ -472,30 +471,29 @@ Status Timeline::go_back(const std::shared_ptr<Checkpoint>& place) {
 }
 
 Result<uint64_t> Timeline::digest() {
-  XXH3_state_t* state = XXH3_createState();
-  XXH3_64bits_reset(state);
-  const auto add = [&](uint64_t value) { XXH3_64bits_update(state, &value, sizeof value); };
-  const Status added = [&]() -> Status {
-    TRY_ASSIGN(const uint64_t memory, machine().memory_digest());
-    add(memory);
-    add(machine().device_digest());
-    for (uint32_t i = 0; i < machine().vcpus(); ++i) {
-      vmm::Vcpu& vcpu = machine().vcpu(VcpuId(i));
-      TRY_ASSIGN(const uint64_t registers, vcpu.digest());
-      add(registers);
-      add(vcpu.position().stops);
-      add(vcpu.position().ticks.raw);
-      add(replay_->journal(VcpuId(i)).events());
-      for (const uint8_t right : machine().view(VcpuId(i)).rights()) add(right);
-    }
-    return {};
-  }();
-  add(order_.next().raw);
-  add(replay_->console().written());
-  const uint64_t digest = XXH3_64bits_digest(state);
-  XXH3_freeState(state);
-  TRY(added);
-  return digest;
+  StateDigest digest;
+  TRY_ASSIGN(uint64_t memory, machine().memory_digest());
+  digest("memory", memory);
+  uint64_t devices = machine().device_digest();
+  digest("devices", devices);
+  for (uint32_t i = 0; i < machine().vcpus(); ++i) {
+    vmm::Vcpu& vcpu = machine().vcpu(VcpuId(i));
+    TRY_ASSIGN(uint64_t registers, vcpu.digest());
+    digest("registers", registers);
+    uint64_t stops = vcpu.position().stops, ticks = vcpu.position().ticks.raw;
+    digest("stops", stops);
+    digest("ticks", ticks);
+    // Of its log: how far it was taken. How far it was read ahead differs from way to way.
+    uint64_t events = replay_->journal(VcpuId(i)).events();
+    digest("events", events);
+    digest.add(machine().view(VcpuId(i)).rights());
+  }
+  PageOrderState order = replay_->order().save();
+  order.visit(digest);
+  uint64_t next = order_.next().raw, written = replay_->console().written();
+  digest("next", next);
+  digest("console", written);
+  return digest.value();
 }
 
 std::vector<CheckpointInfo> Timeline::checkpoints() const {
