@@ -356,16 +356,17 @@ def debugger_steps(bench):
     commands += [command for step in range(steps) for command in ("stepi", f"set $at{step} = $rip", when)]
     commands += ["reverse-stepi", when] * steps
     commands += [f"break *$at{step}" for step in range(steps)]
-    commands += ["""python exec("text = ''\\nwhile 'No more' not in text:\\n  text = gdb.execute('continue', to_string=True)\\n  print(gdb.execute('monitor when', to_string=True))")""",
-                 "reverse-continue", when]
+    at = len(commands)
+    commands += ["continue", when] * (steps + 1) + ["reverse-continue", when]
     said, done = gdb(bench, folder, commands, SECONDS)
     forward = [mark_of(said[3])] + [mark_of(said[6 + 3 * step]) for step in range(steps)]
     back = [mark_of(said[5 + 3 * steps + 2 * step]) for step in range(steps)]
     expect(back == forward[-2::-1], f"ten steps and back: {forward}, {back}", done)
-    visited = [mark_of(line) for line in said[-3].splitlines() if re.match(r"[\d.]+;", line)]
-    expect(visited[:steps] == forward[1:] and sorted(visited) == visited, f"breakpoints at all ten stop at {visited}, not {forward[1:]}", done)
-    expect("Breakpoint" in said[-2] and mark_of(said[-1]) == visited[-2], f"back from the end to {said[-1]}, not {visited[-2]}", done)
-    return f"ten instructions from {said[3].split(';')[0]}, then {len(visited) - 1 - steps} more visits"
+    visited = [mark_of(said[at + 1 + 2 * visit]) for visit in range(steps + 1)]
+    expect(visited[:steps] == forward[1:], f"breakpoints at all ten stop at {visited[:steps]}, not {forward[1:]}", done)
+    expect("No more" in said[at + 2 * steps], f"there is more behind them: {said[at + 2 * steps]}", done)
+    expect("Breakpoint" in said[-2] and mark_of(said[-1]) == forward[-1], f"back from the end to {said[-1]}, not {forward[-1]}", done)
+    return f"ten instructions from {said[3].split(';')[0]}"
 
 
 def debugger_strings(bench):
