@@ -9,27 +9,27 @@ namespace reprise::analysis {
 namespace {
 
 constexpr uint32_t kVcpus = 3;
-constexpr uint32_t kRounds = 20'000;                                // some dozens of blocks
-constexpr uint64_t kTickets = kRounds * (kVcpus * 4 + kVcpus * 2);  // log/sample_recording.cc, play()
+constexpr uint32_t kRounds = 20'000;                                      // some dozens of blocks
+constexpr uint64_t kTickets = kRounds * (kVcpus * 4ull + kVcpus * 2ull);  // log/sample_recording.cc, play()
+
+log::TemporaryFolder* g_folder;
 
 class TransitionLogTest : public testing::Test {
  protected:
   // One recording for all: it takes longer to make than to ask.
   static void SetUpTestSuite() {
-    folder_ = new log::TemporaryFolder();
-    ASSERT_TRUE(log::sample_recording(kVcpus, kRounds).save(*folder_ / "finished"));
-    ASSERT_TRUE(log::sample_prefix(kVcpus, 10).save(*folder_ / "prefix"));
+    g_folder = new log::TemporaryFolder();
+    ASSERT_TRUE(log::sample_recording(kVcpus, kRounds).save(*g_folder / "finished"));
+    ASSERT_TRUE(log::sample_prefix(kVcpus, 10).save(*g_folder / "prefix"));
   }
-  static void TearDownTestSuite() { delete folder_; }
+  static void TearDownTestSuite() { delete g_folder; }
 
   explicit TransitionLogTest(const char* name = "finished")
-      : recording_(*log::Recording::open(*folder_ / name)), log_(*TransitionLog::open(recording_)) {}
+      : recording_(*log::Recording::open(*g_folder / name)), log_(*TransitionLog::open(recording_)) {}
 
-  static log::TemporaryFolder* folder_;
   log::Recording recording_;
   TransitionLog log_;
 };
-log::TemporaryFolder* TransitionLogTest::folder_ = nullptr;
 
 class PrefixTransitionLogTest : public TransitionLogTest {
  protected:
@@ -128,7 +128,7 @@ TEST_F(TransitionLogTest, EventsNearAPositionAreOfAllKinds) {
 }
 
 TEST_F(PrefixTransitionLogTest, RecordingWithoutAnIndexIsAnsweredAsWell) {
-  EXPECT_EQ(*log_.last(), Ticket(10 * (kVcpus * 6)));
+  EXPECT_EQ(*log_.last(), Ticket(10ull * kVcpus * 6));
   EXPECT_EQ(log_.between(Ticket(5), Ticket(15))->size(), 10u);
 }
 

@@ -50,9 +50,9 @@ struct Recorded {
 
 // K/N, two numbers.
 Result<Shard> parse_shard(const std::string& text) {
-  static const std::regex kForm("([0-9]{1,9})/([0-9]{1,9})");
+  static const std::regex form("([0-9]{1,9})/([0-9]{1,9})");
   std::smatch parts;
-  if (!std::regex_match(text, parts, kForm))
+  if (!std::regex_match(text, parts, form))
     return fail(ErrorCode::kUsage, "--shard {} is not K/N, such as 1/4", text);
   const Shard shard{std::stoull(parts[1]), std::stoull(parts[2])};
   if (shard.number < 1 || shard.number > shard.count)
@@ -67,7 +67,7 @@ Result<pid_t> start_recorder(std::vector<std::string> words, int out, int err) {
   ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
   ::posix_spawn_file_actions_adddup2(&files, err, STDERR_FILENO);
-  const auto pid = start_program("/proc/self/exe", std::move(words), &files);
+  auto pid = start_program("/proc/self/exe", std::move(words), &files);
   ::posix_spawn_file_actions_destroy(&files);
   return pid;
 }

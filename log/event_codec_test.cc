@@ -113,7 +113,7 @@ RC_GTEST_PROP(EventCodec, AddSaysTheBytesItAdds, ()) {
   encoder.take(raw);
   // 17 columns, each with a tag and a length of at most 4 bytes together here.
   RC_ASSERT(raw.size() >= sum);
-  RC_ASSERT(raw.size() <= sum + 17 * 4);
+  RC_ASSERT(raw.size() <= sum + size_t{17} * 4);
 }
 
 RC_GTEST_PROP(EventCodec, AnyBytesAreDecodedOrRefused, ()) {
@@ -129,7 +129,9 @@ RC_GTEST_PROP(EventCodec, AnyChangedByteIsDecodedOrRefused, ()) {
   for (Event& event : events) event = any_event();
   BlockEncoder encoder;
   std::string raw = encoded(encoder, events);
-  raw[*rc::gen::inRange<size_t>(0, raw.size())] ^= static_cast<char>(*rc::gen::inRange(1, 256));
+  const int change = *rc::gen::inRange(1, 256);
+  char& byte = raw[*rc::gen::inRange<size_t>(0, raw.size())];
+  byte = static_cast<char>(byte ^ change);
   std::vector<Event> out;
   const Status status = decode_block(bytes_of(raw), static_cast<uint32_t>(events.size()), out);
   RC_ASSERT((status || status.error().code == ErrorCode::kDamaged));

@@ -61,8 +61,8 @@ std::string text_of(const UserBreakpoint& at) {
 
 std::string text_of(const Input& input) {
   constexpr size_t kShown = 40;
-  const std::string text = fmt::format("{}, {} byte{}", name(input.device), input.bytes.size(),
-                                       input.bytes.size() == 1 ? "" : "s");
+  std::string text = fmt::format("{}, {} byte{}", name(input.device), input.bytes.size(),
+                                 input.bytes.size() == 1 ? "" : "s");
   if (input.bytes.empty()) return text;
   return fmt::format("{} \"{}\"{}", text, printable(input.bytes.substr(0, kShown)),
                      input.bytes.size() > kShown ? "..." : "");

@@ -37,7 +37,7 @@ TEST(EventText, LongGainIsCutAfterEightPages) {
 }
 
 TEST(EventJson, EveryKindHasItsFields) {
-  const auto json = [](Event event) { return to_json(event).dump(); };
+  const auto json = [](const Event& event) { return to_json(event).dump(); };
   EXPECT_EQ(
       json({kPosition, Gain{Ticket(7), Right::kWrite, {{PageNumber(18), 3}}}}),
       R"({"kind":"gain","pages":[{"page":18,"version":3}],"right":"write","stops":12,"ticket":7,"ticks":345})");

@@ -44,7 +44,7 @@ void append(benchmark::State& state, Make make) {
   auto writer = *RecordingWriter::create(folder / "r", sample_manifest(1), {});
   VcpuLogWriter& log = writer->vcpu(VcpuId(0));
   uint64_t i = 0;
-  for (auto _ : state) log.append(make(i++));
+  for ([[maybe_unused]] auto _ : state) log.append(make(i++));
   state.counters["events"] = benchmark::Counter(static_cast<double>(i), benchmark::Counter::kIsRate);
   writer.reset();
   state.counters["file_B_per_event"] =
@@ -57,7 +57,7 @@ BENCHMARK_CAPTURE(append, interrupt, interrupt_event)->Iterations(2'000'000);
 
 void make_only(benchmark::State& state, Make make) {
   uint64_t i = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     Event event = make(i++);
     benchmark::DoNotOptimize(event);
   }
@@ -70,7 +70,7 @@ void append_alone(benchmark::State& state) {
   EventQueue queue(wake_up, 64 << 20);
   std::vector<Event> taken;
   uint64_t i = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     queue.append(time_event(i++));
     if (i % 4096 != 0) continue;
     queue.take(taken);
@@ -82,7 +82,7 @@ BENCHMARK(append_alone);
 void encode_and_write(benchmark::State& state, Make make) {
   std::vector<Event> events;
   for (uint64_t i = 0; i < 200'000; ++i) events.push_back(make(i));
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     const TemporaryFolder folder;
     auto writer = *BlockWriter::create(folder / "", VcpuId(0));
     BlockEncoder encoder;
@@ -110,7 +110,7 @@ void read(benchmark::State& state, Make make) {
     auto writer = *RecordingWriter::create(folder / "r", sample_manifest(1), {});
     for (uint64_t i = 0; i < count; ++i) writer->vcpu(VcpuId(0)).append(make(i));
   }
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto _ : state) {
     auto reader = *BlockReader::open(folder / "r", VcpuId(0));
     std::vector<Event> events;
     while (reader->next(events).value_or(false)) benchmark::DoNotOptimize(events.data());

@@ -18,7 +18,7 @@ class SampleMachine {
  public:
   SampleMachine(std::vector<std::vector<Event>>& logs) : logs_(logs), positions_(logs.size()) {}
 
-  void gain(size_t vcpu, Right right, std::vector<uint64_t> pages) {
+  void gain(size_t vcpu, Right right, const std::vector<uint64_t>& pages) {
     Gain gain = {++ticket_, right, {}};
     for (const uint64_t page : pages) gain.pages.push_back({PageNumber(page), versions_[page]++});
     add(vcpu, std::move(gain));

@@ -50,7 +50,7 @@ TEST(SummaryTest, BytesOfKindsAddUpToTheRawBytesOverManyBlocks) {
       std::accumulate(summary->kinds.begin(), summary->kinds.end(), uint64_t(0),
                       [](uint64_t sum, const KindSummary& kind) { return sum + kind.bytes; });
   EXPECT_LE(sum, summary->raw_bytes);
-  EXPECT_LE(summary->raw_bytes, sum + 13 * 4 * summary->vcpus[0].blocks);
+  EXPECT_LE(summary->raw_bytes, sum + summary->vcpus[0].blocks * 13 * 4);
 }
 
 TEST(SummaryTest, PrefixHasNoDuration) {

@@ -14,6 +14,7 @@
 #include <functional>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "x86/access.h"
@@ -61,7 +62,7 @@ inline void user(Machine& m) {
   m.cpu.ss.selector = kData3;
 }
 inline Change all(std::vector<Change> changes) {
-  return [=](Machine& m) {
+  return [changes = std::move(changes)](Machine& m) {
     for (const Change& change : changes) change(m);
   };
 }
@@ -134,7 +135,7 @@ inline Machine machine_16() {
   Machine m;
   m.cpu.rip = 0x100;
   const auto segment = [](uint16_t selector) {
-    return Segment{selector, selector * 16u, 0xffff, false, false};
+    return Segment{selector, selector * 16ull, 0xffff, false, false};
   };
   m.cpu.cs = segment(0x2000);
   m.cpu.ss = segment(0x3000);

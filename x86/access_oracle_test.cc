@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -57,6 +58,7 @@ const Trial* g_trial;
 volatile Ending g_ending;
 volatile uint8_t g_touched[kArenaPages];  // as Right
 greg_t g_saved[NGREG];
+uint8_t* g_arena;   // at kArena
 uint8_t* g_shadow;  // the arena again, always readable and writable
 
 constexpr int kRegisterSlots[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
@@ -94,7 +96,7 @@ void on_fault(int number, siginfo_t* info, void* context) {
   const auto right = static_cast<uint8_t>(write ? Right::kWrite : Right::kRead);
   if (touched >= right) return end_trial(context, Ending::kStray);  // granted already: would fault for ever
   touched = right;
-  mprotect(reinterpret_cast<void*>(kArena + offset / kPageSize * kPageSize), kPageSize,
+  mprotect(g_arena + offset / kPageSize * kPageSize, kPageSize,
            PROT_READ | PROT_EXEC | (write ? PROT_WRITE : 0));
 }
 
@@ -103,8 +105,9 @@ bool set_up_arena() {
   if (fd < 0 || ftruncate(fd, kArenaBytes) != 0) return false;
   void* shadow = mmap(nullptr, kArenaBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   void* arena =
-      mmap(reinterpret_cast<void*>(kArena), kArenaBytes, PROT_NONE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+      mmap(std::bit_cast<void*>(kArena), kArenaBytes, PROT_NONE, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
   if (shadow == MAP_FAILED || arena == MAP_FAILED) return false;
+  g_arena = static_cast<uint8_t*>(arena);
   g_shadow = static_cast<uint8_t*>(shadow);
   static uint8_t signal_stack[256 * 1024];
   const stack_t stack{.ss_sp = signal_stack, .ss_flags = 0, .ss_size = sizeof signal_stack};
@@ -132,7 +135,7 @@ void fill_arena(const Trial& trial) {
 Ending run_natively(const Trial& trial, PageRights& touched) {
   fill_arena(trial);
   std::memset(const_cast<uint8_t*>(g_touched), 0, sizeof g_touched);
-  mprotect(reinterpret_cast<void*>(kArena), kArenaBytes, PROT_NONE);
+  mprotect(g_arena, kArenaBytes, PROT_NONE);
   g_trial = &trial;
   g_ending = Ending::kRunning;
   raise(SIGUSR1);  // start_trial() leaves for the trial; one of the endings returns here

@@ -22,7 +22,7 @@ namespace reprise::replay::gdb {
 namespace {
 
 constexpr size_t kMostRanges = PN_XNUM - 2;  // and one header for the notes
-constexpr unsigned kLevelBits = 9, kLegacyLevelBits = 10;
+constexpr uint64_t kLevelBits = 9, kLegacyLevelBits = 10;
 
 class VcpuMemory final : public x86::PhysicalReader {
  public:
@@ -73,7 +73,7 @@ class AddressSpace {
  private:
   // Of what an entry in the last of so many tables maps.
   [[nodiscard]] uint64_t bytes_of_entry(unsigned tables) const {
-    const unsigned bits = levels_ == 2 ? kLegacyLevelBits : kLevelBits;
+    const uint64_t bits = levels_ == 2 ? kLegacyLevelBits : kLevelBits;
     return kPageSize << (bits * (levels_ - std::clamp(tables, 1u, levels_)));
   }
 

@@ -69,16 +69,16 @@ uint64_t full_tags(const std::array<uint8_t, 512>& image) {
   const unsigned top = static_cast<unsigned>(load(image, fxsave::kStatus, 2) >> 11) & 7;
   uint64_t tags = 0;
   for (unsigned i = 0; i < 8; ++i) {
-    constexpr uint64_t valid = 0, zero = 1, special = 2, empty = 3;
-    uint64_t tag = empty;
+    constexpr uint64_t kValid = 0, kZero = 1, kSpecial = 2, kEmpty = 3;
+    uint64_t tag = kEmpty;
     if ((image[fxsave::kTag] >> i & 1) != 0) {
       const size_t at = fxsave::kX87 + static_cast<size_t>((i - top) & 7) * fxsave::kSlot;
       const uint64_t significand = load(image, at, 8);
       const uint64_t exponent = load(image, at + 8, 2) & 0x7fff;
       if (exponent == 0 && significand == 0) {
-        tag = zero;
+        tag = kZero;
       } else {
-        tag = exponent == 0 || exponent == 0x7fff || significand >> 63 == 0 ? special : valid;
+        tag = exponent == 0 || exponent == 0x7fff || significand >> 63 == 0 ? kSpecial : kValid;
       }
     }
     tags |= tag << (2 * i);

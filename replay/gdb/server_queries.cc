@@ -25,7 +25,7 @@ std::string piece(std::string_view document, PacketText range) {
 }  // namespace
 
 Server::Answer Server::query(std::string_view packet) {
-  static constexpr std::array queries = {
+  static constexpr std::array kQueries = {
       Query{"qSupported", &Server::supported},
       Query{"QStartNoAckMode", &Server::stop_acknowledging},
       Query{"qXfer:", &Server::transfer},
@@ -38,7 +38,7 @@ Server::Answer Server::query(std::string_view packet) {
       Query{"qqemu.PhyMemMode", &Server::physical_mode},
       Query{"Qqemu.PhyMemMode:", &Server::set_physical_mode},
   };
-  for (const Query& query : queries) {
+  for (const Query& query : kQueries) {
     PacketText text(packet);
     if (!text.take(query.prefix)) continue;
     // A name ends where its arguments begin: qCRC is not qC.

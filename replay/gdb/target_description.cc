@@ -125,14 +125,14 @@ std::string describe_threads(const DebugTarget& target) {
 std::string describe_memory() {
   // In quarters: GDB 13 takes the rest of a region for a signed number, and runs out of memory where it is
   // negative.
-  constexpr unsigned regions = 4;
-  constexpr uint64_t region_bytes = 1ull << 62;
+  constexpr unsigned kRegions = 4;
+  constexpr uint64_t kRegionBytes = 1ull << 62;
   std::string xml =
       "<?xml version=\"1.0\"?>\n<!DOCTYPE memory-map PUBLIC \"+//IDN gnu.org//DTD GDB Memory Map V1.0//EN\" "
       "\"http://sourceware.org/gdb/gdb-memory-map.dtd\">\n<memory-map>\n";
-  for (unsigned i = 0; i < regions; ++i)
-    xml += fmt::format("<memory type=\"ram\" start=\"{:#x}\" length=\"{:#x}\"/>\n", i * region_bytes,
-                       region_bytes);
+  for (unsigned i = 0; i < kRegions; ++i)
+    xml += fmt::format("<memory type=\"ram\" start=\"{:#x}\" length=\"{:#x}\"/>\n", i * kRegionBytes,
+                       kRegionBytes);
   return xml + "</memory-map>\n";
 }
 

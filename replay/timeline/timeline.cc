@@ -297,7 +297,7 @@ Status Timeline::go_back_before(const std::function<bool(const Mark&)>& is_after
     if (!tainted_ && !is_after(here) && here >= (*place)->mark) return {};
     sought_ns_ = executed_ns_;
     const bool is_from_file = (*place)->promised.has_value();
-    const Status back = go_back(*place);
+    Status back = go_back(*place);
     if (!back && !is_from_file) return back;
     if (!back) {
       remark(**place, back.error().message);

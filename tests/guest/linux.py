@@ -378,7 +378,7 @@ def debugger_strings(bench):
     commands += ["reverse-continue", "x/i $rip"] * writes + ["continue"] * (writes - 1)
     said, done = gdb(bench, folder, commands, SECONDS)
     values = [1] + [2] + [int(f"{value:02x}" * 8, 16) for value in range(3, 9)]
-    back = [tuple(int(number) for number in re.search(r"(?s)Old value = (\d+)\nNew value = (\d+)", said[4 + 2 * i])[1:]) if "New value" in said[4 + 2 * i] else said[4 + 2 * i]
+    back = [tuple(int(number) for number in re.search(r"(?s)Old value = (\d+)\nNew value = (\d+)", said[4 + 2 * i]).groups()) if "New value" in said[4 + 2 * i] else said[4 + 2 * i]
             for i in range(writes)]
     expect(back == [(values[7 - i], values[6 - i]) for i in range(writes)], f"the word going back: {back}", done)
     kinds = [re.search(r"rep (stos|movs)", said[5 + 2 * i]) for i in range(writes)]

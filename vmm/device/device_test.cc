@@ -266,8 +266,8 @@ TEST_F(DeviceTest, HpetReadsEveryOffsetAndWidthAskingOnlyForTheCounter) {
 TEST_F(DeviceTest, FwCfgGivesSignatureRevisionAndVcpuCount) {
   const auto item = [this](uint16_t key) {
     out(kFwCfgPort, key, 2);
-    std::vector<uint64_t> bytes;
-    for (int i = 0; i < 6; ++i) bytes.push_back(in(kFwCfgPort + 1));
+    std::vector<uint64_t> bytes(6);
+    for (uint64_t& byte : bytes) byte = in(kFwCfgPort + 1);
     return bytes;
   };
   EXPECT_EQ(item(0), (std::vector<uint64_t>{'Q', 'E', 'M', 'U', 0, 0}));

@@ -38,6 +38,7 @@ Result<bool> VcpuDeviceContext::acquire(std::span<const DmaRange> ranges) {
       needed = std::max(needed, right);
     });
   std::vector<PageRight> needed;
+  needed.reserve(missing.size());
   for (const auto& [page, right] : missing) needed.push_back({page, right});
   if (needed.empty()) return true;
   TRY_ASSIGN(flow_, context_.acquire(needed, again_));

@@ -33,7 +33,7 @@ class DiskImageTest : public ::testing::Test {
   ~DiskImageTest() override { std::filesystem::remove_all(folder_); }
 
   std::filesystem::path file(const Bytes& content) {
-    const auto path = folder_ / "image";
+    auto path = folder_ / "image";
     std::ofstream(path, std::ios::binary)
         .write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size()));
     return path;
@@ -52,7 +52,7 @@ class DiskImageTest : public ::testing::Test {
 };
 
 TEST_F(DiskImageTest, ReadsAreTheImages) {
-  const Bytes base = pattern(10 * 512);
+  const Bytes base = pattern(10 * kSectorBytes);
   const auto disk = DiskImage::open(file(base)).value();
   EXPECT_EQ(disk->bytes(), base.size());
   EXPECT_EQ(read(*disk, 0, base.size()), base);
@@ -60,7 +60,7 @@ TEST_F(DiskImageTest, ReadsAreTheImages) {
 }
 
 TEST_F(DiskImageTest, WritesAreReadBackAndTheImageStaysAsItWas) {
-  const Bytes base = pattern(64 * 512);
+  const Bytes base = pattern(64 * kSectorBytes);
   const auto path = file(base);
   const auto disk = DiskImage::open(path).value();
   ASSERT_TRUE(disk->write(512, Bytes(1024, 0xaa)));
@@ -90,7 +90,7 @@ RC_GTEST_FIXTURE_PROP(DiskImageTest, AnyWritesGiveTheBytesOfAnArray, ()) {
 }
 
 TEST_F(DiskImageTest, DigestFollowsFromWhatIsThereAndNotFromHowItCameThere) {
-  const auto path = file(pattern(64 * 512));
+  const auto path = file(pattern(64 * kSectorBytes));
   const auto one = DiskImage::open(path).value();
   const auto other = DiskImage::open(path).value();
   EXPECT_EQ(one->digest(), other->digest());
@@ -106,7 +106,7 @@ TEST_F(DiskImageTest, DigestFollowsFromWhatIsThereAndNotFromHowItCameThere) {
 }
 
 TEST_F(DiskImageTest, SameBytesElsewhereAreAnotherDigest) {
-  const auto path = file(Bytes(16 * 4096));
+  const auto path = file(Bytes(size_t{16} * 4096));
   const auto one = DiskImage::open(path).value();
   const auto other = DiskImage::open(path).value();
   ASSERT_TRUE(one->write(0, Bytes(4096, 1)));
@@ -158,7 +158,7 @@ TEST_F(DiskImageTest, FileThatIsNoDiskIsRefused) {
 }
 
 TEST_F(DiskImageTest, ImageThatBecomesShorterIsAnErrorOfTheHost) {
-  const auto path = file(pattern(64 * 512));
+  const auto path = file(pattern(64 * kSectorBytes));
   const auto disk = DiskImage::open(path).value();
   std::filesystem::resize_file(path, 512);
   Bytes bytes(1024);
@@ -169,7 +169,7 @@ TEST_F(DiskImageTest, ImageThatBecomesShorterIsAnErrorOfTheHost) {
 }
 
 TEST_F(DiskImageTest, ImageThatIsWrittenMeanwhileIsFoundOut) {
-  const auto path = file(pattern(64 * 512));
+  const auto path = file(pattern(64 * kSectorBytes));
   const auto disk = DiskImage::open(path).value();
   EXPECT_TRUE(disk->check_unchanged());
   std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));

@@ -490,7 +490,7 @@ RC_GTEST_PROP(LocalApicProperty, AnyStateIsSafeAndEqualHistoriesGiveEqualStates,
     for (const auto& [kind, offset, value] : steps) {
       if (kind % 4 == 0) seen.push_back(local.read(offset % kLocalApicBytes, 4, values).value());
       if (kind % 4 == 1) {
-        const Effects effects = local.write((offset * 16) % kLocalApicBytes, 4, value, values).value();
+        const Effects effects = local.write((offset * 16ull) % kLocalApicBytes, 4, value, values).value();
         seen.push_back(effects.size());
         for (const Effect& effect : effects)
           if (const auto* sent = std::get_if<SendMessage>(&effect)) RC_ASSERT(sent->destination != VcpuId(1));

@@ -92,8 +92,8 @@ class FakeVirtioDriver {
   }
   // A chain of descriptors from number `first` on in a table.
   void put_chain(uint64_t table, uint16_t first, const std::vector<Buffer>& buffers) {
-    for (uint16_t i = 0; i < buffers.size(); ++i)
-      put_descriptor(table, static_cast<uint16_t>(first + i), buffers[i], i + 1u < buffers.size() ? 1 : 0,
+    for (size_t i = 0; i < buffers.size(); ++i)
+      put_descriptor(table, static_cast<uint16_t>(first + i), buffers[i], i + 1 < buffers.size() ? 1 : 0,
                      static_cast<uint16_t>(first + i + 1));
   }
   // Makes the chain that begins at `head` available.

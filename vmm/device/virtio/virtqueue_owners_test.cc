@@ -43,7 +43,7 @@ class OwnedMemoryTest : public ::testing::Test {
 TEST_F(OwnedMemoryTest, AllThatARequestNeedsIsAcquiredTogether) {
   EXPECT_FALSE(notify().empty());
   EXPECT_TRUE(std::ranges::equal(std::span(ram_).subspan(kData, 1024),
-                                 std::span(disk_.content).subspan(3 * 512, 1024)));
+                                 std::span(disk_.content).subspan(3 * kSectorBytes, 1024)));
   // The rings; then the table too; then what is in it.
   ASSERT_EQ(values_.acquired.size(), 3u);
   const auto& last = values_.acquired.back();

@@ -26,22 +26,22 @@ TEST(Kallsyms, FindsAddressesInTheTablesOfLinux6_1) {
   ASSERT_TRUE(symbols.has_value());
   EXPECT_EQ(symbols->count(), 700u);
   EXPECT_EQ(symbols->address_of("symbol_0"), Gva(kFakeBase));
-  EXPECT_EQ(symbols->address_of("module_finalize"), Gva(kFakeBase + 0x10 * 300));
-  EXPECT_EQ(symbols->address_of("symbol_699"), Gva(kFakeBase + 0x10 * 699));
+  EXPECT_EQ(symbols->address_of("module_finalize"), Gva(kFakeBase + 0x10ull * 300));
+  EXPECT_EQ(symbols->address_of("symbol_699"), Gva(kFakeBase + 0x10ull * 699));
 }
 
 TEST(Kallsyms, FindsAddressesInTheTablesOfLinux6_4) {
   const auto bytes = fake_kallsyms(some_symbols(), KallsymsLayout::kOffsetsLast);
   const auto symbols = Kallsyms::find(bytes);
   ASSERT_TRUE(symbols.has_value());
-  EXPECT_EQ(symbols->address_of("symbol_699"), Gva(kFakeBase + 0x10 * 699));
+  EXPECT_EQ(symbols->address_of("symbol_699"), Gva(kFakeBase + 0x10ull * 699));
 }
 
 TEST(Kallsyms, NamesOfMoreThan127TokensAreFound) {
   const auto bytes = fake_kallsyms(some_symbols(), KallsymsLayout::kOffsetsFirst);
   const auto symbols = Kallsyms::find(bytes);
   ASSERT_TRUE(symbols.has_value());
-  EXPECT_EQ(symbols->address_of(std::string(200, 'x') + "long"), Gva(kFakeBase + 0x10 * 500));
+  EXPECT_EQ(symbols->address_of(std::string(200, 'x') + "long"), Gva(kFakeBase + 0x10ull * 500));
 }
 
 TEST(Kallsyms, PerCpuVariablesHaveSmallAddresses) {
@@ -51,7 +51,7 @@ TEST(Kallsyms, PerCpuVariablesHaveSmallAddresses) {
   const auto symbols = Kallsyms::find(bytes);
   ASSERT_TRUE(symbols.has_value());
   EXPECT_EQ(symbols->address_of("cpu_number"), Gva(0x1f000));
-  EXPECT_EQ(symbols->address_of("symbol_11"), Gva(kFakeBase + 0x10 * 11));
+  EXPECT_EQ(symbols->address_of("symbol_11"), Gva(kFakeBase + 0x10ull * 11));
 }
 
 TEST(Kallsyms, UnknownNameHasNoAddress) {

@@ -103,9 +103,9 @@ void patch_cr4(std::span<uint8_t> code, uint64_t physical, KernelPatches& done) 
 }
 
 void find_returns(std::span<uint8_t> code, uint64_t physical, std::vector<uint64_t>& returns) {
-  static const std::array<std::vector<uint8_t>, 2> kReturns = {{{0x48, 0xcf}, {0x48, 0x0f, 0x07}}};
+  static const std::array<std::vector<uint8_t>, 2> instructions = {{{0x48, 0xcf}, {0x48, 0x0f, 0x07}}};
   Boundaries boundaries(code);
-  for (const auto& bytes : kReturns) {
+  for (const auto& bytes : instructions) {
     for (auto found = code.begin();; ++found) {
       found = std::search(found, code.end(), bytes.begin(), bytes.end());
       if (found == code.end()) break;
@@ -215,14 +215,14 @@ void hook_modules(LoadedKernel& kernel, const std::optional<Kallsyms>& symbols, 
 }  // namespace
 
 CodePatches patch_code(std::span<uint8_t> code) {
-  static const std::array<Replacement, 3> kReplacements = {{
+  static const std::array<Replacement, 3> replacements = {{
       {{0x0f, 0x31}, {0xe5, kRdtscPort}, &CodePatches::rdtsc},
       {{0x0f, 0x01, 0xf9}, {0xe5, kRdtscpPort, 0x90}, &CodePatches::rdtscp},
       {{0xf3, 0x90}, {0xe6, kPausePort}, &CodePatches::pause},
   }};
   CodePatches done;
   Boundaries boundaries(code);
-  for (const auto& [from, to, count] : kReplacements) {
+  for (const auto& [from, to, count] : replacements) {
     for (auto found = code.begin();; ++found) {
       found = std::search(found, code.end(), from.begin(), from.end());
       if (found == code.end()) break;

@@ -347,10 +347,12 @@ Bytes with_size(Bytes payload, uint64_t size) {
   return payload;
 }
 
+constexpr size_t kSectorBytes = 512;
+
 // Two sectors of setup, then code, the payload, and more code.
 Bytes big_zimage(const Bytes& payload) {
   constexpr uint32_t kCodeBytes = 100;
-  Bytes file(3 * 512 + kCodeBytes);
+  Bytes file(3 * kSectorBytes + kCodeBytes);
   file[0x1f1] = 2;
   put(file, 0x202, uint32_t{0x53726448});
   put(file, 0x206, uint16_t{0x20f});
@@ -446,7 +448,7 @@ INSTANTIATE_TEST_SUITE_P(Compressions, KernelUnpackTest,
 TEST(KernelUnpack, TruncatedFileIsRefused) {
   const Bytes payload = with_size(packed(content(), archive_write_add_filter_xz), content().size());
   const Bytes file = big_zimage(payload);
-  for (const size_t size : {size_t{0x250}, size_t{3 * 512}, 3 * 512 + 100 + payload.size() - 1}) {
+  for (const size_t size : {size_t{0x250}, 3 * kSectorBytes, 3 * kSectorBytes + 100 + payload.size() - 1}) {
     const Bytes cut(file.begin(), file.begin() + static_cast<ptrdiff_t>(size));
     EXPECT_THAT(unpack_refusal(cut), HasSubstr("the kernel is truncated")) << size;
   }
@@ -486,7 +488,7 @@ TEST(KernelUnpack, NoSetupSectorsMeansFour) {
   const Bytes payload = with_size(packed(content(), archive_write_add_filter_xz), content().size());
   Bytes file = big_zimage(payload);
   file[0x1f1] = 0;
-  file.insert(file.begin() + 3 * 512, 2 * 512, 0);
+  file.insert(file.begin() + 3 * kSectorBytes, 2 * kSectorBytes, 0);
   EXPECT_TRUE(unpack_kernel(file).value() == content());
 }
 
