@@ -108,9 +108,10 @@ def lost_update(bench):
         expect(int(has(said[5], r"^\d+")[0]) < int(ticket), "the write before is none", done)
         has(said[6], rf"\* {other} ")
         has(said[7], rf"New value = {value}\b")
-        stored = int(has(said[8], rf"(?s)Thread {loser + 1} .*Old value = {value}\nNew value = (\d+)")[1])
+        writer, stored = map(int, has(said[8], rf"(?s)Thread (\d) .*Old value = {value}\nNew value = (\d+)").groups())
         expect(b"replayed, identical" in done.out, "no identical end after detaching", done)
-        if stored < value:
+        # Who got the page may have to wait for the turn, which the other one has, and uses.
+        if writer == loser + 1 and stored < value:
             return f"vCPU {loser} stores {stored} over {value}"
     expect(False, "no store loses anything, although updates were lost", done)
     return None
