@@ -1,5 +1,6 @@
 #include "replay/debug/mapping_filter.h"
 
+#include <cstdint>
 #include <initializer_list>
 
 namespace reprise::replay {
@@ -54,6 +55,7 @@ std::optional<MappingFilter> make_mapping_filter(const vmm::MappingFunctions& fu
   code.add({0x49, 0x89, 0xf3});                             // mov r11, rsi
   code.add({0x49, 0xc1, 0xeb, MappingFilter::kNearShift});  // shr r11, kNearShift
   uint64_t behind = kCompareBytes * near.size() + kBranchBytes;
+  if (behind > INT8_MAX) return std::nullopt;  // more than a short jump reaches
   for (const uint64_t each : near) {
     code.add({0x41, 0x81, 0xfb});  // cmp r11d, each
     code.add32(each);

@@ -56,5 +56,13 @@ TEST(MappingFilter, NeedsItsRoom) {
   EXPECT_FALSE(make_mapping_filter(functions(0x33), {1, 2}).has_value());
 }
 
+TEST(MappingFilter, JumpsNoFurtherThanAShortJumpReaches) {
+  std::set<uint64_t> near;
+  while (near.size() < 13) near.insert(near.size());
+  EXPECT_TRUE(make_mapping_filter(functions(1000), near).has_value());
+  near.insert(13);
+  EXPECT_FALSE(make_mapping_filter(functions(1000), near).has_value());
+}
+
 }  // namespace
 }  // namespace reprise::replay
