@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <initializer_list>
 
+#include "x86/near_branch.h"
+
 namespace reprise::replay {
 namespace {
 
-constexpr uint8_t kCall = 0xe8, kJump = 0xe9, kHalt = 0xf4;
-constexpr uint64_t kBranchBytes = 5;
+constexpr uint8_t kHalt = 0xf4;
+constexpr uint64_t kBranchBytes = x86::kNearBranchBytes;
 
 // Code that is written from `start` on. Nothing is in r11 and in the flags where a function begins.
 class Assembler {
@@ -22,9 +24,8 @@ class Assembler {
     for (unsigned shift = 0; shift < 32; shift += 8) code_.push_back(static_cast<uint8_t>(value >> shift));
   }
   void branch(uint8_t opcode, Gpa target) {
-    const Gpa next = here() + kBranchBytes;
-    code_.push_back(opcode);
-    add32(target.raw - next.raw);
+    const auto bytes = x86::near_branch(opcode, here().raw, target.raw);
+    code_.insert(code_.end(), bytes.begin(), bytes.end());
   }
   // A short jump, if the condition holds, over `bytes` behind it.
   void skip(uint8_t opcode, uint64_t bytes) { add({opcode, static_cast<uint8_t>(bytes)}); }
@@ -38,7 +39,7 @@ class Assembler {
 Gpa halt_and_go_on(Assembler& code, Gpa counter) {
   const Gpa halt = code.here();
   code.add({kHalt});
-  code.branch(kJump, counter);
+  code.branch(x86::kNearJump, counter);
   return halt;
 }
 
@@ -62,13 +63,13 @@ std::optional<MappingFilter> make_mapping_filter(const vmm::MappingFunctions& fu
     behind -= kCompareBytes;
     code.skip(kIfEqual, behind);
   }
-  code.branch(kJump, counted.counter);
+  code.branch(x86::kNearJump, counted.counter);
   filter.halts.insert(halt_and_go_on(code, counted.counter));
 
   const Gpa switched = code.here();
   code.add({0x48, 0x85, 0xff});  // test rdi, rdi
   code.skip(kIfNotZero, kBranchBytes);
-  code.branch(kJump, counted.counter);
+  code.branch(x86::kNearJump, counted.counter);
   filter.halts.insert(halt_and_go_on(code, counted.counter));
 
   if (code.here() > counted.room + counted.room_bytes) return std::nullopt;
@@ -76,7 +77,7 @@ std::optional<MappingFilter> make_mapping_filter(const vmm::MappingFunctions& fu
   const auto lead = [&](Gpa body, Gpa target) {
     const Gpa call(body.raw - kBranchBytes);
     Assembler bytes(call);
-    bytes.branch(kCall, target);
+    bytes.branch(x86::kNearCall, target);
     filter.pieces.push_back({call, bytes.take()});
   };
   lead(functions.fault, counted.room);

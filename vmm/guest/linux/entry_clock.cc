@@ -1,17 +1,17 @@
 #include "vmm/guest/linux/entry_clock.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <string>
 
 #include "vmm/guest/linux/kernel_patch.h"
 #include "vmm/guest/linux/loaded_kernel.h"
+#include "x86/near_branch.h"
 
 namespace reprise::vmm {
 namespace {
 
-constexpr uint8_t kReturn = 0xc3, kJump = 0xe9, kCall = 0xe8;
+constexpr uint8_t kReturn = 0xc3;
 
 // cmp rax, rax sets the flags as a compiled safepoint leaves them, whatever the count is.
 constexpr std::array<uint8_t, 33> kStub = {
@@ -61,13 +61,6 @@ std::array<Function, N> find_functions(LoadedKernel& kernel, const Kallsyms& sym
   return found;
 }
 
-std::array<uint8_t, 5> branch(uint8_t opcode, Gva from, Gva to) {
-  const auto distance = static_cast<int32_t>(static_cast<int64_t>(to.raw - from.raw) - 5);
-  std::array<uint8_t, 5> bytes = {opcode};
-  std::memcpy(bytes.data() + 1, &distance, sizeof distance);
-  return bytes;
-}
-
 bool begins_with(std::span<const uint8_t> code, std::span<const uint8_t> bytes) {
   return code.size() >= bytes.size() && std::ranges::equal(code.first(bytes.size()), bytes);
 }
@@ -84,19 +77,20 @@ Result<EntryClock> prepare_entry_clock(LoadedKernel& kernel, const std::optional
     if (functions[i].code.empty())
       return fail(ErrorCode::kUsage, "the kernel cannot trace functions: it has no {}()", kNames[i]);
   // ret, or a jump to a thunk that returns; with room for the jump.
-  if ((entry.code[0] != kReturn && entry.code[0] != kJump) || entry.code.size() < 5)
+  if ((entry.code[0] != kReturn && entry.code[0] != x86::kNearJump) ||
+      entry.code.size() < x86::kNearBranchBytes)
     return fail(ErrorCode::kUsage, "the kernel's __fentry__() is none that only returns");
   if (stub.code.size() < kStub.size())
     return fail(ErrorCode::kUsage, "the kernel's ftrace_caller() has {} bytes, needed are {}",
                 stub.code.size(), kStub.size());
   // Any traced function shows whether the calls are there, or no-operations that the kernel would make calls.
-  if (!begins_with(traced.code, branch(kCall, traced.address, entry.address)))
+  if (!begins_with(traced.code, x86::near_branch(x86::kNearCall, traced.address.raw, entry.address.raw)))
     return fail(ErrorCode::kUsage, "the kernel's functions do not begin with calls of __fentry__()");
   init.code[0] = kReturn;
   module_init.code[0] = kReturn;
   std::ranges::copy(kStub, stub.code.begin());
   return EntryClock{.entry = kernel.physical(entry.code.data()),
-                    .jump = branch(kJump, entry.address, stub.address),
+                    .jump = x86::near_branch(x86::kNearJump, entry.address.raw, stub.address.raw),
                     .tick = kernel.physical(stub.code.data()) + kTick,
                     .spare = kernel.physical(stub.code.data()) + kStub.size(),
                     .spare_bytes = stub.code.size() - kStub.size()};

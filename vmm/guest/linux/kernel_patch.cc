@@ -7,6 +7,7 @@
 
 #include "vmm/guest/linux/loaded_kernel.h"
 #include "x86/instruction.h"
+#include "x86/near_branch.h"
 
 namespace reprise::vmm {
 namespace {
@@ -170,11 +171,9 @@ std::optional<MappingFunctions> find_mapping_functions(LoadedKernel& kernel, con
 
 // Whether a function's entry counts.
 bool is_counted(Gpa body, Gpa counter, Bytes ram) {
-  constexpr uint8_t kCall = 0xe8;
   const uint64_t call = body.raw - MappingFunctions::kTracerBytes;
-  const auto distance = get<int32_t>(ram, call + 1);
-  return get<uint8_t>(ram, call) == kCall && distance.has_value() &&
-         body + static_cast<uint64_t>(static_cast<int64_t>(*distance)) == counter;
+  return std::ranges::equal(ram.subspan(call, MappingFunctions::kTracerBytes),
+                            x86::near_branch(x86::kNearCall, call, counter.raw));
 }
 
 // The registers that the instructions at the start of `code` push, numbered 0 rax to 15 r15, until they are
