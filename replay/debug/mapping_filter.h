@@ -1,6 +1,6 @@
 // Code for a Linux guest that exits before the kernel changes what user mode can execute at some addresses,
-// and not each time that it may change anything: a boot has tens of thousands of other page faults, and
-// patches its own code as often in an address space that it switches to for a moment.
+// and not each time that it may change anything: a boot has thousands of other page faults, and patches its
+// own code as often in an address space that it switches to for a moment.
 //
 // Two functions begin with a call of the counter of function entries. That call is made to lead through this
 // code. Source: Linux, mm/memory.c, handle_mm_fault(vma, address, ...); arch/x86/mm/tlb.c,
