@@ -15,24 +15,24 @@ struct RecordArguments {
   std::optional<vmm::ViewKind> views;
   std::string folder;
   std::optional<uint64_t> chaos;
-  std::optional<uint64_t> hold_us;
   std::optional<uint64_t> digest_every;
   uint64_t memory_digest_every = 0;
   bool serial = false;
   std::string mode = "auto";
-  ept::PolicyOptions policy;
+  std::string policy;
 };
 
 // What a recording's manifest says of it. Errors: those of describe_machine().
 Status describe(const RecordArguments& arguments, vmm::RecordOptions& options) {
   TRY(describe_machine(arguments.machine, options));
+  TRY_ASSIGN(options.policy, ept::with_choices({}, arguments.policy));
   log::pb::Manifest& description = options.description;
   const bool parallel = arguments.mode == "crew" || (arguments.mode == "auto" && !vmm::is_linux(description));
   if (arguments.serial || arguments.mode == "serial")
     description.set_mode(std::string(name(vmm::ExecutionMode::kSerial)));
   else if (parallel)
-    description.set_mode(std::string(
-        name(arguments.policy.domains ? vmm::ExecutionMode::kDomains : vmm::ExecutionMode::kCrew)));
+    description.set_mode(
+        std::string(name(options.policy.domains ? vmm::ExecutionMode::kDomains : vmm::ExecutionMode::kCrew)));
   description.set_memory_digest_every(arguments.memory_digest_every);
   if (arguments.digest_every.has_value()) description.set_digest_every(*arguments.digest_every);
   return vmm::check_description(description);
@@ -44,11 +44,13 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   TRY(describe(arguments, options));
   options.views = views_or_best(arguments.views);
   options.folder = arguments.folder;
-  options.policy = vmm::is_serial(options.description) ? ept::serial_policy() : arguments.policy;
-  if (arguments.hold_us.has_value()) options.policy.hold_ns = *arguments.hold_us * 1000;
+  if (vmm::is_serial(options.description)) {
+    TRY_ASSIGN(options.policy, ept::with_choices(ept::serial_policy(), arguments.policy));
+  }
   options.policy.chaos = arguments.chaos;
   auto& settings = *options.description.mutable_settings();
   if (options.policy.hold_ns.has_value()) settings.set_hold_us(*options.policy.hold_ns / 1000);
+  if (!arguments.policy.empty()) settings.set_policy(arguments.policy);
   if (options.policy.chaos.has_value()) settings.set_chaos_seed(*options.policy.chaos);
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   *options.description.mutable_host() = vmm::to_message(vmm::describe_host(*kvm, options.views));
@@ -65,16 +67,6 @@ Result<ExitCode> record(const RecordArguments& arguments) {
                                   .json = arguments.machine.json});
 }
 
-// Throws what CLI11 makes a usage error of.
-void set_policy(const std::string& choices, ept::PolicyOptions& policy) {
-  for (const std::string& choice : CLI::detail::split(choices, ',')) {
-    if (choice != "domains=on" && choice != "domains=off")
-      throw CLI::ValidationError(
-          "--policy", fmt::format("no choice \"{}\": known are domains=on and domains=off", choice));
-    policy.domains = choice == "domains=on";
-  }
-}
-
 }  // namespace
 
 void add_record(CLI::App& app, Action& action) {
@@ -85,9 +77,6 @@ void add_record(CLI::App& app, Action& action) {
   verb->add_option("-o,--output", arguments->folder, "folder to make for the recording; must not exist")
       ->required();
   verb->add_option("--chaos", arguments->chaos, "make rare interleavings common, steered by this seed");
-  verb->add_option("--hold", arguments->hold_us,
-                   "microseconds that a vCPU keeps a contended page at least; without it, as long as a few "
-                   "transfers take (serial: its turn)");
   verb->add_option("--digest-every", arguments->digest_every,
                    "log the register digest at every k-th deterministic exit (1; of a Linux guest 100); 0: "
                    "only at the end");
@@ -102,10 +91,9 @@ void add_record(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"auto", "crew", "serial"}))
       ->capture_default_str();
   verb->add_flag("--serial", arguments->serial, "the same as --mode serial");
-  verb->add_option_function<std::string>(
-          "--policy", [arguments](const std::string& choices) { set_policy(choices, arguments->policy); },
-          "when vCPUs in parallel get pages: domains=on or off, whether vCPUs that share so much that one "
-          "alone would be faster execute one at a time")
+  verb->add_option("--policy", arguments->policy,
+                   "when vCPUs get pages; names are hold, block, grants, exclusive, together and domains "
+                   "(docs/cli.md)")
       ->type_name("NAME=VALUE,...");
   verb->callback([arguments, &action] { action = [arguments] { return record(*arguments); }; });
 }

@@ -33,11 +33,12 @@ CrewMember::CrewMember(VcpuId vcpu, Ownership& ownership, std::span<const std::u
       domains_(domains),
       reads_then_writes_(view.ram_pages()) {
   recent_.reserve(kRecent);
+  if (policy.block_ns != 0) lost_ns_.resize(view_.ram_pages());
 }
 
 Result<bool> CrewMember::acquire(std::span<const PageRight> needed, bool again) {
   if (!again) {
-    TRY_ASSIGN(const Waited lingered, linger(policy_.hesitate_ns()));
+    TRY_ASSIGN(const Waited lingered, linger(std::max(policy_.hesitate_ns(), blocked_ns(needed))));
     if (lingered == Waited::kStopping) return false;
   }
   std::vector<PageRight> wanted(needed.begin(), needed.end());
@@ -63,6 +64,18 @@ Result<bool> CrewMember::acquire(std::span<const PageRight> needed, bool again) 
   (times_.transfers == transfers ? times_.touch_ns : times_.grant_ns) += monotonic_ns() - start;
   last_ = std::move(wanted);
   return true;
+}
+
+uint64_t CrewMember::blocked_ns(std::span<const PageRight> wanted) const {
+  if (lost_ns_.empty()) return 0;
+  const uint64_t now = monotonic_ns();
+  uint64_t wait = 0;
+  for (const PageRight& want : wanted) {
+    if (view_.is_token(want.page) || lost_ns_[want.page.raw] == 0) continue;
+    const uint64_t until = lost_ns_[want.page.raw] + policy_.options().block_ns;
+    if (until > now) wait = std::max(wait, until - now);
+  }
+  return wait;
 }
 
 // Notes which of `wanted` others have now, and if this vCPU keeps losing one of these, adds the others that
@@ -111,8 +124,14 @@ Right CrewMember::strengthen(const PageRight& want, bool again) {
     if (!again && view_.right(want.page) == Right::kNone && policy_.read_first()) return Right::kRead;
     return Right::kWrite;
   }
-  const bool direct = policy_.options().write_directly && !policy_.chaotic() && history >= kWritesSeen;
-  return direct ? Right::kWrite : want.right;
+  if (policy_.chaotic()) return want.right;
+  const bool writes = policy_.options().exclusive && history >= kWritesSeen;
+  return writes || is_next_of_run(want.page) ? Right::kWrite : want.right;
+}
+
+// Whether it is the first to touch the page, beside pages that it writes.
+bool CrewMember::is_next_of_run(PageNumber page) const {
+  return view_.right(page) == Right::kNone && ownership_.holders(page).version == 0 && run_length(page) != 0;
 }
 
 // Nobody stands against `want` afterwards.
@@ -258,22 +277,44 @@ bool CrewMember::look_at(Gva rip, uint64_t registers) {
   return spins;
 }
 
-void CrewMember::add_neighbours(std::vector<PageNumber>& pages) {
-  const PageNumber last = pages.back();
-  if (view_.is_token(last) || pages.size() != 1) return;
-  walk_length_ = last == walk_end_ ? std::min(walk_length_ * 2, policy_.options().neighbours) : 1;
-  for (uint32_t i = 1; i < walk_length_; ++i) {
-    const PageNumber next = last + i;
-    // Only pages that nobody has touched yet: what another vCPU used may be wanted there again.
-    if (next.raw >= view_.ram_pages() || view_.right(next) != Right::kNone || view_.is_exempt(next)) break;
-    if (!ownership_.try_begin(next, vcpu_)) break;
-    if (ownership_.holders(next).version != 0) {
-      release(next);
-      break;
-    }
-    pages.push_back(next);
+bool CrewMember::is_writable(PageNumber first, uint64_t count) const {
+  for (uint64_t i = 0; i < count; ++i)
+    if (view_.right(first + i) != Right::kWrite) return false;
+  return true;
+}
+
+uint64_t CrewMember::run_length(PageNumber touched) const {
+  if (policy_.options().grants == 1) return 0;
+  for (uint64_t length = policy_.options().grants; length > 0; length /= 2) {
+    const PageNumber buddy((touched.raw / length * length) ^ length);
+    if (buddy.raw + length <= view_.ram_pages() && is_writable(buddy, length)) return length;
   }
-  walk_end_ = pages.back() + 1;
+  return 0;
+}
+
+// To the one page of `pages`, others of its run that nobody else has touched yet: what another vCPU used may
+// be wanted there again.
+void CrewMember::add_untouched(std::vector<PageNumber>& pages, Right right) {
+  const PageNumber touched = pages.back();
+  if (view_.is_token(touched) || pages.size() != 1) return;
+  const uint64_t length = run_length(touched);
+  if (length < 2) return;
+  const PageNumber begin(touched.raw / length * length);
+  const PageNumber end(std::min(begin.raw + length, view_.ram_pages()));
+  pages.clear();
+  for (PageNumber page = begin; page < end; page = page + 1) {
+    const bool can_be_granted = view_.right(page) < right && !view_.is_exempt(page);
+    if (page == touched || (can_be_granted && begin_untouched(page))) pages.push_back(page);
+  }
+}
+
+// Makes a page busy that nobody has touched, or this vCPU alone.
+bool CrewMember::begin_untouched(PageNumber page) {
+  if (!ownership_.try_begin(page, vcpu_)) return false;
+  const Ownership::Holders holders = ownership_.holders(page);
+  if (holders.version == 0 || holders.vcpus == 1u << vcpu_.raw) return true;
+  release(page);
+  return false;
 }
 
 Status CrewMember::grant(std::span<const PageRight> wanted) {
@@ -282,7 +323,7 @@ Status CrewMember::grant(std::span<const PageRight> wanted) {
     for (const PageRight& want : wanted)
       if (want.right == right && !view_.allows(want.page, right)) pages.push_back(want.page);
     if (pages.empty()) continue;
-    if (wanted.size() == 1) add_neighbours(pages);
+    if (wanted.size() == 1) add_untouched(pages, right);
     TRY(view_.grant(pages, right));
     log_.gained(ownership_.complete(pages, vcpu_, right, monotonic_ns()));
     for (const PageNumber page : pages) {
@@ -307,7 +348,9 @@ Status CrewMember::give_up(PageNumber page, Right left) {
   const uint64_t start = monotonic_ns();
   TRY(view_.revoke(page, left));
   log_.lost(ownership_.give_up(page, vcpu_, left));
-  times_.revoke_ns += monotonic_ns() - start;
+  const uint64_t end = monotonic_ns();
+  if (!lost_ns_.empty() && !view_.is_token(page)) lost_ns_[page.raw] = end;
+  times_.revoke_ns += end - start;
   ++times_.revokes;
   return {};
 }

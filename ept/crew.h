@@ -107,7 +107,16 @@ class CrewMember {
   Result<Waited> wait_and_look(const std::function<bool()>& ready, const Ownership::Conflicts& conflicts,
                                uint64_t deadline_ns);
   Status give_up(PageNumber page, Right left);
-  void add_neighbours(std::vector<PageNumber>& pages);
+  // How long to wait before `wanted` may be taken back.
+  [[nodiscard]] uint64_t blocked_ns(std::span<const PageRight> wanted) const;
+  [[nodiscard]] bool is_writable(PageNumber first, uint64_t count) const;
+  // Untouched pages are granted in runs: aligned blocks of a power of two, as a buddy allocator's. That block
+  // is granted whose buddy this vCPU writes already. So who uses all of some memory gets it in runs that
+  // double, in whatever direction it goes, and has at most twice of what it has touched. 0: no run.
+  [[nodiscard]] uint64_t run_length(PageNumber touched) const;
+  [[nodiscard]] bool is_next_of_run(PageNumber page) const;
+  bool begin_untouched(PageNumber page);
+  void add_untouched(std::vector<PageNumber>& pages, Right right);
   void release(PageNumber page);
   Status grant(std::span<const PageRight> wanted);
   Right strengthen(const PageRight& want, bool again);
@@ -130,9 +139,8 @@ class CrewMember {
   std::vector<PageNumber> recent_;  // ring of pages granted lately, for drop_some()
   size_t recent_next_ = 0;
   std::vector<uint8_t>
-      reads_then_writes_;       // per RAM page: saturating count of read grants that became write grants
-  PageNumber walk_end_{~0ull};  // page after the last neighbour grant; at first none
-  uint32_t walk_length_ = 1;
+      reads_then_writes_;          // per RAM page: saturating count of read grants that became write grants
+  std::vector<uint64_t> lost_ns_;  // per RAM page: when it was lost; empty where nobody asks (block)
   CrewTimes times_;
 };
 

@@ -9,6 +9,8 @@
 #include <array>
 #include <atomic>
 #include <barrier>
+#include <chrono>
+#include <future>
 #include <map>
 #include <random>
 #include <thread>
@@ -246,8 +248,8 @@ class CrewTest : public testing::TestWithParam<std::tuple<uint32_t, Setting>> {
   static PolicyOptions policy() {
     const Setting& setting = std::get<1>(GetParam());
     return {.hold_ns = setting.hold_ns,
-            .neighbours = 4,
-            .write_directly = true,
+            .grants = 4,
+            .exclusive = true,
             .together = setting.together,
             .domains = setting.domains,
             .chaos = setting.chaos};
@@ -322,27 +324,50 @@ class CrewPairTest : public testing::Test {
   FakeHost host_{2, true};
   Ownership ownership_{kPages + 1};
   std::array<MemoryLog, 2> logs_;
-  PolicyOptions options_{
-      .hold_ns = 0, .neighbours = 4, .write_directly = true, .together = true, .chaos = {}};
+  PolicyOptions options_{.hold_ns = 0, .grants = 4, .exclusive = true, .together = true, .chaos = {}};
   std::vector<std::unique_ptr<Mailbox>> mailboxes_;
   std::vector<std::unique_ptr<View>> views_;
   std::vector<std::unique_ptr<CrewMember>> members_;
 };
 
-TEST_F(CrewPairTest, WalkThroughUntouchedPagesIsGrantedInGrowingSteps) {
-  acquire(0, 1, Right::kWrite);
-  acquire(0, 2, Right::kWrite);  // and 3
-  acquire(0, 4, Right::kWrite);  // and 5: four at most, and there are no more
-  ASSERT_EQ(logs_[0].events.size(), 3u);
-  EXPECT_EQ(std::get<log::Gain>(logs_[0].events[1].second).pages.size(), 2u);
-  EXPECT_EQ(std::get<log::Gain>(logs_[0].events[2].second).pages.size(), 2u);
-}
-
-TEST_F(CrewPairTest, PageThatWasTouchedIsNoNeighbour) {
-  acquire(1, 2, Right::kRead);
+TEST_F(CrewPairTest, UntouchedPagesAreGrantedInRunsThatDouble) {
   acquire(0, 0, Right::kWrite);
   acquire(0, 1, Right::kWrite);
-  EXPECT_EQ(views_[0]->right(PageNumber(2)), Right::kNone);
+  acquire(0, 2, Right::kWrite);  // and 3: 0 and 1 are its own
+  acquire(0, 5, Right::kRead);   // and 4, which is all there is of a run of four
+  ASSERT_EQ(logs_[0].events.size(), 4u);
+  EXPECT_EQ(std::get<log::Gain>(logs_[0].events[2].second).pages.size(), 2u);
+  EXPECT_EQ(std::get<log::Gain>(logs_[0].events[3].second).pages.size(), 2u);
+  EXPECT_EQ(views_[0]->right(PageNumber(4)), Right::kWrite);
+}
+
+TEST_F(CrewPairTest, WhoReadsOnBesideItsOwnPagesMayWriteThem) {
+  acquire(0, 0, Right::kRead);  // alone: may be read by others
+  EXPECT_EQ(views_[0]->right(PageNumber(0)), Right::kRead);
+  acquire(0, 0, Right::kWrite);
+  acquire(0, 1, Right::kRead);
+  EXPECT_EQ(views_[0]->right(PageNumber(1)), Right::kWrite);
+  acquire(1, 2, Right::kRead);
+  acquire(0, 2, Right::kRead);  // another has touched it
+  EXPECT_EQ(views_[0]->right(PageNumber(2)), Right::kRead);
+}
+
+TEST_F(CrewPairTest, RunsLeaveOutWhatOthersTouched) {
+  acquire(1, 3, Right::kRead);
+  acquire(0, 0, Right::kWrite);
+  acquire(0, 1, Right::kWrite);
+  acquire(0, 2, Right::kWrite);
+  EXPECT_EQ(views_[0]->right(PageNumber(3)), Right::kNone);
+  EXPECT_EQ(views_[1]->right(PageNumber(3)), Right::kRead);
+}
+
+TEST_F(CrewPairTest, PagesOfARunMovePageByPage) {
+  for (const uint64_t page : {0, 1, 2}) acquire(0, page, Right::kWrite);
+  const auto taken = std::async(std::launch::async, [&] { acquire(1, 3, Right::kWrite); });
+  while (taken.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready)
+    ASSERT_TRUE(members_[0]->service(false));
+  EXPECT_EQ(views_[0]->right(PageNumber(3)), Right::kNone);
+  EXPECT_EQ(views_[0]->right(PageNumber(2)), Right::kWrite);
 }
 
 TEST_F(CrewPairTest, PagesOfOneInstructionArriveInOneStepOfEachRight) {

@@ -1,6 +1,8 @@
 #include "ept/policy.h"
 
 #include <algorithm>
+#include <bit>
+#include <charconv>
 
 namespace reprise::ept {
 namespace {
@@ -17,7 +19,71 @@ constexpr uint64_t kRecentTransfers = 1000;
 // a vCPU and pass it.
 constexpr uint64_t kLeastTransferNs = 10'000;
 
+// An hour: what no run waits for, and no overflow as nanoseconds.
+constexpr uint64_t kMostMicroseconds = 3'600'000'000;
+
+constexpr std::string_view kKnownChoices =
+    "hold=US or auto, block=US, grants=PAGES (a power of two up to 512), exclusive=, together= and "
+    "domains=on "
+    "or off";
+
+std::optional<uint64_t> number(std::string_view text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value > kMostMicroseconds)
+    return std::nullopt;
+  return value;
+}
+
+bool set_number(PolicyOptions& options, std::string_view name, uint64_t value) {
+  if (name == "hold") {
+    options.hold_ns = value * 1000;
+  } else if (name == "block") {
+    options.block_ns = value * 1000;
+  } else if (name == "grants" && std::has_single_bit(value) && value <= kMostGranted) {
+    options.grants = static_cast<uint32_t>(value);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool set_switch(PolicyOptions& options, std::string_view name, bool on) {
+  if (name == "exclusive") {
+    options.exclusive = on;
+  } else if (name == "together") {
+    options.together = on;
+  } else if (name == "domains") {
+    options.domains = on;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool set_choice(PolicyOptions& options, std::string_view name, std::string_view value) {
+  if (name == "hold" && value == "auto") {
+    options.hold_ns.reset();
+    return true;
+  }
+  if (value == "on" || value == "off") return set_switch(options, name, value == "on");
+  const auto parsed = number(value);
+  return parsed.has_value() && set_number(options, name, *parsed);
+}
+
 }  // namespace
+
+Result<PolicyOptions> with_choices(PolicyOptions options, std::string_view text) {
+  while (!text.empty()) {
+    const std::string_view choice = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(choice.size() + 1, text.size()));
+    const size_t equals = std::min(choice.find('='), choice.size());
+    const std::string_view value = choice.substr(std::min(equals + 1, choice.size()));
+    if (!set_choice(options, choice.substr(0, equals), value))
+      return fail(ErrorCode::kUsage, "no choice \"{}\": known are {}", choice, kKnownChoices);
+  }
+  return options;
+}
 
 Policy::Policy(const PolicyOptions& options, VcpuId vcpu)
     : options_(options), random_(options.chaos.value_or(0) * 0x9e3779b97f4a7c15ull + vcpu.raw) {}

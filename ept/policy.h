@@ -5,24 +5,31 @@
 #include <cstdint>
 #include <optional>
 #include <random>
+#include <string_view>
 
+#include "base/result.h"
 #include "base/units.h"
 
 namespace reprise::ept {
 
 // How long a vCPU that executes alone does so before it lets another one.
 inline constexpr uint64_t kSliceNs = 10'000'000;
+// Pages of the largest run that is granted in one step: 2 MiB. A power of two.
+inline constexpr uint32_t kMostGranted = 512;
 
 struct PolicyOptions {
   // A page is not taken away before it was held this long; 0 switches it off. Absent: as long as a few
   // transfers have taken lately, which bounds the share of time that vCPUs spend on passing one page,
   // whatever a transfer costs on this host.
   std::optional<uint64_t> hold_ns;
-  // At most so many pages are granted in one step when a vCPU walks through untouched memory. 1 switches it
-  // off.
-  uint32_t neighbours = 16;
-  // Grant writing at once on pages that this vCPU has read and then written before.
-  bool write_directly = true;
+  // A vCPU that lost a page waits so long from then on before it takes it back; 0 switches it off.
+  uint64_t block_ns = 0;
+  // At most so many pages that nobody has touched yet are granted in one step: a power of two, up to
+  // kMostGranted. 1 switches it off.
+  uint32_t grants = kMostGranted;
+  // Skip the read-shared state of pages that are mostly written: grant writing at once where this vCPU has
+  // read and then written before.
+  bool exclusive = true;
   // Pages that this vCPU keeps losing and taking back are taken in one step: vCPUs that fight for several
   // pages then run one after the other, each for a hold time, instead of passing single pages for single
   // accesses.
@@ -42,8 +49,14 @@ struct PolicyOptions {
 // For serial mode, where the one "page" that changes hands is the turn: the hold time is the length of a
 // slice.
 inline PolicyOptions serial_policy() {
-  return {.hold_ns = kSliceNs, .neighbours = 1, .write_directly = false, .together = false, .chaos = {}};
+  return {.hold_ns = kSliceNs, .grants = 1, .exclusive = false, .together = false, .chaos = {}};
 }
+
+// `options` with the choices of `text`: "NAME=VALUE,..."; names are hold, block (microseconds; hold also
+// "auto"), grants (pages), exclusive, together, domains (on or off). Hold, exclusive, block and together are
+// ideas of Robert O'Callahan, "The problem with SMP-ReVirt", 2017. Errors: kUsage, which names the choice and
+// what is known.
+Result<PolicyOptions> with_choices(PolicyOptions options, std::string_view text);
 
 // One vCPU's policy. Threads: confined to the vCPU's thread.
 class Policy {

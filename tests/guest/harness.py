@@ -27,7 +27,7 @@ OK, USAGE, DIVERGED, GUEST_FAILED, DAMAGED, NOT_FOUND, HOST_CANNOT, INTERNAL, CA
     0, 2, 10, 11, 65, 66, 69, 70, 74)
 
 WORKLOADS = ["lost_update", "store_buffer", "message_passing", "iriw", "bank", "locks", "false_sharing", "ring",
-             "migratory", "read_mostly", "remap", "kv", "radix", "lu", "fft", "stencil", "timer"]
+             "migratory", "read_mostly", "remap", "kv", "radix", "lu", "fft", "stencil", "timer", "first_touch", "phases"]
 
 
 def nested_paging():

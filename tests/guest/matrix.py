@@ -23,6 +23,8 @@ SIZES = {
     "fft": "n=1024",
     "stencil": "n=64 steps=5",
     "timer": "n=500000 period=20000",
+    "first_touch": "n=4 passes=2",
+    "phases": "n=6 steps=20000",
 }
 SMALLER = {"locks": "n=4", "ring": "n=100", "migratory": "n=8", "remap": "n=2", "kv": "n=20", "radix": "n=1024", "stencil": "n=64 steps=3"}  # 8 vCPUs
 SERIAL = ["lost_update", "bank", "ring", "timer", "radix"]
