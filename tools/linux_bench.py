@@ -38,7 +38,7 @@ def row(bench, name, options):
     """One guest under Reprise; times in seconds."""
     line, initrd = guest(name)
     words = ["--json", "--kernel", linux.file(bench, "vmlinuz"), "--initrd", linux.file(bench, initrd), "--append", line,
-             "--vcpus", options.vcpus, "--memory", MEMORY_MIB, "--pace", linux.PACE]
+             "--vcpus", options.vcpus[0], "--memory", MEMORY_MIB, "--pace", linux.PACE]
     folder = bench.folder / "recording"
 
     def once(verb, *more):
@@ -56,7 +56,7 @@ def row(bench, name, options):
     except harness.Failure as failure:
         return {"guest": name, "failure": str(failure)}
     seconds = recorded["wall_ns"] / 1e9
-    return {"guest": name, "vcpus": options.vcpus, "run": plain["wall_ns"] / 1e9, "record": seconds, "replay": replayed["wall_ns"] / 1e9,
+    return {"guest": name, "vcpus": options.vcpus[0], "run": plain["wall_ns"] / 1e9, "record": seconds, "replay": replayed["wall_ns"] / 1e9,
             "stops": sum(vcpu["stops"] for vcpu in recorded["vcpus"]), "log_bytes": recorded["log_bytes"], "turns": recorded["tickets"]}
 
 
@@ -108,7 +108,7 @@ def measured(options, bench):
     rows = [{"guest": name} for name in options.workloads]
     if not options.no_kvm:
         lab = [ROOT / "tools" / "lab", "--host", options.lab, "--"] if options.lab else [ROOT / "tools" / "kvm-run", "--linux"]
-        words = ["--here", "--linux", "--runs", str(options.runs), "--vcpus", str(options.vcpus), *options.workloads]
+        words = ["--here", "--linux", "--runs", str(options.runs), "--vcpus", str(options.vcpus[0]), *options.workloads]
         done = subprocess.run([*lab, bench, *words], stdout=subprocess.PIPE)
         if done.returncode:
             return None

@@ -43,7 +43,7 @@ class RecordJournal final : public Journal, private ept::OrderLog {
   void stop_machine(const MachineStop& stop) override { world_.request_stop(stop); }
   Result<uint64_t> value(log::Source source) override;
 
-  [[nodiscard]] const ept::CrewTimes& times() const { return crew_.times(); }
+  [[nodiscard]] ept::CrewTimes times() const { return crew_.times(); }
   [[nodiscard]] uint64_t log_ns() const { return log_ns_; }    // handing events to the log
   [[nodiscard]] uint64_t idle_ns() const { return idle_ns_; }  // waiting for something to happen
 

@@ -28,7 +28,7 @@ log::pb::Final make_final(const Outcome& outcome) {
 }
 
 log::pb::TimeSplit split_of(const RecordJournal& journal, const VcpuStatistics& statistics, size_t vcpus) {
-  const ept::CrewTimes& times = journal.times();
+  const ept::CrewTimes times = journal.times();
   log::pb::TimeSplit split;
   split.set_guest(statistics.guest_ns);
   split.set_first_touches(times.touch_ns);
