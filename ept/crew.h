@@ -36,9 +36,9 @@ struct CrewTimes {
   uint64_t wait_ns = 0;                           // from the request for pages until the last holder gave way
   std::array<uint64_t, kMaxVcpus> wait_for_ns{};  // the same, by holder; of several, an equal part each
   uint64_t turn_ns = 0;                           // from the request for the turn on
-  uint64_t touch_ns = 0;                          // changing our own view, where nobody had to give way; also while alone
-  uint64_t grant_ns = 0;                          // the same, where somebody had
-  uint64_t revoke_ns = 0;                         // giving up pages: changing our own view
+  uint64_t touch_ns = 0;   // changing our own view, where nobody had to give way; also while alone
+  uint64_t grant_ns = 0;   // the same, where somebody had
+  uint64_t revoke_ns = 0;  // giving up pages: changing our own view
   uint64_t revokes = 0;
 };
 

@@ -18,6 +18,11 @@ constexpr uint64_t kRecentTransfers = 1000;
 // Chaos waits for up to 4 or 32 transfers, of no less than this: in that time others take what they want from
 // a vCPU and pass it.
 constexpr uint64_t kLeastTransferNs = 10'000;
+// One stop in so many begins up to 256 stops that are at most so many ticks apart, at half of which the vCPU
+// is held back: a bug that needs two switches within few instructions is seldom met otherwise.
+constexpr uint64_t kCloselyOneIn = 64;
+constexpr uint64_t kCloselyDoublings = 9;
+constexpr uint64_t kClosely = 24;
 
 // An hour: what no run waits for, and no overflow as nanoseconds.
 constexpr uint64_t kMostMicroseconds = 3'600'000'000;
@@ -86,7 +91,13 @@ Result<PolicyOptions> with_choices(PolicyOptions options, std::string_view text)
 }
 
 Policy::Policy(const PolicyOptions& options, VcpuId vcpu)
-    : options_(options), random_(options.chaos.value_or(0) * 0x9e3779b97f4a7c15ull + vcpu.raw) {}
+    : options_(options), random_(options.chaos.value_or(0) * 0x9e3779b97f4a7c15ull + vcpu.raw) {
+  if (!chaotic()) return;
+  // No one rate finds every bug: some need many stops, some that a vCPU is held back while others come far.
+  early_one_in_ = 1ull << below(4);
+  early_doublings_ = 15 + below(6);
+  hold_back_doublings_ = 8 + below(6);
+}
 
 uint64_t Policy::hold_ns() {
   return varied(options_.hold_ns.value_or(std::min(kHoldTransfers * transfer_ns_, kLongestHoldNs)));
@@ -116,8 +127,19 @@ bool Policy::is_recent(uint64_t ns) const {
 // The rates below keep a chaotic recording within a small factor of a quiet one: a page that is dropped costs
 // a fault (tens of stops' worth), so only one position in eight drops any.
 std::optional<uint64_t> Policy::early_stop() {
-  if (!chaotic() || below(4) != 0) return std::nullopt;
-  return 1 + below(1ull << (1 + below(16)));
+  if (!chaotic()) return std::nullopt;
+  if (closely_ == 0 && below(kCloselyOneIn) == 0) closely_ = 1ull << below(kCloselyDoublings);
+  if (closely_ != 0) {
+    --closely_;
+    return 1 + below(kClosely);
+  }
+  if (below(early_one_in_) != 0) return std::nullopt;
+  return 1 + below(1ull << (1 + below(early_doublings_)));
+}
+
+uint64_t Policy::hold_back_ns() {
+  if (closely_ != 0) return wait_ns(2, 7);
+  return wait_ns(32ull << ((hold_back_doublings_ - 8) / 2), hold_back_doublings_);
 }
 
 uint64_t Policy::wait_ns(uint64_t one_in, uint64_t doublings) {

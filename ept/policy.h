@@ -77,7 +77,7 @@ class Policy {
   // Chaos: after how many ticks to stop for nothing; none: run on.
   std::optional<uint64_t> early_stop();
   // Chaos: nanoseconds to hold this vCPU back at this stop; 0 mostly.
-  uint64_t hold_back_ns() { return wait_ns(32, 8); }
+  uint64_t hold_back_ns();
   // Chaos: nanoseconds to wait before asking for a page that this vCPU needs; 0 mostly. Opens the time
   // between two accesses that have no position between them.
   uint64_t hesitate_ns() { return wait_ns(4, 5); }
@@ -105,6 +105,11 @@ class Policy {
   PolicyOptions options_;
   std::mt19937_64 random_;
   uint64_t transfer_ns_ = 0;  // smoothed
+  // Of this vCPU in this recording.
+  uint64_t early_one_in_ = 4;
+  uint64_t early_doublings_ = 16;
+  uint64_t hold_back_doublings_ = 8;
+  uint64_t closely_ = 0;  // stops to come that are a few ticks apart
 };
 
 }  // namespace reprise::ept

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace reprise::ept {
 namespace {
 
@@ -38,6 +40,39 @@ INSTANTIATE_TEST_SUITE_P(All, WrongChoice,
                          testing::Values("hold", "hold=", "hold=-1", "hold=1x", "hold=99999999999999999999",
                                          "block=auto", "grants=0", "grants=3", "grants=1024", "exclusive=1",
                                          "domains=maybe", "slow=on", "="));
+
+TEST(PolicyChaos, StopsNowAndThenManyTimesWithinFewTicks) {
+  Policy policy({.chaos = 3}, VcpuId(0));
+  size_t longest = 0, close = 0;
+  for (int stop = 0; stop < 20'000; ++stop) {
+    const auto early = policy.early_stop();
+    close = early.has_value() && *early <= 24 ? close + 1 : 0;
+    longest = std::max(longest, close);
+  }
+  EXPECT_GT(longest, 100u);
+}
+
+TEST(PolicyChaos, HoldsBackForLongNowAndThen) {
+  uint64_t longest = 0;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Policy policy({.chaos = seed}, VcpuId(0));
+    policy.note_transfer(40'000);
+    for (int stop = 0; stop < 20'000; ++stop) longest = std::max(longest, policy.hold_back_ns());
+  }
+  EXPECT_GT(longest, 20'000'000u);  // others pass a page five hundred times meanwhile
+  EXPECT_LT(longest, 100'000'000u);
+}
+
+TEST(PolicyChaos, IsSteeredByTheSeed) {
+  Policy one({.chaos = 5}, VcpuId(1)), same({.chaos = 5}, VcpuId(1)), other({.chaos = 6}, VcpuId(1));
+  bool differs = false;
+  for (int stop = 0; stop < 100; ++stop) {
+    const auto early = one.early_stop();
+    EXPECT_EQ(early, same.early_stop());
+    differs |= early != other.early_stop();
+  }
+  EXPECT_TRUE(differs);
+}
 
 }  // namespace
 }  // namespace reprise::ept
