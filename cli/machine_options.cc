@@ -51,6 +51,12 @@ nlohmann::json crew_json(const vmm::Outcome& outcome) {
           {"wait_ns", sum.wait_ns},     {"grant_ns", sum.grant_ns},       {"revoke_ns", sum.revoke_ns}};
 }
 
+nlohmann::json flat_loop_json(const vmm::Outcome& outcome, size_t vcpu) {
+  if (vcpu >= outcome.flat_loops.size() || !outcome.flat_loops[vcpu].has_value()) return nullptr;
+  const vmm::FlatLoop& loop = *outcome.flat_loops[vcpu];
+  return {{"program", loop.program}, {"address", loop.address.raw}, {"ns", loop.ns}};
+}
+
 nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
   auto list = nlohmann::json::array();
   for (size_t i = 0; i < outcome.vcpus.size(); ++i) {
@@ -72,6 +78,7 @@ nlohmann::json vcpus_json(const vmm::Outcome& outcome) {
                     {"module_patches", v.module_patches},
                     {"host_faults", v.host_faults},
                     {"decode_ns", v.decode_ns},
+                    {"flat_loop", flat_loop_json(outcome, i)},
                     {"register_digest", fmt::format("{:016x}", outcome.register_digests[i])}});
   }
   return list;

@@ -38,6 +38,16 @@ Status describe(const RecordArguments& arguments, vmm::RecordOptions& options) {
   return vmm::check_description(description);
 }
 
+void say_flat_loops(const vmm::Outcome& outcome) {
+  for (size_t vcpu = 0; vcpu < outcome.flat_loops.size(); ++vcpu)
+    if (const auto& loop = outcome.flat_loops[vcpu])
+      say("vCPU {}: {} computed for {:.1f} s near {:#x} without a place to stop it; other vCPUs and "
+          "interrupts "
+          "waited (docs/linux.md, \"Programs that compute\")",
+          vcpu, loop->program.empty() ? "a program" : loop->program, static_cast<double>(loop->ns) / 1e9,
+          loop->address.raw);
+}
+
 Result<ExitCode> record(const RecordArguments& arguments) {
   const CleanEnd clean_end("the recording is a prefix, which replays as far as it goes");
   vmm::RecordOptions options;
@@ -60,6 +70,7 @@ Result<ExitCode> record(const RecordArguments& arguments) {
   if (!outcome.patches_modules && !arguments.machine.json)
     say("this kernel's modules are not patched, for its module_finalize() is not as known: one that executes "
         "rdtsc makes replays differ");
+  if (!arguments.machine.json) say_flat_loops(outcome);
   const bool chosen =
       vmm::is_linux(options.description) && arguments.mode == "auto" && !arguments.machine.json;
   return report_outcome(outcome, {.what = chosen ? "recorded, one vCPU at a time" : "recorded",

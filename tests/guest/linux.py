@@ -545,6 +545,9 @@ def compute(kind, rounds, vcpus):
         seen = [float(seconds) for seconds in re.findall(rb"up ([\d.]+)", done.err)]
         stops = sum(vcpu["breakpoints"] for vcpu in report["vcpus"])
         expect(stops > 0 or kind in ("own_code", "flat"), "the program was never stopped", done)
+        flat = [vcpu["flat_loop"] for vcpu in report["vcpus"] if vcpu["flat_loop"]]
+        if kind == "flat":
+            expect(flat and flat[0]["program"].endswith("compute"), f"the program that nobody can stop is not named: {flat}", done)
         longest = max(after - before for before, after in zip(seen, seen[1:]))
         return (f"{stops} stops of the program, longest silence {longest:.2f} of {seen[-1] - seen[0]:.2f} s, recorded in {report['wall_ns'] / 1e9:.1f} s, "
                 f"replayed in {replayed:.1f} s")

@@ -2,50 +2,19 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cstring>
 #include <vector>
+
+#include "vmm/clock/user_program_fake.h"
 
 namespace reprise::vmm {
 namespace {
 
-// 2 MiB at 2 MiB that user mode may execute, and the 2 MiB behind it, which it may not: code, and a stack.
-class Program : public x86::PhysicalReader {
+class Program : public UserProgramFake {
  public:
-  static constexpr uint64_t kLarge = 2 << 20;
-  static constexpr Gva kCode{kLarge}, kStack{2 * kLarge};
-
-  Program() : ram_(3 * kLarge) {
-    constexpr uint64_t kTable = 0x7, kLargePage = 0x87, kNoExecute = 1ull << 63;
-    put(0x1000, 0x2000 | kTable);
-    put(0x2000, 0x3000 | kTable);
-    put(0x3000 + 8, kLarge | kLargePage);
-    put(0x3000 + 16, 2 * kLarge | kLargePage | kNoExecute);
-    state.cr0 = x86::kCr0Paging | x86::kCr0ProtectionEnable;
-    state.cr3 = 0x1000;
-    state.cr4 = x86::kCr4PhysicalAddressExtension;
-    state.efer = x86::kEferLongModeActive | x86::kEferNoExecute;
-    state.cs.long_mode = true;
-    state.cpl = 3;
-    state.registers[x86::kRsp] = kStack.raw;
-  }
-  void put(uint64_t at, uint64_t word) { std::memcpy(&ram_[at], &word, sizeof word); }
-  void code(std::vector<uint8_t> bytes) { std::ranges::copy(bytes, ram_.begin() + kLarge); }
-
-  [[nodiscard]] bool read(Gpa gpa, std::span<uint8_t> out) const override {
-    if (gpa.raw + out.size() > ram_.size()) return false;
-    std::copy_n(ram_.begin() + static_cast<ptrdiff_t>(gpa.raw), out.size(), out.begin());
-    return true;
-  }
   [[nodiscard]] std::vector<Gva> rare(uint64_t offset) {
     state.rip = kCode.raw + offset;
-    const x86::LinearMemory memory({state.cr0, state.cr3, state.cr4, state.efer}, *this);
-    return likely_rare(state, memory);
+    return likely_rare(state, memory());
   }
-  x86::CpuState state;
-
- private:
-  std::vector<uint8_t> ram_;
 };
 
 TEST(LikelyRareTest, LoopsAroundTheInstructionAndWhatIsBehindThem) {

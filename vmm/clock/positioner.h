@@ -13,6 +13,7 @@
 #include "base/units.h"
 #include "ept/mailbox.h"
 #include "log/event.h"
+#include "vmm/clock/flat_loop.h"
 #include "vmm/journal.h"
 #include "vmm/kvm/kvm.h"
 
@@ -70,6 +71,8 @@ class Positioner : public ept::Kickable {
   // Whether the vCPU stops for an interrupt that waits when KVM says that the guest can take it. Else it
   // stops at a tick, and looks.
   [[nodiscard]] virtual bool uses_interrupt_windows() const = 0;
+  // The program that kept the vCPU in user mode longest while others waited, if one did for long.
+  [[nodiscard]] virtual std::optional<FlatLoop> flat_loop() const { return std::nullopt; }
   // Whether replay can find its positions.
   [[nodiscard]] virtual bool is_recordable() const { return true; }
 };

@@ -1,8 +1,10 @@
 #include "vmm/clock/stop_positioner.h"
 
+#include "base/time.h"
 #include "vmm/clock/likely_rare.h"
 #include "vmm/clock/spin.h"
 #include "vmm/clock/user_state.h"
+#include "vmm/guest/linux/program_name.h"
 #include "vmm/kvm/cpu_state.h"
 
 namespace reprise::vmm {
@@ -28,12 +30,19 @@ Result<Interruption> StopPositioner::interrupted(Journal& journal) {
     TRY_ASSIGN(const auto spin, find_spin(kvm_, memory_));
     if (spin.has_value()) return Interruption(*spin);
   }
-  if (!breakpoints_.has_value()) return Interruption(BetweenPositions{});
   TRY_ASSIGN(const kvm_regs regs, kvm_.registers());
   TRY_ASSIGN(const kvm_sregs sregs, kvm_.special_registers());
-  if (is_user_64(sregs))
+  if (!is_user_64(sregs)) return Interruption(BetweenPositions{});
+  stays_in_user_mode(regs, sregs);
+  if (breakpoints_.has_value())
     rare_.try_addresses(sregs.cr3, likely_rare(cpu_state(regs, sregs), {paging_of(sregs), memory_}));
   return Interruption(BetweenPositions{});
+}
+
+void StopPositioner::stays_in_user_mode(const kvm_regs& regs, const kvm_sregs& sregs) {
+  const auto ns = flat_.kept(thread_ns());
+  if (!ns.has_value()) return;
+  flat_.set_longest({program_name({paging_of(sregs), memory_}, Gva(regs.rsp)), Gva(regs.rip), *ns});
 }
 
 Status StopPositioner::entering(Journal& journal) {
@@ -53,6 +62,7 @@ Status StopPositioner::entering(Journal& journal) {
 }
 
 Result<BreakpointExit> StopPositioner::exited(ExitKind exit, Journal& journal) {
+  if (exit != ExitKind::kInterrupted && exit != ExitKind::kFault) flat_.left();
   if (!breakpoints_.has_value() || !breakpoints_->are_put()) return BreakpointExit(OtherExit{});
   if (rare_.is_trying()) rare_.stands();
   breakpoints_->take_out();

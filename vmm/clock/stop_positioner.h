@@ -38,8 +38,10 @@ class StopPositioner final : public Positioner {
   Result<BreakpointExit> exited(ExitKind exit, Journal& journal) override;
   Result<std::optional<log::UserBreakpoint>> is_there(Journal& journal) override;
   [[nodiscard]] bool uses_interrupt_windows() const override { return true; }
+  [[nodiscard]] std::optional<FlatLoop> flat_loop() const override { return flat_.longest(); }
 
  private:
+  void stays_in_user_mode(const kvm_regs& regs, const kvm_sregs& sregs);
   Result<BreakpointExit> came_to(Gva address, Journal& journal);
 
   ClockPage& page_;
@@ -47,6 +49,7 @@ class StopPositioner final : public Positioner {
   const ViewMemory& memory_;
   std::optional<UserBreakpoints> breakpoints_;
   RareAddresses rare_;  // while it is recorded
+  FlatLoopWatch flat_;
 };
 
 }  // namespace reprise::vmm

@@ -141,6 +141,8 @@ Result<Outcome> RecordSession::summarise() const {
   outcome.vcpus = statistics();
   for (VcpuId vcpu; vcpu.raw < machine_->vcpus(); ++vcpu)
     outcome.register_digests.push_back(machine_->vcpu(vcpu).final_digest());
+  for (VcpuId vcpu; vcpu.raw < machine_->vcpus(); ++vcpu)
+    outcome.flat_loops.push_back(machine_->positioner(vcpu).flat_loop());
   for (size_t vcpu = 0; vcpu < journals_.size(); ++vcpu) {
     const auto& journal = static_cast<const RecordJournal&>(*journals_[vcpu]);
     outcome.crew.push_back(journal.times());

@@ -8,6 +8,7 @@
 
 #include "ept/crew.h"
 #include "log/schema.pb.h"
+#include "vmm/clock/flat_loop.h"
 #include "vmm/guest/machine_options.h"
 #include "vmm/journal.h"
 #include "vmm/vcpu/vcpu_state.h"
@@ -36,8 +37,9 @@ struct Outcome {
   std::vector<ept::CrewTimes> crew;       // empty for a replay
   std::vector<log::pb::TimeSplit> times;  // the same
   ClockKind clock = ClockKind::kSafepoints;
-  std::string why_no_kernel_clock;  // one sentence, of a Linux guest that has none
-  bool patches_modules = true;      // false: a Linux kernel whose modules nobody looks through
+  std::string why_no_kernel_clock;                  // one sentence, of a Linux guest that has none
+  std::vector<std::optional<FlatLoop>> flat_loops;  // by vCPU, of a Linux guest
+  bool patches_modules = true;  // false: a Linux kernel whose modules nobody looks through
 };
 
 }  // namespace reprise::vmm
