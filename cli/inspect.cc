@@ -31,9 +31,9 @@ void print_info(const log::Recording& recording, const log::Summary& summary) {
         manifest.memory_bytes() >> 20, printable(manifest.cpu_model()), printable(manifest.mode()));
   print("image       {} ({} bytes, xxh3 {})\n", printable(manifest.image().original_path()),
         manifest.image().size(), printable(manifest.image().xxh3_128()));
-  if (manifest.has_disk())
-    print("disk        {} ({} bytes, xxh3 {})\n", printable(manifest.disk().original_path()),
-          manifest.disk().size(), printable(manifest.disk().xxh3_128()));
+  for (const auto& disk : manifest.disks())
+    print("disk        {} ({} bytes, xxh3 {})\n", printable(disk.original_path()), disk.size(),
+          printable(disk.xxh3_128()));
   print("arguments   {}\n", manifest.command_line().empty() ? "(none)" : printable(manifest.command_line()));
   const double seconds = static_cast<double>(summary.wall_nanoseconds) / 1e9;
   if (summary.finished) {

@@ -118,9 +118,7 @@ vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views) {
 }
 
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
-  verb.add_option("--vcpus", arguments.vcpus, "virtual CPUs, 1 to 32")
-      ->check(CLI::Range(1u, kMaxVcpus))
-      ->capture_default_str();
+  verb.add_option("--vcpus", arguments.vcpus, "virtual CPUs, 1 to 32 (1)")->check(CLI::Range(1u, kMaxVcpus));
   verb.add_option("--memory", arguments.memory_mib, "guest RAM in MiB (64; with --kernel 256)")
       ->check(CLI::Range(2u, 64512u));
   verb.add_flag("--json", arguments.json,
@@ -129,17 +127,17 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
   verb.add_option("--kernel", arguments.kernel,
                   "Linux kernel (bzImage or vmlinux) to run instead of an image")
       ->excludes("image");
-  verb.add_option("--initrd", arguments.initrd, "its initial RAM disk")->needs("--kernel");
-  verb.add_option("--append", arguments.append, "its command line")->needs("--kernel");
-  verb.add_option("--disk", arguments.disk, "raw image of its disk, which is not altered")->needs("--kernel");
+  verb.add_option("--initrd", arguments.initrd, "its initial RAM disk");
+  verb.add_option("--append", arguments.append, "its command line");
+  verb.add_option("--disk", arguments.disk, "raw image of its disk, which is not altered");
   const auto choose_console = [&arguments](const std::string& name) {
     arguments.virtio_console = name == "virtio";
   };
   verb.add_option_function<std::string>("--console", choose_console,
                                         "where keys go: serial (ttyS0) or virtio (hvc0)")
       ->check(CLI::IsMember({"serial", "virtio"}))
-      ->default_str("serial")
-      ->needs("--kernel");
+      ->default_str("serial");
+  add_domain_options(verb, arguments.domain);
   verb.add_option(
           "--clock", arguments.clock,
           "what counts ticks, at which a vCPU can be stopped: safepoints (of a compiled image), kernel "
@@ -166,31 +164,83 @@ Result<std::vector<uint8_t>> read_file(const std::string& path) {
   return bytes;
 }
 
-Status describe_machine(const MachineArguments& arguments, vmm::RecordOptions& options) {
-  const bool linux_guest = !arguments.kernel.empty();
+namespace {
+
+// Elements of a domain's definition that options say instead.
+std::set<std::string> replaced_by(const MachineArguments& arguments) {
+  std::set<std::string> replaced;
+  if (arguments.vcpus.has_value()) replaced.insert("vcpu");
+  if (arguments.memory_mib.has_value()) replaced.insert("memory");
+  // An initial RAM disk belongs to its kernel.
+  if (!arguments.kernel.empty()) replaced.insert({"kernel", "initrd"});
+  if (!arguments.initrd.empty()) replaced.insert("initrd");
+  if (arguments.append.has_value()) replaced.insert("cmdline");
+  if (!arguments.disk.empty()) replaced.insert("disk");
+  return replaced;
+}
+
+Status check_usage(const MachineArguments& arguments) {
+  const bool linux_guest = arguments.domain.are_given() || !arguments.kernel.empty();
   if (arguments.image.empty() && !linux_guest)
     return fail(ErrorCode::kUsage,
                 "nothing to run: name a guest image, or a Linux kernel with --kernel (--help shows all)");
-  log::pb::Manifest& machine = options.description = vmm::new_description(linux_guest);
-  machine.set_vcpus(arguments.vcpus);
-  machine.set_clock(arguments.clock);
+  const bool for_linux = !arguments.initrd.empty() || arguments.append.has_value() ||
+                         !arguments.disk.empty() || arguments.virtio_console.has_value();
+  if (for_linux && !linux_guest)
+    return fail(ErrorCode::kUsage,
+                "--initrd, --append, --disk and --console are for a Linux guest: name its kernel with "
+                "--kernel, or a domain with --domain");
+  return {};
+}
+
+void choose_console(bool is_virtio, log::pb::Manifest& machine) {
+  auto& virtio = *machine.mutable_virtio();
+  virtio.erase(std::remove(virtio.begin(), virtio.end(), vmm::kVirtioConsoleName), virtio.end());
+  if (is_virtio) machine.add_virtio(std::string(vmm::kVirtioConsoleName));
+}
+
+// What options say.
+void apply(const MachineArguments& arguments, log::pb::Manifest& machine) {
+  if (arguments.vcpus.has_value()) machine.set_vcpus(*arguments.vcpus);
   if (arguments.memory_mib.has_value()) machine.set_memory_bytes(*arguments.memory_mib << 20);
-  const std::string& image = linux_guest ? arguments.kernel : arguments.image;
-  machine.mutable_image()->set_original_path(image);
-  TRY_ASSIGN(options.files.image, read_file(image));
-  if (!linux_guest) {
-    if (is_bzimage(options.files.image))
-      return fail(ErrorCode::kUsage, "{} is a Linux kernel (bzImage): name it with --kernel", image);
+  machine.set_clock(arguments.clock);
+  if (!vmm::is_linux(machine)) {
+    machine.mutable_image()->set_original_path(arguments.image);
     machine.set_command_line(fmt::format("{}", fmt::join(arguments.guest_arguments, " ")));
-    return vmm::check_description(machine);
+    return;
   }
-  machine.set_command_line(arguments.append);
-  if (!arguments.initrd.empty()) {
-    TRY_ASSIGN(options.files.initrd, read_file(arguments.initrd));
+  if (!arguments.kernel.empty()) machine.mutable_image()->set_original_path(arguments.kernel);
+  if (!arguments.initrd.empty()) machine.mutable_initrd()->set_original_path(arguments.initrd);
+  if (arguments.append.has_value()) machine.set_command_line(*arguments.append);
+  if (!arguments.disk.empty()) machine.add_disks()->set_original_path(arguments.disk);
+  if (arguments.virtio_console.has_value()) choose_console(*arguments.virtio_console, machine);
+}
+
+// The files that the description names, but for disks.
+Result<vmm::GuestFiles> read_guest_files(log::pb::Manifest& machine) {
+  vmm::GuestFiles files;
+  const std::string& image = machine.image().original_path();
+  TRY_ASSIGN(files.image, read_file(image));
+  if (!vmm::is_linux(machine) && is_bzimage(files.image))
+    return fail(ErrorCode::kUsage, "{} is a Linux kernel (bzImage): name it with --kernel", image);
+  if (!machine.has_initrd()) return files;
+  TRY_ASSIGN(files.initrd, read_file(machine.initrd().original_path()));
+  if (files.initrd.empty()) machine.clear_initrd();
+  return files;
+}
+
+}  // namespace
+
+Status describe_machine(const MachineArguments& arguments, vmm::RecordOptions& options) {
+  TRY(check_usage(arguments));
+  log::pb::Manifest& machine = options.description;
+  if (arguments.domain.are_given()) {
+    TRY_ASSIGN(machine, describe_domain(arguments.domain, replaced_by(arguments), arguments.json));
+  } else {
+    machine = vmm::new_description(!arguments.kernel.empty());
   }
-  if (!options.files.initrd.empty()) machine.mutable_initrd()->set_original_path(arguments.initrd);
-  if (!arguments.disk.empty()) options.files.disk = arguments.disk;
-  if (arguments.virtio_console) machine.add_virtio(std::string(vmm::kVirtioConsoleName));
+  apply(arguments, machine);
+  TRY_ASSIGN(options.files, read_guest_files(machine));
   return vmm::check_description(machine);
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/domain_options.h"
 #include "cli/exit_code.h"
 #include "vmm/record/record_session.h"
 
@@ -13,16 +14,17 @@ namespace reprise::cli {
 
 struct MachineArguments {
   std::string image;
-  std::string kernel;  // of a Linux guest, instead of `image`
+  DomainArguments domain;  // of a Linux guest, instead of `image`
+  std::string kernel;      // of a Linux guest, instead of `image` or the domain's
   std::string initrd;
-  std::string append;
+  std::optional<std::string> append;
   std::string disk;
-  bool virtio_console = false;
+  std::optional<bool> virtio_console;
   std::string clock = "auto";
   double pace = 1;
   std::optional<std::string> memory_file;
   std::vector<std::string> guest_arguments;
-  uint32_t vcpus = 1;
+  std::optional<uint32_t> vcpus;
   std::optional<uint64_t> memory_mib;
   bool json = false;
 };
@@ -31,7 +33,7 @@ struct MachineArguments {
 void add_views_option(CLI::App& verb, std::optional<vmm::ViewKind>& views);
 vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views);
 
-// --vcpus, --memory, --json; IMAGE and [-- ARGS], or --kernel with what a Linux guest can have.
+// --vcpus, --memory, --json; IMAGE and [-- ARGS], or --kernel or --domain with what a Linux guest can have.
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
 
 // Describes the machine, and reads what it starts with. Errors: kNotFound; kUsage, also for a machine that

@@ -74,6 +74,8 @@ int parse_and_act(int argc, char** argv) {
   add_info(app, action);
   add_dump(app, action);
   add_verify(app, action);
+  add_domains(app, action);
+  add_domain_xml(app, action);
   add_doctor(app, action);
   app.add_subcommand("help", "show what a verb does, and its options")->add_option("verb");
   auto words = words_of(argc, argv);

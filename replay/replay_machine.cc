@@ -10,25 +10,25 @@
 namespace reprise::replay {
 namespace {
 
-// Where the disk image is, if the guest has one. Errors: kNotFound, kUsage.
-Result<std::optional<std::filesystem::path>> disk_of(const log::pb::Manifest& manifest,
-                                                     const std::optional<std::filesystem::path>& disk) {
-  if (!manifest.has_disk()) {
-    if (disk.has_value())
+// Says where the disk image is now, if the guest has one. Errors: kNotFound, kUsage.
+Status locate_disk(log::pb::Manifest& manifest, const std::optional<std::filesystem::path>& moved_to) {
+  if (manifest.disks().empty()) {
+    if (moved_to.has_value())
       return fail(ErrorCode::kUsage, "the recorded guest had no disk: --disk makes no sense here");
-    return std::optional<std::filesystem::path>();
+    return {};
   }
-  const std::filesystem::path path = disk.value_or(manifest.disk().original_path());
+  log::pb::Disk& disk = *manifest.mutable_disks(0);
+  if (moved_to.has_value()) disk.set_original_path(moved_to->string());
   std::error_code error;
-  if (std::filesystem::exists(path, error)) return std::optional(path);
+  if (std::filesystem::exists(disk.original_path(), error)) return {};
   return fail(
       ErrorCode::kNotFound,
       "the recorded guest's disk image {} is not there: name with --disk where it is now ({} bytes, hash {})",
-      path.string(), manifest.disk().size(), manifest.disk().xxh3_128());
+      disk.original_path(), disk.size(), disk.xxh3_128());
 }
 
 // Errors: kDamaged; kHost.
-Status check_disk(const log::pb::Image& recorded, const vmm::DiskImage& disk) {
+Status check_disk(const log::pb::Disk& recorded, const vmm::DiskImage& disk) {
   if (disk.bytes() != recorded.size())
     return fail(
         ErrorCode::kDamaged,
@@ -47,10 +47,10 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
                                        vmm::ViewKind views,
                                        const std::optional<std::filesystem::path>& disk) {
   TRY(vmm::check_recorded(recording));
-  const auto& manifest = recording.manifest();
-  vmm::GuestFiles files{.image = recording.image(), .initrd = recording.initrd()};
-  TRY_ASSIGN(files.disk, disk_of(manifest, disk));
-  TRY_ASSIGN(auto machine, vmm::to_machine_options(manifest, std::move(files)));
+  log::pb::Manifest manifest = recording.manifest();
+  TRY(locate_disk(manifest, disk));
+  TRY_ASSIGN(auto machine,
+             vmm::to_machine_options(manifest, {.image = recording.image(), .initrd = recording.initrd()}));
   machine.views = views;
   if (machine.mode != vmm::ExecutionMode::kSerial)
     TRY(vmm::check_stops_alike(manifest.host(), vmm::describe_host(kvm, views)));
@@ -102,7 +102,7 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
   };
   TRY_ASSIGN(replay->machine_, vmm::Machine::create(kvm, options, written));
   vmm::Machine& machine = *replay->machine_;
-  if (machine.disk() != nullptr) TRY(check_disk(recording.manifest().disk(), *machine.disk()));
+  if (machine.disk() != nullptr) TRY(check_disk(recording.manifest().disks(0), *machine.disk()));
   // Where vCPUs run one at a time, nobody can wait for anybody.
   replay->order_ = total == nullptr ? std::make_unique<PageOrder>(machine.ownership_pages(), machine.vcpus(),
                                                                   &machine.gate())

@@ -129,7 +129,7 @@ def help_verb(bench):
     for words, same in ((["help"], ["--help"]), (["help", "record"], ["record", "--help"])):
         done, other = bench.reprise(*words), bench.reprise(*same)
         expect(done.status == other.status == OK and done.out == other.out and done.out and done.err == b"", "not the help", done)
-    for verb in ("record", "replay", "gdb", "checkpoint", "run", "info", "dump", "verify", "doctor"):
+    for verb in ("record", "replay", "gdb", "checkpoint", "run", "info", "dump", "verify", "domains", "domain-xml", "doctor"):
         expect(f"Usage: reprise {verb} ".encode() in bench.reprise("help", verb).out, f"no help for {verb}")
 
 

@@ -132,7 +132,7 @@ def one_sentence(done, status, pattern, silent=True):
     """`done` refused as it should: exit status, one line on standard error, nothing on standard output if `silent`. Wrong usage names the verb."""
     expect(done.status == status, f"exit status {done.status} instead of {status}", done)
     lines = done.err.decode(errors="replace").splitlines()
-    who = r"reprise( [a-z]+)?: " if status == USAGE else "reprise: "
+    who = r"reprise( [a-z-]+)?: " if status == USAGE else "reprise: "
     expect(len(lines) == 1 and re.match(who, lines[0]), f"{len(lines)} lines on standard error, not one that begins with {who!r}", done)
     expect(re.search(pattern, lines[0]), f"the sentence does not match {pattern!r}", done)
     expect(done.out == b"" or not silent, "something on standard output", done)

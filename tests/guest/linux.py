@@ -153,6 +153,29 @@ def disk(vcpus, replays):
     return Test(f"linux/disk-{vcpus}", test)
 
 
+def domain(bench):
+    """A machine by libvirt's definition is recorded, and the definition of the recording is the same machine again."""
+    kernel, initrd = files(bench)
+    first, second = bench.folder / "first", bench.folder / "second"
+    definition = bench.folder / "definition.xml"
+    definition.write_text(f"<domain type='kvm'><name>mix</name><memory unit='MiB'>192</memory><vcpu>2</vcpu><os><type arch='x86_64'>hvm</type>"
+                          f"<kernel>{kernel}</kernel><initrd>{initrd}</initrd><cmdline>{QUIET} run=files</cmdline></os>"
+                          "<devices><serial type='pty'/><rng model='virtio'/><video/><interface type='user'/></devices></domain>")
+    done = bench.reprise("record", "--json", "--domain-xml", definition, "--pace", PACE, "-o", first, timeout=SECONDS)
+    expect(done.status == OK and b", 2 CPUs, " in done.err and b"guest: failed=0" in done.err, "the definition does not run", done)
+    replay_alike(bench, first, report_of(done), done.err, SECONDS)
+    written = bench.reprise("domain-xml", first)
+    expect(written.status == OK and written.err == b"", "domain-xml fails", written)
+    definition.write_bytes(written.out)
+    again = bench.reprise("record", "--json", "--domain-xml", definition, "--pace", PACE, "-o", second, timeout=SECONDS)
+    expect(again.status == OK and b"guest: failed=0" in again.err, "what domain-xml writes does not run", again)
+    machines = [json.loads(bench.reprise("info", "--json", folder).out)["manifest"] for folder in (first, second)]
+    for machine in machines:
+        for image in (machine["image"], machine["initrd"]):
+            del image["original_path"]
+    expect(machines[0] == machines[1], f"another machine: {machines[1]} instead of {machines[0]}")
+
+
 def timeline(name, run, vcpus, *options, disk=False, says=b""):
     """A replay forwards and backwards (as the suite timeline): every moment that is come back to has the digest that it had, and the end is the recorded one."""
 
@@ -563,7 +586,7 @@ def damaged(bench, words):
 
 def tests(_options):
     """Those that take minutes are not in SHORT."""
-    return [mix("mix", "run=all", 2, 1), session("session", b"/dev/ttyS0"), disk(2, 1), Test("linux/random", random), Test("linux/module", module), Test("linux/raid6", raid6), Test("linux/clock-stops", clock_stops), safepoints(1), safepoints(2),
+    return [mix("mix", "run=all", 2, 1), session("session", b"/dev/ttyS0"), disk(2, 1), Test("linux/domain", domain), Test("linux/random", random), Test("linux/module", module), Test("linux/raid6", raid6), Test("linux/clock-stops", clock_stops), safepoints(1), safepoints(2),
             session("hvc0-session", b"/dev/hvc0", "--console", "virtio"),
             refused("no-disk", "cannot open the disk image .*No such file", NOT_FOUND, lambda bench, words: words.update({"--disk": bench.folder / "none"})),
             refused("odd-disk", "has 1000 bytes, needed is a multiple of 512", USAGE, lambda bench, words: words.update({"--disk": file_of(bench, bytes(1000))})),
@@ -589,4 +612,4 @@ def tests(_options):
 
 
 REFUSED = "linux/refused-"  # what every host refuses
-SHORT = ("linux/mix-2", "linux/hostile-", "linux/session", "linux/disk-2", "linux/module", "linux/raid6", "linux/safepoints-2", "linux/compute-nested-2", "linux/debugger-1", "linux/timeline-boot-1", REFUSED)
+SHORT = ("linux/mix-2", "linux/hostile-", "linux/session", "linux/disk-2", "linux/domain", "linux/module", "linux/raid6", "linux/safepoints-2", "linux/compute-nested-2", "linux/debugger-1", "linux/timeline-boot-1", REFUSED)

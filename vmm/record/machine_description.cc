@@ -108,9 +108,22 @@ Status check_cpuid(const log::pb::Manifest& description) {
   return {};
 }
 
+Status check_disks(const log::pb::Manifest& description) {
+  if (description.disks_size() > 1)
+    return impossible("{} disks asked for, a Linux guest can have one", description.disks_size());
+  for (const auto& disk : description.disks()) {
+    if (!disk.format().empty() && disk.format() != "raw")
+      return impossible("the disk image {} has the format {}, needed is raw: qemu-img convert makes it one",
+                        disk.original_path(), disk.format());
+    if (disk.read_only()) return impossible("a disk that the guest cannot write to is not possible");
+    if (!disk.serial().empty()) return impossible("a disk with a serial number is not possible");
+  }
+  return {};
+}
+
 Status check_devices(const log::pb::Manifest& description) {
   if (!is_linux(description)) {
-    if (description.has_initrd() || description.has_disk() || !description.virtio().empty())
+    if (description.has_initrd() || !description.disks().empty() || !description.virtio().empty())
       return impossible("only a Linux guest can have an initial RAM disk, a disk or virtio devices");
     return {};
   }
@@ -121,7 +134,7 @@ Status check_devices(const log::pb::Manifest& description) {
                         kVirtioConsoleName);
     if (!seen.insert(name).second) return impossible("the virtio device {} is there twice", name);
   }
-  return {};
+  return check_disks(description);
 }
 
 DigestScope scope_of(const log::pb::Manifest& description) {
@@ -129,8 +142,8 @@ DigestScope scope_of(const log::pb::Manifest& description) {
   return description.compares_mxcsr() ? DigestScope::kWithMxcsr : DigestScope::kWithoutMxcsr;
 }
 
-// What a recording says of its disk. Of a machine that is to be recorded, the image itself is looked at.
-Status check_recorded_disk(const log::pb::Image& disk) {
+// What a recording says of a disk. Of a machine that is to be recorded, the image itself is looked at.
+Status check_recorded_disk(const log::pb::Disk& disk) {
   const std::filesystem::path path = disk.original_path();
   if (!path.is_absolute() || disk.original_path().find('\0') != std::string::npos)
     return impossible("its disk has the path \"{}\", needed is an absolute one", path.string());
@@ -146,11 +159,12 @@ Status check_recorded_disk(const log::pb::Image& disk) {
   return impossible("it names {} as its disk, which is no regular file", path.string());
 }
 
-// But for its disk, which may be elsewhere.
+// But for its disks, which may be elsewhere.
 Status try_to_load(const log::Recording& recording) {
-  TRY_ASSIGN(const MachineOptions options,
-             to_machine_options(recording.manifest(),
-                                {.image = recording.image(), .initrd = recording.initrd(), .disk = {}}));
+  TRY_ASSIGN(
+      MachineOptions options,
+      to_machine_options(recording.manifest(), {.image = recording.image(), .initrd = recording.initrd()}));
+  if (options.linux_guest.has_value()) options.linux_guest->disk.reset();
   return load_guest(options, {}).map([](const LoadedGuest&) {});
 }
 
@@ -231,9 +245,9 @@ Result<MachineOptions> to_machine_options(const log::pb::Manifest& description, 
     return std::ranges::find(description.virtio(), name) != description.virtio().end();
   };
   machine.linux_guest = MachineOptions::Linux{.initrd = std::move(files.initrd),
-                                              .disk = std::move(files.disk),
                                               .virtio_random = has(kVirtioRandomName),
                                               .virtio_console = has(kVirtioConsoleName)};
+  if (!description.disks().empty()) machine.linux_guest->disk = description.disks(0).original_path();
   return machine;
 }
 
@@ -242,7 +256,8 @@ Status check_recorded(const log::Recording& recording) {
   Status checked = check_description(manifest);
   if (checked && manifest.clock() == name(ClockKind::kAuto))
     checked = impossible("it does not say which clock");
-  if (checked && manifest.has_disk()) checked = check_recorded_disk(manifest.disk());
+  for (const auto& disk : manifest.disks())
+    if (checked) checked = check_recorded_disk(disk);
   return checked ? checked : damaged(recording, checked.error());
 }
 

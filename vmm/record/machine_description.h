@@ -32,11 +32,10 @@ log::pb::Manifest new_description(bool linux_guest);
 // Cost: looks at no file.
 Status check_description(const log::pb::Manifest& description);
 
-// The bytes that a machine starts with.
+// The bytes that a machine starts with, but for those of its disks, which its description names.
 struct GuestFiles {
   std::vector<uint8_t> image;   // an ELF file with a PVH note, or a Linux kernel
   std::vector<uint8_t> initrd;  // of a Linux kernel; may be empty
-  std::optional<std::filesystem::path> disk;
 };
 
 // What Machine::create() needs. Errors: as check_description().

@@ -74,7 +74,7 @@ const Impossible kImpossible[] = {
     {"StartBefore1970", false, [](Manifest& m) { m.set_start_unix_seconds(-1); }, "starts -1 seconds"},
     {"StartBehindTheCalendar", true, [](Manifest& m) { m.set_start_unix_seconds(INT64_MAX); },
      "seconds after 1970"},
-    {"DiskWithoutLinux", false, [](Manifest& m) { m.mutable_disk(); }, "only a Linux guest"},
+    {"DiskWithoutLinux", false, [](Manifest& m) { m.add_disks(); }, "only a Linux guest"},
     {"InitrdWithoutLinux", false, [](Manifest& m) { m.mutable_initrd(); }, "only a Linux guest"},
     {"VirtioWithoutLinux", false, [](Manifest& m) { m.add_virtio("rng"); }, "only a Linux guest"},
     {"OtherVirtio", true, [](Manifest& m) { m.add_virtio("sound"); }, "\"sound\""},
@@ -104,7 +104,7 @@ log::RecordingEditor with_disk(const std::filesystem::path& path) {
   editor.manifest = new_description(true);
   editor.manifest.set_clock("stops");
   *editor.manifest.mutable_image() = image;
-  auto& disk = *editor.manifest.mutable_disk();
+  auto& disk = *editor.manifest.add_disks();
   disk.set_original_path(path.string());
   disk.set_size(512);
   disk.set_xxh3_128(std::string(32, '0'));
@@ -140,12 +140,12 @@ TEST(RecordedDiskTest, DeviceFifoAndFolderAreDamage) {
 TEST(RecordedDiskTest, ImpossibleSizeAndHashAreDamage) {
   const log::TemporaryFolder folder;
   log::RecordingEditor editor = with_disk(folder / "disk");
-  editor.manifest.mutable_disk()->set_size(0);
+  editor.manifest.mutable_disks(0)->set_size(0);
   EXPECT_FALSE(checked(editor, folder / "a"));
-  editor.manifest.mutable_disk()->set_size(513);
+  editor.manifest.mutable_disks(0)->set_size(513);
   EXPECT_FALSE(checked(editor, folder / "b"));
-  editor.manifest.mutable_disk()->set_size(512);
-  editor.manifest.mutable_disk()->set_xxh3_128("00");
+  editor.manifest.mutable_disks(0)->set_size(512);
+  editor.manifest.mutable_disks(0)->set_xxh3_128("00");
   EXPECT_FALSE(checked(editor, folder / "c"));
 }
 

@@ -6,11 +6,11 @@ namespace reprise::vmm {
 namespace {
 
 // Reads the whole disk image, for its hash. Errors: kHost.
-Status describe_disk(const DiskImage& disk, log::pb::Manifest& manifest) {
+Status describe_disk(const DiskImage& disk, log::pb::Disk& described) {
   TRY_ASSIGN(const std::string hash, disk.hash());
-  manifest.mutable_disk()->set_original_path(std::filesystem::absolute(disk.path()).string());
-  manifest.mutable_disk()->set_size(disk.bytes());
-  manifest.mutable_disk()->set_xxh3_128(hash);
+  described.set_original_path(std::filesystem::absolute(disk.path()).string());
+  described.set_size(disk.bytes());
+  described.set_xxh3_128(hash);
   return {};
 }
 
@@ -93,7 +93,7 @@ Status RecordSession::start_writing() {
   if (!options_.files.initrd.empty()) writing.initrd = options_.files.initrd;
   log::pb::Manifest manifest = options_.description;
   manifest.set_clock(std::string(name(machine_->clock())));
-  if (machine_->disk() != nullptr) TRY(describe_disk(*machine_->disk(), manifest));
+  if (machine_->disk() != nullptr) TRY(describe_disk(*machine_->disk(), *manifest.mutable_disks(0)));
   TRY_ASSIGN(writer_, log::RecordingWriter::create(*options_.folder, std::move(manifest),
                                                    options_.files.image, writing));
   return {};
