@@ -52,7 +52,8 @@ void add_domain_options(CLI::App& verb, DomainArguments& arguments) {
   add_connect_option(verb, arguments.connect)->needs(name);
   verb.add_option("--ignore-devices", arguments.ignored,
                   "elements of the definition that the machine goes without, such as hostdev,tpm")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
 }
 
 Result<log::pb::Manifest> describe_domain(const DomainArguments& arguments, std::set<std::string> replaced,

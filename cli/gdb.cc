@@ -208,8 +208,7 @@ void add_gdb(CLI::App& app, Action& action) {
   verb->add_option(
       "--vmlinux", arguments->vmlinux,
       "the Linux guest's kernel with its debugging information, instead of the symbols that it carries");
-  verb->add_option("--disk", arguments->session.disk,
-                   "where the guest's disk image is, if it is not where it was recorded");
+  add_moved_disks_option(*verb, arguments->session.disks);
   verb->add_option("words", arguments->words, "further arguments for GDB, after --");
   verb->callback([arguments, &action] { action = [arguments] { return debug_recording(*arguments); }; });
 }

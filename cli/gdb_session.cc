@@ -20,7 +20,7 @@ Result<ExitCode> serve_gdb(const GdbSessionArguments& arguments, replay::gdb::Li
   options.console = display.console();
   const auto remark = [](const std::string& sentence) { say("{}", sentence); };
   options.remark = remark;
-  if (arguments.disk.has_value()) options.disk = *arguments.disk;
+  options.moved_disks = moved_disks(arguments.disks);
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(options)));
   TRY_ASSIGN(const auto target, replay::gdb::TimelineTarget::create(*timeline, recording));
   TRY_ASSIGN(const auto answers, AnalysisAnswers::create(recording, *timeline));

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "cli/exit_code.h"
@@ -16,7 +17,7 @@ struct GdbSessionArguments {
   std::string folder;
   std::optional<vmm::ViewKind> views;
   bool json = false;
-  std::optional<std::string> disk;  // where the guest's disk image is now
+  std::vector<std::string> disks;  // where the guest's first disk images are now
 };
 
 // Serves one GDB after another at `listener`. When one detaches, the replay goes on to its end, is compared

@@ -99,7 +99,45 @@ bool is_bzimage(std::span<const uint8_t> file) {
          std::equal(kHeaderMagic.begin(), kHeaderMagic.end(), file.begin() + kHeader);
 }
 
+// FILE[,format=F][,serial=S][,read-only]. What is none of these is part of the file's name.
+log::pb::Disk disk_of(std::string words) {
+  log::pb::Disk disk;
+  disk.set_can_discard(true);
+  for (size_t comma = words.rfind(','); comma != std::string::npos; comma = words.rfind(',')) {
+    constexpr std::string_view kFormat = "format=", kSerial = "serial=";
+    const std::string word = words.substr(comma + 1);
+    if (word == "read-only")
+      disk.set_read_only(true);
+    else if (word.starts_with(kFormat))
+      disk.set_format(word.substr(kFormat.size()));
+    else if (word.starts_with(kSerial))
+      disk.set_serial(word.substr(kSerial.size()));
+    else
+      break;
+    words.resize(comma);
+  }
+  disk.set_original_path(words);
+  return disk;
+}
+
 }  // namespace
+
+void add_moved_disks_option(CLI::App& verb, std::vector<std::string>& disks) {
+  verb.add_option(
+          "--disk", disks,
+          "FILE[,format=F]: where the guest's disk image is, if it is not where it was recorded; of several, "
+          "once for each")
+      ->allow_extra_args(false);
+}
+
+std::vector<vmm::DiskOptions> moved_disks(const std::vector<std::string>& disks) {
+  std::vector<vmm::DiskOptions> moved;
+  for (const std::string& words : disks) {
+    const log::pb::Disk disk = disk_of(words);
+    moved.push_back({.path = disk.original_path(), .format = disk.format()});
+  }
+  return moved;
+}
 
 void add_views_option(CLI::App& verb, std::optional<vmm::ViewKind>& views) {
   const auto choose = [&views](const std::string& name) {
@@ -129,7 +167,16 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
       ->excludes("image");
   verb.add_option("--initrd", arguments.initrd, "its initial RAM disk");
   verb.add_option("--append", arguments.append, "its command line");
-  verb.add_option("--disk", arguments.disk, "raw image of its disk, which is not altered");
+  verb.add_option(
+          "--disk", arguments.disks,
+          "FILE[,format=F][,serial=S][,read-only]: image of a disk, which is not altered; up to four, in "
+          "the order of /dev/vda, vdb; format: raw, or another that qemu-nbd reads, such as qcow2")
+      ->allow_extra_args(false);
+  verb.add_option(
+          "--keep-writes", arguments.kept_writes,
+          "qcow2 image to make with what the guest wrote to its disk, based on the disk's image; of several "
+          "disks, once for each")
+      ->allow_extra_args(false);
   const auto choose_console = [&arguments](const std::string& name) {
     arguments.virtio_console = name == "virtio";
   };
@@ -175,7 +222,7 @@ std::set<std::string> replaced_by(const MachineArguments& arguments) {
   if (!arguments.kernel.empty()) replaced.insert({"kernel", "initrd"});
   if (!arguments.initrd.empty()) replaced.insert("initrd");
   if (arguments.append.has_value()) replaced.insert("cmdline");
-  if (!arguments.disk.empty()) replaced.insert("disk");
+  if (!arguments.disks.empty()) replaced.insert("disk");
   return replaced;
 }
 
@@ -185,7 +232,7 @@ Status check_usage(const MachineArguments& arguments) {
     return fail(ErrorCode::kUsage,
                 "nothing to run: name a guest image, or a Linux kernel with --kernel (--help shows all)");
   const bool for_linux = !arguments.initrd.empty() || arguments.append.has_value() ||
-                         !arguments.disk.empty() || arguments.virtio_console.has_value();
+                         !arguments.disks.empty() || arguments.virtio_console.has_value();
   if (for_linux && !linux_guest)
     return fail(ErrorCode::kUsage,
                 "--initrd, --append, --disk and --console are for a Linux guest: name its kernel with "
@@ -212,8 +259,21 @@ void apply(const MachineArguments& arguments, log::pb::Manifest& machine) {
   if (!arguments.kernel.empty()) machine.mutable_image()->set_original_path(arguments.kernel);
   if (!arguments.initrd.empty()) machine.mutable_initrd()->set_original_path(arguments.initrd);
   if (arguments.append.has_value()) machine.set_command_line(*arguments.append);
-  if (!arguments.disk.empty()) machine.add_disks()->set_original_path(arguments.disk);
+  for (const std::string& words : arguments.disks) *machine.add_disks() = disk_of(words);
   if (arguments.virtio_console.has_value()) choose_console(*arguments.virtio_console, machine);
+}
+
+// Before the guest runs for nothing.
+Status check_kept_writes(const std::vector<std::string>& files, const log::pb::Manifest& machine) {
+  if (files.size() > static_cast<size_t>(machine.disks_size()))
+    return fail(ErrorCode::kUsage, "--keep-writes names {}, the machine has {}",
+                counted(files.size(), "file"), counted(static_cast<uint64_t>(machine.disks_size()), "disk"));
+  for (const std::string& file : files) {
+    std::error_code error;
+    if (std::filesystem::exists(file, error))
+      return fail(ErrorCode::kUsage, "{} exists already: --keep-writes makes a new file", file);
+  }
+  return {};
 }
 
 // The files that the description names, but for disks.
@@ -240,6 +300,7 @@ Status describe_machine(const MachineArguments& arguments, vmm::RecordOptions& o
     machine = vmm::new_description(!arguments.kernel.empty());
   }
   apply(arguments, machine);
+  TRY(check_kept_writes(arguments.kept_writes, machine));
   TRY_ASSIGN(options.files, read_guest_files(machine));
   return vmm::check_description(machine);
 }
@@ -248,6 +309,7 @@ Result<vmm::Outcome> run_guest(std::string doing, const MachineArguments& argume
                                vmm::RecordOptions options) {
   options.pace = arguments.pace;
   options.memory_file = arguments.memory_file;
+  options.kept_writes = {arguments.kept_writes.begin(), arguments.kept_writes.end()};
   warn_of_memory(options.description);
   const bool has_input = vmm::is_linux(options.description);
   const RawTerminal terminal(has_input);

@@ -18,7 +18,8 @@ struct MachineArguments {
   std::string kernel;      // of a Linux guest, instead of `image` or the domain's
   std::string initrd;
   std::optional<std::string> append;
-  std::string disk;
+  std::vector<std::string> disks;
+  std::vector<std::string> kept_writes;
   std::optional<bool> virtio_console;
   std::string clock = "auto";
   double pace = 1;
@@ -35,6 +36,10 @@ vmm::ViewKind views_or_best(const std::optional<vmm::ViewKind>& views);
 
 // --vcpus, --memory, --json; IMAGE and [-- ARGS], or --kernel or --domain with what a Linux guest can have.
 void add_machine_arguments(CLI::App& verb, MachineArguments& arguments);
+
+// --disk FILE[,format=F], where a recorded guest's disk images are now; for ReplayOptions.
+void add_moved_disks_option(CLI::App& verb, std::vector<std::string>& disks);
+std::vector<vmm::DiskOptions> moved_disks(const std::vector<std::string>& disks);
 
 // Describes the machine, and reads what it starts with. Errors: kNotFound; kUsage, also for a machine that
 // cannot be.

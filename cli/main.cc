@@ -74,6 +74,7 @@ int parse_and_act(int argc, char** argv) {
   add_info(app, action);
   add_dump(app, action);
   add_verify(app, action);
+  add_pack(app, action);
   add_domains(app, action);
   add_domain_xml(app, action);
   add_doctor(app, action);

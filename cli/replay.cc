@@ -18,7 +18,7 @@ struct ReplayArguments {
   std::optional<vmm::ViewKind> views;
   bool json = false;
   std::optional<std::string> memory_file;
-  std::optional<std::string> disk;
+  std::vector<std::string> disks;
   std::optional<std::string> gdb;  // where GDB can attach
 };
 
@@ -28,7 +28,7 @@ Result<ExitCode> replay_for_gdb(const ReplayArguments& arguments) {
   TRY_ASSIGN(const auto listener, replay::gdb::Listener::create(*arguments.gdb));
   const OnForcedEnd remove_socket([&] { listener->remove(); });
   const auto tell = [&] { say("GDB can attach: target extended-remote {}", listener->address()); };
-  return serve_gdb({arguments.folder, arguments.views, arguments.json, arguments.disk}, *listener, tell, {});
+  return serve_gdb({arguments.folder, arguments.views, arguments.json, arguments.disks}, *listener, tell, {});
 }
 
 // Nothing is left on the screen but the guest's console when this returns.
@@ -51,7 +51,7 @@ Result<ExitCode> replay_recording(const ReplayArguments& arguments) {
   replay::ReplayOptions options;
   options.views = views_or_best(arguments.views);
   if (arguments.memory_file.has_value()) options.memory_file = *arguments.memory_file;
-  if (arguments.disk.has_value()) options.disk = *arguments.disk;
+  options.moved_disks = moved_disks(arguments.disks);
   TRY_ASSIGN(const auto kvm, vmm::Kvm::open());
   TRY_ASSIGN(
       const auto outcome,
@@ -78,8 +78,7 @@ void add_replay(CLI::App& app, Action& action) {
                  "report as JSON on standard output; the guest's console goes to standard error");
   verb->add_option("--save-memory", arguments->memory_file,
                    "file to make with the guest's memory as it is in the end");
-  verb->add_option("--disk", arguments->disk,
-                   "where the guest's disk image is, if it is not where it was recorded");
+  add_moved_disks_option(*verb, arguments->disks);
   verb->add_option("--gdb", arguments->gdb,
                    "wait for GDB at HOST:PORT (default: any free port of 127.0.0.1) or unix:PATH")
       ->expected(0, 1);

@@ -21,6 +21,7 @@ void add_checkpoint(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 void add_dump(CLI::App& app, Action& action);
 void add_verify(CLI::App& app, Action& action);
+void add_pack(CLI::App& app, Action& action);
 void add_domains(CLI::App& app, Action& action);
 void add_domain_xml(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);

@@ -275,8 +275,9 @@ class DomainReader {
     log::pb::Disk& disk = *domain_.machine.add_disks();
     disk.set_original_path(path);
     const std::string_view format = node.child("driver").attribute("type").as_string("raw");
-    if (format != "raw") disk.set_format(std::string(format));
+    disk.set_format(std::string(format));
     disk.set_read_only(kind == "cdrom" || node.child("readonly"));
+    disk.set_can_discard(std::string_view(node.child("driver").attribute("discard").value()) != "ignore");
     disk.set_serial(node.child("serial").text().get());
     const Status checked = vmm::check_description(domain_.machine);
     if (!checked) {

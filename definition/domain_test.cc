@@ -179,7 +179,15 @@ TEST(WriteDomain, ReadsAsTheSameMachine) {
   machine.mutable_image()->set_original_path("/boot/a kernel & <more>");
   machine.mutable_initrd()->set_original_path("/boot/initrd \xc3\xa4");
   machine.set_command_line("root=/dev/vda init='a b' \"quoted\"");
-  machine.add_disks()->set_original_path("/disks/root");
+  auto& disk = *machine.add_disks();
+  disk.set_original_path("/disks/root");
+  disk.set_format("raw");
+  auto& other = *machine.add_disks();
+  other.set_original_path("/disks/data");
+  other.set_format("qcow2");
+  other.set_serial("DATA & more");
+  other.set_read_only(true);
+  other.set_can_discard(true);
   const Domain domain = read_back(machine);
   EXPECT_EQ(domain.name, "a name");
   EXPECT_THAT(domain.remarks, IsEmpty());

@@ -56,6 +56,7 @@ void write_disk(const log::pb::Disk& disk, int number, pugi::xml_node devices) {
   const pugi::xml_node driver = add(node, "driver");
   set(driver, "name", "qemu");
   set(driver, "type", disk.format().empty() ? "raw" : disk.format());
+  set(driver, "discard", disk.can_discard() ? "unmap" : "ignore");
   set(add(node, "source"), "file", disk.original_path());
   const pugi::xml_node target = add(node, "target");
   set(target, "dev", fmt::format("vd{:c}", 'a' + number));

@@ -11,8 +11,9 @@
 
 namespace reprise::log {
 
-// Raised when an older reader would misread what a newer writer writes. 2: Input events.
-inline constexpr uint32_t kFormatVersion = 2;
+// Raised when an older reader would misread what a newer writer writes. 2: Input events. 3: several
+// disks, which may be read-only, and what they offer.
+inline constexpr uint32_t kFormatVersion = 3;
 
 // The first 8 bytes of each file. "\x89" and "\n" catch transfers that are not 8-bit clean (PNG's trick).
 using Magic = std::array<char, 8>;
@@ -20,6 +21,7 @@ inline constexpr Magic kManifestMagic = {'\x89', 'R', 'P', 'R', 'M', 'A', 'N', '
 inline constexpr Magic kFinalMagic = {'\x89', 'R', 'P', 'R', 'F', 'I', 'N', '\n'};
 inline constexpr Magic kIndexMagic = {'\x89', 'R', 'P', 'R', 'I', 'D', 'X', '\n'};
 inline constexpr Magic kCheckpointMagic = {'\x89', 'R', 'P', 'R', 'C', 'P', 'T', '\n'};
+inline constexpr Magic kPackMagic = {'\x89', 'R', 'P', 'R', 'P', 'C', 'K', '\n'};
 inline constexpr Magic kLogMagic = {'\x89', 'R', 'P', 'R', 'L', 'O', 'G', '\n'};
 
 inline constexpr std::string_view kManifestFile = "manifest";

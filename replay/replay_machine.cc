@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "log/packed_disk.h"
 #include "vmm/device/disk/disk_image.h"
 #include "vmm/guest/cpu_model.h"
 #include "vmm/host/host_profile.h"
@@ -10,21 +11,34 @@
 namespace reprise::replay {
 namespace {
 
-// Says where the disk image is now, if the guest has one. Errors: kNotFound, kUsage.
-Status locate_disk(log::pb::Manifest& manifest, const std::optional<std::filesystem::path>& moved_to) {
-  if (manifest.disks().empty()) {
-    if (moved_to.has_value())
-      return fail(ErrorCode::kUsage, "the recorded guest had no disk: --disk makes no sense here");
-    return {};
+// Says where the disk images are now, if the guest has any: where the user says, in the recording, or where
+// they were. Errors: kNotFound, kUsage.
+Status locate_disks(const log::Recording& recording, std::span<const vmm::DiskOptions> moved_to,
+                    std::vector<vmm::DiskOptions>& disks) {
+  if (moved_to.size() > disks.size())
+    return disks.empty()
+               ? fail(ErrorCode::kUsage, "the recorded guest had no disk: --disk makes no sense here")
+               : fail(ErrorCode::kUsage, "the recorded guest had {} disks, --disk names {}", disks.size(),
+                      moved_to.size());
+  for (size_t i = 0; i < disks.size(); ++i) {
+    const auto packed = log::packed_disk_path(recording.folder(), i);
+    std::error_code error;
+    if (i < moved_to.size()) {
+      disks[i].path = moved_to[i].path;
+      disks[i].format = moved_to[i].format;
+    } else if (std::filesystem::exists(packed, error)) {
+      disks[i].path = packed;
+      disks[i].format = vmm::kPackedFormat;
+    }
+    if (std::filesystem::exists(disks[i].path, error)) continue;
+    const auto& recorded = recording.manifest().disks(static_cast<int>(i));
+    return fail(
+        ErrorCode::kNotFound,
+        "the recorded guest's disk image {} is not there: name with --disk where it is now ({} bytes, "
+        "hash {})",
+        disks[i].path.string(), recorded.size(), recorded.xxh3_128());
   }
-  log::pb::Disk& disk = *manifest.mutable_disks(0);
-  if (moved_to.has_value()) disk.set_original_path(moved_to->string());
-  std::error_code error;
-  if (std::filesystem::exists(disk.original_path(), error)) return {};
-  return fail(
-      ErrorCode::kNotFound,
-      "the recorded guest's disk image {} is not there: name with --disk where it is now ({} bytes, hash {})",
-      disk.original_path(), disk.size(), disk.xxh3_128());
+  return {};
 }
 
 // Errors: kDamaged; kHost.
@@ -44,13 +58,13 @@ Status check_disk(const log::pb::Disk& recorded, const vmm::DiskImage& disk) {
 }
 
 Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vmm::Kvm& kvm,
-                                       vmm::ViewKind views,
-                                       const std::optional<std::filesystem::path>& disk) {
+                                       vmm::ViewKind views, std::span<const vmm::DiskOptions> moved_to) {
   TRY(vmm::check_recorded(recording));
-  log::pb::Manifest manifest = recording.manifest();
-  TRY(locate_disk(manifest, disk));
+  const auto& manifest = recording.manifest();
   TRY_ASSIGN(auto machine,
              vmm::to_machine_options(manifest, {.image = recording.image(), .initrd = recording.initrd()}));
+  std::vector<vmm::DiskOptions> none;
+  TRY(locate_disks(recording, moved_to, machine.linux_guest.has_value() ? machine.linux_guest->disks : none));
   machine.views = views;
   if (machine.mode != vmm::ExecutionMode::kSerial)
     TRY(vmm::check_stops_alike(manifest.host(), vmm::describe_host(kvm, views)));
@@ -89,9 +103,9 @@ Status compare_end(const log::pb::Final& final, const vmm::Outcome& run, const P
 Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm,
                                                              const log::Recording& recording,
                                                              TotalOrder* total, vmm::ViewKind views,
-                                                             const std::optional<std::filesystem::path>& disk,
+                                                             std::span<const vmm::DiskOptions> moved_disks,
                                                              vmm::ConsoleSink console) {
-  TRY_ASSIGN(auto options, machine_of(recording, kvm, views, disk));
+  TRY_ASSIGN(auto options, machine_of(recording, kvm, views, moved_disks));
   options.note_writes = total != nullptr;
   TRY_ASSIGN(ConsoleCheck check, ConsoleCheck::create(recording));
   std::unique_ptr<ReplayMachine> replay(new ReplayMachine(recording, std::move(check)));
@@ -102,7 +116,8 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
   };
   TRY_ASSIGN(replay->machine_, vmm::Machine::create(kvm, options, written));
   vmm::Machine& machine = *replay->machine_;
-  if (machine.disk() != nullptr) TRY(check_disk(recording.manifest().disks(0), *machine.disk()));
+  for (size_t i = 0; i < machine.disks().size(); ++i)
+    TRY(check_disk(recording.manifest().disks(static_cast<int>(i)), *machine.disks()[i]));
   // Where vCPUs run one at a time, nobody can wait for anybody.
   replay->order_ = total == nullptr ? std::make_unique<PageOrder>(machine.ownership_pages(), machine.vcpus(),
                                                                   &machine.gate())
@@ -116,9 +131,27 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
   return replay;
 }
 
+Result<uint64_t> ReplayMachine::pack() {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < machine_->disks().size(); ++i) {
+    vmm::DiskImage& disk = *machine_->disks()[i];
+    const auto runs = disk.blocks_read();
+    TRY_ASSIGN(const uint64_t written,
+               log::write_packed_disk(log::packed_disk_path(recording_.folder(), i),
+                                      {.disk_bytes = disk.bytes(),
+                                       .hash = recording_.manifest().disks(static_cast<int>(i)).xxh3_128(),
+                                       .runs = runs,
+                                       .read = [&](uint64_t offset, std::span<uint8_t> to) {
+                                         return disk.read_image(offset, to);
+                                       }}));
+    bytes += written;
+  }
+  return bytes;
+}
+
 Result<ReplayOutcome> ReplayMachine::finish() {
   ReplayOutcome outcome;
-  if (machine_->disk() != nullptr) TRY(machine_->disk()->check_unchanged());
+  for (const auto& disk : machine_->disks()) TRY(disk->check_unchanged());
   outcome.run.patches_modules = machine_->changes_modules();
   TRY_ASSIGN(outcome.run.memory_digest, machine_->memory_digest());
   bool log_ended = false;

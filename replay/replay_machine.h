@@ -2,7 +2,9 @@
 // recorded one.
 #pragma once
 
+#include <filesystem>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "log/recording_reader.h"
@@ -16,8 +18,9 @@
 namespace reprise::replay {
 
 struct ReplayOutcome {
-  vmm::Outcome run;       // stop.reason is kLogEnded where the recording is a prefix
-  uint64_t events = 0;    // of all logs, as far as they were replayed
+  vmm::Outcome run;     // stop.reason is kLogEnded where the recording is a prefix
+  uint64_t events = 0;  // of all logs, as far as they were replayed
+  uint64_t packed_bytes = 0;
   bool complete = false;  // the recording has its end, and the replay agreed with it
 };
 
@@ -25,11 +28,11 @@ struct ReplayOutcome {
 class ReplayMachine {
  public:
   // `total`: null for vCPUs that run in parallel; else the machine notes what is written, for checkpoints.
-  // `disk`: where the guest's disk image is, if not where it was recorded. `recording` and `total` outlive
-  // it. Errors: kDamaged; kHost if this host cannot show the recording's machine.
+  // `moved_disks`: where the guest's first disk images are, if not where they were recorded. `recording` and
+  // `total` outlive it. Errors: kDamaged; kHost if this host cannot show the recording's machine.
   static Result<std::unique_ptr<ReplayMachine>> create(const vmm::Kvm& kvm, const log::Recording& recording,
                                                        TotalOrder* total, vmm::ViewKind views,
-                                                       const std::optional<std::filesystem::path>& disk,
+                                                       std::span<const vmm::DiskOptions> moved_disks,
                                                        vmm::ConsoleSink console);
 
   [[nodiscard]] vmm::Machine& machine() { return *machine_; }
@@ -41,6 +44,10 @@ class ReplayMachine {
   // What the guest writes is compared with what was recorded. Of a machine that goes back and forth (`total`)
   // it is for the caller to tell it what is written, in `console`.
   [[nodiscard]] ConsoleCheck& console() { return console_check_; }
+
+  // Into the recording goes what was read of disk images; how many bytes that are. Requires: each disk
+  // remembers. Errors: kOutput; kHost.
+  Result<uint64_t> pack();
 
   // When every vCPU has left: what the run came to, compared with what was recorded. Errors: kDivergence.
   Result<ReplayOutcome> finish();

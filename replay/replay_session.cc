@@ -8,8 +8,10 @@ Result<std::unique_ptr<ReplaySession>> ReplaySession::create(const vmm::Kvm& kvm
   std::unique_ptr<ReplaySession> session(new ReplaySession(recording, std::move(options)));
   ReplaySession& self = *session;
   TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, nullptr, self.options_.views,
-                                                 self.options_.disk, self.options_.console));
+                                                 self.options_.moved_disks, self.options_.console));
   TRY(self.replay_->machine().assemble(self.replay_->journals()));
+  if (self.options_.packs)
+    for (const auto& disk : self.replay_->machine().disks()) disk->remember_reads();
   self.run_on(self.replay_->machine(), {.failed = [&self](const Error&) { self.abort(); },
                                         .stopping = [&self] { return self.replay_->order().aborted(); }});
   return session;
@@ -58,6 +60,9 @@ Result<ReplayOutcome> ReplaySession::wait() {
   if (options_.memory_file.has_value()) TRY(replay_->machine().save_memory(*options_.memory_file));
   TRY_ASSIGN(auto outcome, replay_->finish());
   outcome.run.wall_ns = wall_ns;
+  if (options_.packs) {
+    TRY_ASSIGN(outcome.packed_bytes, replay_->pack());
+  }
   return outcome;
 }
 

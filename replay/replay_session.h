@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "base/result.h"
 #include "base/stopwatch.h"
@@ -19,7 +20,9 @@ struct ReplayOptions {
   vmm::ViewKind views = vmm::ViewKind::kUserfault;
   vmm::ConsoleSink console;                          // sees each byte as the guest writes it, on any thread
   std::optional<std::filesystem::path> memory_file;  // guest RAM goes there at the end
-  std::optional<std::filesystem::path> disk;         // where the guest's disk image is now; else where it was
+  // Where the guest's first disk images are now, and in which format, if not where they were.
+  std::vector<vmm::DiskOptions> moved_disks;
+  bool packs = false;  // what is read of disk images goes into the recording, once the replay was found equal
 };
 
 // Threads: as Session.

@@ -175,7 +175,7 @@ void MachineState::Cpu::visit(StateVisitor& visitor) {
 void MachineState::visit(StateVisitor& visitor) {
   visitor("cpus", cpus);
   visitor("devices", devices);
-  visitor("disk", disk);
+  visitor("disks", disks);
 }
 
 void Machine::visit_devices(StateVisitor& visitor) {
@@ -186,7 +186,7 @@ void Machine::visit_devices(StateVisitor& visitor) {
 uint64_t Machine::device_digest() {
   StateDigest digest;
   visit_devices(digest);
-  uint64_t written = guest_.disk != nullptr ? guest_.disk->digest() : 0;
+  uint64_t written = digest_of(guest_.disks);
   digest("disk", written);
   for (auto& cpu : cpus_) {
     auto waiting = cpu->vcpu->waiting_for_turn();
@@ -208,10 +208,11 @@ Result<MachineState> Machine::save() {
   StateWriter devices;
   visit_devices(devices);
   state.devices = devices.take();
-  if (guest_.disk == nullptr) return state;
-  auto disk = guest_.disk->snapshot();
-  if (!disk) return tl::unexpected(disk.error());
-  state.disk = std::move(*disk);
+  for (const auto& disk : guest_.disks) {
+    auto snapshot = disk->snapshot();
+    if (!snapshot) return tl::unexpected(snapshot.error());
+    state.disks.push_back(std::move(*snapshot));
+  }
   return state;
 }
 
@@ -221,6 +222,7 @@ Status Machine::check(const MachineState& state) const {
     return fail(ErrorCode::kDamaged, "what it holds is no state of this machine ({})", what);
   };
   if (state.cpus.size() != cpus_.size()) return refuse("number of vCPUs");
+  if (state.disks.size() != guest_.disks.size()) return refuse("number of disks");
   for (size_t i = 0; i < cpus_.size(); ++i) {
     const MachineState::Cpu& part = state.cpus[i];
     const ept::View& view = cpus_[i]->memory->view();
@@ -256,7 +258,8 @@ Status Machine::restore(const MachineState& state) {
   StateReader devices(state.devices);
   visit_devices(devices);
   TRY(devices.finish());
-  return guest_.disk != nullptr ? guest_.disk->restore(state.disk) : Status();
+  for (size_t i = 0; i < guest_.disks.size(); ++i) TRY(guest_.disks[i]->restore(state.disks[i]));
+  return {};
 }
 
 const uint8_t* Machine::byte_at(VcpuId vcpu, Gpa gpa, size_t bytes) const {

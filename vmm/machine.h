@@ -33,7 +33,7 @@ struct MachineState {
   };
   std::vector<Cpu> cpus;
   std::string devices;  // all of them, as they list what they remember
-  DiskSnapshot disk;
+  std::vector<DiskSnapshot> disks;
   void visit(StateVisitor& visitor);
 };
 
@@ -99,8 +99,8 @@ class Machine {
   // Whether modules that the guest's kernel loads are changed like itself; true also where there is no such
   // kernel.
   [[nodiscard]] bool changes_modules() const { return kernel() == nullptr || kernel()->changes_modules(); }
-  // The guest's disk, if it has one.
-  [[nodiscard]] const DiskImage* disk() const { return guest_.disk.get(); }
+  // The guest's disks, in the order in which it numbers them.
+  [[nodiscard]] std::span<const std::unique_ptr<DiskImage>> disks() const { return guest_.disks; }
 
   // After all vCPUs have left:
   // Digest of RAM and of every vCPU's private pages, and of a PC's devices and local APICs. Pages of zeros do

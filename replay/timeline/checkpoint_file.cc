@@ -101,7 +101,9 @@ std::vector<std::unique_ptr<Checkpoint>> CheckpointFiles::load(
     if (checkpoint) {
       if (!loaded.empty()) {
         (*checkpoint)->memory.share_with(loaded.back()->memory);
-        (*checkpoint)->machine.disk.share_with(loaded.back()->machine.disk);
+        auto& disks = (*checkpoint)->machine.disks;
+        const auto& others = loaded.back()->machine.disks;
+        for (size_t i = 0; i < std::min(disks.size(), others.size()); ++i) disks[i].share_with(others[i]);
       }
       loaded.push_back(std::move(*checkpoint));
     } else if (remark) {

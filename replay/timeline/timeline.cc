@@ -33,9 +33,9 @@ Result<std::unique_ptr<Timeline>> Timeline::open(const vmm::Kvm& kvm, const log:
   TRY_ASSIGN(auto order, TotalOrder::read(recording));
   std::unique_ptr<Timeline> timeline(new Timeline(std::move(order), std::move(options)));
   Timeline& self = *timeline;
-  TRY_ASSIGN(self.replay_,
-             ReplayMachine::create(kvm, recording, &self.order_, self.options_.views, self.options_.disk,
-                                   [to = &self](uint8_t byte) { to->wrote(byte); }));
+  TRY_ASSIGN(self.replay_, ReplayMachine::create(kvm, recording, &self.order_, self.options_.views,
+                                                 self.options_.moved_disks,
+                                                 [to = &self](uint8_t byte) { to->wrote(byte); }));
   TRY_ASSIGN(self.recorded_console_, recording.open_console());
   TRY(self.machine().assemble(self.replay_->journals()));
   self.machine().run_from_here();

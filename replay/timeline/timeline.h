@@ -17,7 +17,7 @@ namespace reprise::replay {
 
 struct TimelineOptions {
   vmm::ViewKind views = vmm::ViewKind::kUserfault;
-  std::optional<std::filesystem::path> disk;     // as ReplayOptions::disk
+  std::vector<vmm::DiskOptions> moved_disks;     // as ReplayOptions::moved_disks
   vmm::ConsoleSink console;                      // sees each byte once, when the replay first comes to it
   const std::atomic<bool>* interrupt = nullptr;  // set by others: run_to() and seek() end with kUsage
   // Of executing, ten times as much for a guest with a PC's devices, and more where making one takes long;

@@ -285,11 +285,11 @@ class PcMachine final : public Machine {
   std::vector<uint8_t> ram_ = std::vector<uint8_t>(kRamBytes);
   FakeDeviceContext values_of_drivers_;
   std::vector<FakeVirtioDriver> drivers_;
-  FakeDisk disk_{16};
+  FakeDisk disk_{16, {.can_discard = true}};
   PcBoard board_{{.vcpus = kVcpus,
                   .start_unix_seconds = 1'700'000'000,
                   .console = [this](uint8_t byte) { keep(byte); },
-                  .virtio = {.random = true, .console = true, .disk = &disk_}}};
+                  .virtio = {.random = true, .console = true, .disks = {&disk_}}}};
 };
 
 template <typename Kind>

@@ -8,7 +8,7 @@ import time
 
 from checkpoints import make, used_exactly
 from debugger import FLUSH, converse, gdb
-from harness import (BUILD, DAMAGED, GUEST_FAILED, NOT_FOUND, OK, USAGE, Skip, Terminal, Test, expect, nested_paging, one_sentence, replay_alike,
+from harness import (BUILD, CANNOT_WRITE, DAMAGED, GUEST_FAILED, NOT_FOUND, OK, USAGE, Skip, Terminal, Test, expect, nested_paging, one_sentence, replay_alike,
                      report_of)
 
 GUEST = BUILD / "guest-images" / "linux"
@@ -151,6 +151,76 @@ def disk(vcpus, replays):
         return f"{sum(vcpu['mmio'] for vcpu in report['vcpus'])} accesses to devices in memory, {report['log_bytes']} bytes of log, recorded in {report['wall_ns'] / 1e9:.1f} s"
 
     return Test(f"linux/disk-{vcpus}", test)
+
+
+def disks(bench):
+    """Two disks, one of them qcow2 with a backing file, the other read-only: serial numbers, discarding, what was written is kept; the same content
+    replays from a raw image; packed, the recording replays without images."""
+    if shutil.which("qemu-img") is None:
+        raise Skip("qemu-img is not here")
+    folder = bench.folder / "recording"
+    base, _ = make_disk(bench)
+    top, data, raw, kept = (bench.folder / name for name in ("top.qcow2", "data.img", "top.raw", "kept.qcow2"))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", top], check=True, capture_output=True)
+    data.write_bytes(b"seven sectors".ljust(512, b"!") * 7)
+    before = sha256(base), sha256(top), sha256(data)
+    terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "run=shell", 2, "--disk", f"{top},format=qcow2,serial=TOP-1",
+                                                                          "--disk", f"{data},serial=DATA-2,read-only", "--keep-writes", kept, "-o", folder)])
+    terminal.read_until(b"/ # ", SECONDS)
+    for command, answer in (("cd /sys/block; echo $(cat vda/serial vdb/serial vda/ro vdb/ro); cd /", b"TOP-1 DATA-2 0 1"),
+                            ("head -c 13 /dev/vdb; echo x | dd of=/dev/vdb 2>/dev/null || echo refused", b"seven sectorsrefused"),
+                            ("mkdir /disk; mount -t ext4 /dev/vda /disk && cat /disk/greeting", b"a greeting"),
+                            ("cp /bin/busybox /disk/copy; sync; rm /disk/copy; fstrim /disk && echo trim''med", b"trimmed"),
+                            ("echo from the guest >/disk/kept; umount /disk && echo un''mounted", b"unmounted")):
+        terminal.type(command.encode() + b"\r")
+        terminal.read_until(answer, SECONDS)
+        terminal.read_until(b"/ # ", SECONDS)
+    terminal.type(b"exit\r")
+    status = terminal.end(SECONDS)
+    expect(status == OK, f"record ends with {status}: {terminal.seen[-300:]!r}")
+    expect((sha256(base), sha256(top), sha256(data)) == before, "an image was altered")
+    subprocess.run(["qemu-img", "convert", "-O", "raw", kept, bench.folder / "kept.raw"], check=True)
+    debugfs = shutil.which("debugfs", path="/usr/sbin:/sbin")
+    content = subprocess.run([debugfs, "-R", "cat /kept", bench.folder / "kept.raw"], check=True, capture_output=True).stdout
+    expect(content == b"from the guest\n", f"what the guest wrote is not kept: {content!r}")
+    subprocess.run(["qemu-img", "convert", "-O", "raw", top, raw], check=True)
+    for moved in ([], ["--disk", raw]):
+        done = bench.reprise("replay", folder, *moved, timeout=SECONDS)
+        expect(done.status == OK and done.out == (folder / "console").read_bytes(), f"it does not replay {moved}", done)
+    one_sentence(bench.reprise("replay", folder, *["--disk", raw] * 3), USAGE, "had 2 disks, --disk names 3")
+    return pack(bench, folder, (top, base, data))
+
+
+def pack(bench, folder, images):
+    """On a disk that is full, nothing is lost; else the recording replays without its images, which another content is not taken for."""
+    console = (folder / "console").read_bytes()
+    full = bench.folder / "full"
+    full.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={sum(file.stat().st_size for file in folder.iterdir()) // 1024 + 64}k", "tmpfs", full])
+    expect(mounted.returncode == 0, "cannot mount a tmpfs")
+    try:
+        shutil.copytree(folder, full / "recording")
+        names = sorted(path.name for path in (full / "recording").iterdir())
+        failed = bench.reprise("pack", full / "recording", timeout=SECONDS)
+        one_sentence(failed, CANNOT_WRITE, "No space left")
+        expect(sorted(path.name for path in (full / "recording").iterdir()) == names, "the full disk has other files")
+        expect(bench.reprise("verify", full / "recording").status == OK, "the recording on the full disk does not verify")
+    finally:
+        subprocess.run(["umount", "-l", full], check=True)
+    packed = bench.reprise("pack", "--json", folder, timeout=SECONDS)
+    expect(packed.status == OK, "pack fails", packed)
+    report = report_of(packed)
+    with open(images[1], "r+b") as file:
+        file.write(b"!")
+    one_sentence(bench.reprise("replay", folder, "--disk", f"{images[0]},format=qcow2"), DAMAGED, r"top.qcow2 is not the disk image that was recorded: its hash")
+    for image in images:
+        image.unlink()
+    done = bench.reprise("replay", folder, timeout=SECONDS)
+    expect(done.status == OK and done.out == console, "it does not replay without its images", done)
+    with open(folder / "disk-0.blocks", "r+b") as file:
+        file.write(b"!")
+    one_sentence(bench.reprise("replay", folder), DAMAGED, "disk-0.blocks is not what was packed")
+    return f"packed {report['bytes']} bytes in {report['seconds']:.1f} s"
 
 
 def domain(bench):
@@ -586,7 +656,7 @@ def damaged(bench, words):
 
 def tests(_options):
     """Those that take minutes are not in SHORT."""
-    return [mix("mix", "run=all", 2, 1), session("session", b"/dev/ttyS0"), disk(2, 1), Test("linux/domain", domain), Test("linux/random", random), Test("linux/module", module), Test("linux/raid6", raid6), Test("linux/clock-stops", clock_stops), safepoints(1), safepoints(2),
+    return [mix("mix", "run=all", 2, 1), session("session", b"/dev/ttyS0"), disk(2, 1), Test("linux/disks", disks), Test("linux/domain", domain), Test("linux/random", random), Test("linux/module", module), Test("linux/raid6", raid6), Test("linux/clock-stops", clock_stops), safepoints(1), safepoints(2),
             session("hvc0-session", b"/dev/hvc0", "--console", "virtio"),
             refused("no-disk", "cannot open the disk image .*No such file", NOT_FOUND, lambda bench, words: words.update({"--disk": bench.folder / "none"})),
             refused("odd-disk", "has 1000 bytes, needed is a multiple of 512", USAGE, lambda bench, words: words.update({"--disk": file_of(bench, bytes(1000))})),
@@ -612,4 +682,4 @@ def tests(_options):
 
 
 REFUSED = "linux/refused-"  # what every host refuses
-SHORT = ("linux/mix-2", "linux/hostile-", "linux/session", "linux/disk-2", "linux/domain", "linux/module", "linux/raid6", "linux/safepoints-2", "linux/compute-nested-2", "linux/debugger-1", "linux/timeline-boot-1", REFUSED)
+SHORT = ("linux/mix-2", "linux/hostile-", "linux/session", "linux/disk-2", "linux/disks", "linux/domain", "linux/module", "linux/raid6", "linux/safepoints-2", "linux/compute-nested-2", "linux/debugger-1", "linux/timeline-boot-1", REFUSED)

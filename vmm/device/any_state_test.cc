@@ -54,7 +54,7 @@ RC_GTEST_PROP(AnyStateProperty, BoardAnswersInAnyState,
   std::mt19937_64 random(seed);
   for (uint8_t& byte : ram) byte = static_cast<uint8_t>(random() % 4);
   FakeDisk disk(8);
-  PcBoard board({.vcpus = 2, .virtio = {.random = true, .console = true, .disk = &disk}});
+  PcBoard board({.vcpus = 2, .virtio = {.random = true, .console = true, .disks = {&disk}}});
   FwCfg fw_cfg(2);
   IoMap io;
   board.claim(VcpuId(0), io);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/check.h"
+
 namespace reprise::vmm {
 namespace {
 
@@ -18,6 +20,12 @@ std::string_view name(VirtioSlot slot) {
       return "virtio_random";
     case VirtioSlot::kNetwork:
       return "virtio_network";
+    case VirtioSlot::kSecondDisk:
+      return "virtio_second_disk";
+    case VirtioSlot::kThirdDisk:
+      return "virtio_third_disk";
+    case VirtioSlot::kFourthDisk:
+      return "virtio_fourth_disk";
   }
   return "";
 }
@@ -26,18 +34,22 @@ std::string_view name(VirtioSlot slot) {
 
 std::vector<VirtioSlot> slots_of(const VirtioOptions& options) {
   std::vector<VirtioSlot> slots;
-  if (options.disk != nullptr) slots.push_back(VirtioSlot::kDisk);
+  REPRISE_CHECK(options.disks.size() <= kDiskSlots.size());
+  for (size_t i = 0; i < options.disks.size(); ++i) slots.push_back(kDiskSlots[i]);
   if (options.console) slots.push_back(VirtioSlot::kConsole);
   if (options.random) slots.push_back(VirtioSlot::kRandom);
+  std::ranges::sort(slots);
   return slots;
 }
 
 PcBoard::PcBoard(const PcBoardOptions& options)
-    : disk_content_(options.virtio.disk),
+    : disk_contents_(options.virtio.disks),
       uart_(options.console),
       rtc_(options.start_unix_seconds),
       io_apic_(options.vcpus) {
-  if (options.virtio.disk != nullptr) disk_.emplace(VirtioSlot::kDisk, *options.virtio.disk);
+  REPRISE_CHECK(disk_contents_.size() <= kDiskSlots.size());
+  for (size_t i = 0; i < disk_contents_.size(); ++i)
+    disks_.push_back(std::make_unique<Virtio<VirtioBlk>>(kDiskSlots[i], *disk_contents_[i]));
   if (options.virtio.console) console_.emplace(VirtioSlot::kConsole, options.console);
   if (options.virtio.random) random_.emplace(VirtioSlot::kRandom);
 }
@@ -105,7 +117,7 @@ void PcBoard::visit(StateVisitor& visitor) {
 std::optional<uint64_t> PcBoard::compared_digest() {
   StateDigest digest;
   visit(digest);
-  uint64_t written = disk_content_ != nullptr ? disk_content_->digest() : 0;
+  uint64_t written = digest_of(disk_contents_);
   digest("disk_content", written);
   return digest.value();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -25,8 +26,8 @@ namespace reprise::vmm {
 // Which virtio devices a board has.
 struct VirtioOptions {
   bool random = false;
-  bool console = false;  // the keys go to it, and not to the serial port
-  Disk* disk = nullptr;  // none: no disk
+  bool console = false;           // the keys go to it, and not to the serial port
+  std::vector<Disk*> disks = {};  // at most kDiskSlots.size()
 };
 // Their places, in order of number.
 std::vector<VirtioSlot> slots_of(const VirtioOptions& options);
@@ -42,7 +43,7 @@ struct PcBoardOptions {
 // too.
 class PcBoard final : public Board {
  public:
-  // A disk outlives the board.
+  // Disks outlive the board.
   explicit PcBoard(const PcBoardOptions& options);
   PcBoard(const PcBoard&) = delete;
   PcBoard& operator=(const PcBoard&) = delete;
@@ -70,12 +71,13 @@ class PcBoard final : public Board {
   // Calls `visit` with the Virtio of each device that is there, in order of slots.
   template <typename Visit>
   void for_each_virtio(const Visit& visit) {
-    if (disk_.has_value()) visit(*disk_);
+    if (!disks_.empty()) visit(*disks_.front());
     if (console_.has_value()) visit(*console_);
     if (random_.has_value()) visit(*random_);
+    for (size_t i = 1; i < disks_.size(); ++i) visit(*disks_[i]);
   }
 
-  Disk* const disk_content_;
+  const std::vector<Disk*> disk_contents_;
   Uart16550 uart_;
   Pit8254 pit_;
   CmosRtc rtc_;
@@ -86,7 +88,7 @@ class PcBoard final : public Board {
   ExitPort exit_port_;
   ResetPort reset_{kResetValue, kResetValue};
   ResetPort keyboard_{0xff, kKeyboardReset};
-  std::optional<Virtio<VirtioBlk>> disk_;
+  std::vector<std::unique_ptr<Virtio<VirtioBlk>>> disks_;
   std::optional<Virtio<VirtioConsole>> console_;
   std::optional<Virtio<VirtioRng>> random_;
 };

@@ -24,11 +24,11 @@ struct SafepointPages {
 struct LoadedGuest {
   std::unique_ptr<GuestMemory> memory;  // outlives the board, whose devices write to it
   BootState boot;
-  PrivateRange private_range;                // of each vCPU
-  std::optional<SafepointPages> safepoints;  // none: nothing in the guest has any
-  ClockKind clock = ClockKind::kStops;       // which of them it is; never kAuto
-  std::string why_no_kernel_clock;           // kStops: one sentence
-  std::unique_ptr<DiskImage> disk;           // null: none. Outlives the board
+  PrivateRange private_range;                     // of each vCPU
+  std::optional<SafepointPages> safepoints;       // none: nothing in the guest has any
+  ClockKind clock = ClockKind::kStops;            // which of them it is; never kAuto
+  std::string why_no_kernel_clock;                // kStops: one sentence
+  std::vector<std::unique_ptr<DiskImage>> disks;  // outlive the board
   std::unique_ptr<Board> board;
   std::unique_ptr<GuestKernel> kernel;  // null: the guest's code is as it was built
 };

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/device/disk/disk_image.h"
 #include "vmm/guest_memory.h"
 #include "vmm/kvm/msr_filter.h"
 #include "vmm/register_digest.h"
@@ -58,7 +59,7 @@ struct MachineOptions {
   // Needs mode serial.
   struct Linux {
     std::vector<uint8_t> initrd;
-    std::optional<std::filesystem::path> disk;  // an image, which is not altered
+    std::vector<DiskOptions> disks = {};  // in the order in which the guest numbers them
     bool virtio_random = true;
     bool virtio_console = false;
   };

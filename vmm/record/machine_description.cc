@@ -7,7 +7,8 @@
 #include <string>
 #include <utility>
 
-#include "vmm/device/disk/disk.h"
+#include "vmm/device/disk/disk_image.h"
+#include "vmm/device/virtio/virtio_mmio.h"
 #include "vmm/guest/bare/pvh.h"
 #include "vmm/guest/cpu_model.h"
 #include "vmm/guest/linux/kernel_unpack.h"
@@ -109,14 +110,17 @@ Status check_cpuid(const log::pb::Manifest& description) {
 }
 
 Status check_disks(const log::pb::Manifest& description) {
-  if (description.disks_size() > 1)
-    return impossible("{} disks asked for, a Linux guest can have one", description.disks_size());
+  if (description.disks_size() > static_cast<int>(kDiskSlots.size()))
+    return impossible("{} disks asked for, a Linux guest can have up to {}", description.disks_size(),
+                      kDiskSlots.size());
   for (const auto& disk : description.disks()) {
-    if (!disk.format().empty() && disk.format() != "raw")
-      return impossible("the disk image {} has the format {}, needed is raw: qemu-img convert makes it one",
-                        disk.original_path(), disk.format());
-    if (disk.read_only()) return impossible("a disk that the guest cannot write to is not possible");
-    if (!disk.serial().empty()) return impossible("a disk with a serial number is not possible");
+    if (!disk.format().empty() && std::ranges::find(kDiskFormats, disk.format()) == kDiskFormats.end())
+      return impossible("the disk image {} has the format \"{}\": known are {}", disk.original_path(),
+                        disk.format(), fmt::join(kDiskFormats, ", "));
+    if (disk.serial().size() > kMaxSerialBytes || disk.serial().find('\0') != std::string::npos)
+      return impossible(
+          "the serial number of the disk image {} has {} bytes: at most {} without a zero are possible",
+          disk.original_path(), disk.serial().size(), kMaxSerialBytes);
   }
   return {};
 }
@@ -155,8 +159,10 @@ Status check_recorded_disk(const log::pb::Disk& disk) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   // One that is not there can be named otherwise (--disk).
-  if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status)) return {};
-  return impossible("it names {} as its disk, which is no regular file", path.string());
+  if (!std::filesystem::exists(status) || std::filesystem::is_regular_file(status) ||
+      std::filesystem::is_block_file(status))
+    return {};
+  return impossible("it names {} as its disk, which is no regular file and no block device", path.string());
 }
 
 // But for its disks, which may be elsewhere.
@@ -164,7 +170,7 @@ Status try_to_load(const log::Recording& recording) {
   TRY_ASSIGN(
       MachineOptions options,
       to_machine_options(recording.manifest(), {.image = recording.image(), .initrd = recording.initrd()}));
-  if (options.linux_guest.has_value()) options.linux_guest->disk.reset();
+  if (options.linux_guest.has_value()) options.linux_guest->disks.clear();
   return load_guest(options, {}).map([](const LoadedGuest&) {});
 }
 
@@ -247,7 +253,12 @@ Result<MachineOptions> to_machine_options(const log::pb::Manifest& description, 
   machine.linux_guest = MachineOptions::Linux{.initrd = std::move(files.initrd),
                                               .virtio_random = has(kVirtioRandomName),
                                               .virtio_console = has(kVirtioConsoleName)};
-  if (!description.disks().empty()) machine.linux_guest->disk = description.disks(0).original_path();
+  for (const auto& disk : description.disks())
+    machine.linux_guest->disks.push_back(
+        {.path = disk.original_path(),
+         .format = disk.format(),
+         .traits = {
+             .read_only = disk.read_only(), .can_discard = disk.can_discard(), .serial = disk.serial()}});
   return machine;
 }
 

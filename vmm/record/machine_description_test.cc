@@ -77,6 +77,14 @@ const Impossible kImpossible[] = {
     {"DiskWithoutLinux", false, [](Manifest& m) { m.add_disks(); }, "only a Linux guest"},
     {"InitrdWithoutLinux", false, [](Manifest& m) { m.mutable_initrd(); }, "only a Linux guest"},
     {"VirtioWithoutLinux", false, [](Manifest& m) { m.add_virtio("rng"); }, "only a Linux guest"},
+    {"FiveDisks", true,
+     [](Manifest& m) {
+       for (int i = 0; i < 5; ++i) m.add_disks();
+     },
+     "5 disks asked for"},
+    {"OtherDiskFormat", true, [](Manifest& m) { m.add_disks()->set_format("nbd"); }, "format \"nbd\""},
+    {"LongSerialNumber", true, [](Manifest& m) { m.add_disks()->set_serial(std::string(21, 'x')); },
+     "serial number"},
     {"OtherVirtio", true, [](Manifest& m) { m.add_virtio("sound"); }, "\"sound\""},
     {"VirtioTwice", true, [](Manifest& m) { m.add_virtio("rng"); }, "twice"},
 };

@@ -1,5 +1,6 @@
 #include "vmm/record/record_session.h"
 
+#include "vmm/device/disk/kept_writes.h"
 #include "vmm/record/record_journal.h"
 
 namespace reprise::vmm {
@@ -93,7 +94,8 @@ Status RecordSession::start_writing() {
   if (!options_.files.initrd.empty()) writing.initrd = options_.files.initrd;
   log::pb::Manifest manifest = options_.description;
   manifest.set_clock(std::string(name(machine_->clock())));
-  if (machine_->disk() != nullptr) TRY(describe_disk(*machine_->disk(), *manifest.mutable_disks(0)));
+  for (size_t i = 0; i < machine_->disks().size(); ++i)
+    TRY(describe_disk(*machine_->disks()[i], *manifest.mutable_disks(static_cast<int>(i))));
   TRY_ASSIGN(writer_, log::RecordingWriter::create(*options_.folder, std::move(manifest),
                                                    options_.files.image, writing));
   return {};
@@ -158,7 +160,7 @@ Result<Outcome> RecordSession::wait() {
   const bool is_cut = !ran && ran.error().code == ErrorCode::kGuest &&
                       world_->stop().value_or(MachineStop{}).reason == StopReason::kInterrupted;
   if (!is_cut) TRY(ran);
-  if (machine_->disk() != nullptr) TRY(machine_->disk()->check_unchanged());
+  for (const auto& disk : machine_->disks()) TRY(disk->check_unchanged());
   if (options_.memory_file.has_value()) TRY(machine_->save_memory(*options_.memory_file));
   TRY_ASSIGN(Outcome outcome, summarise());
   if (writer_ != nullptr) {
@@ -166,6 +168,8 @@ Result<Outcome> RecordSession::wait() {
     if (!is_cut) TRY(writer_->finish(make_final(outcome)));
     outcome.log_bytes = writer_->bytes_written();
   }
+  for (size_t i = 0; i < options_.kept_writes.size(); ++i)
+    TRY(keep_writes(*machine_->disks()[i], options_.kept_writes[i]));
   if (is_cut) outcome.stop.message = ran.error().message;
   return outcome;
 }

@@ -37,8 +37,10 @@ struct RecordOptions {
   std::optional<uint8_t> console_escape;  // the byte there that ends the run
   ept::PolicyOptions policy;
   std::optional<std::filesystem::path> memory_file;  // guest RAM goes there at the end
-  double pace = 1;                                   // see World
-  ConsoleSink console;                               // sees each byte as the guest writes it, on any thread
+  // What the guest writes to its first disks goes there at the end, beside their images (keep_writes()).
+  std::vector<std::filesystem::path> kept_writes;
+  double pace = 1;      // see World
+  ConsoleSink console;  // sees each byte as the guest writes it, on any thread
 };
 
 // Threads: as Session.
@@ -50,7 +52,8 @@ class RecordSession final : public Session {
   ~RecordSession() override;
 
   // Waits until the guest has come to its end. If a folder was given, everything that a replay needs is in it
-  // afterwards; after an error, what was recorded until then (a prefix, which replays). Call once, after
+  // afterwards; after an error, what was recorded until then (a prefix, which replays; all of it, if what the
+  // guest wrote could not be kept). Call once, after
   // start(). Errors: kOutput when the recording, or what the guest writes to its disk, cannot be written on;
   // kHost when its disk image cannot be read, or is changed meanwhile; kGuest when the guest passes no
   // safepoint.

@@ -31,19 +31,6 @@ Result<UniqueFd> make_overlay() {
   return overlay;
 }
 
-// True: all of it. False: the file ended; or errno is set.
-bool read_all(int fd, uint64_t offset, std::span<uint8_t> to) {
-  errno = 0;
-  while (!to.empty()) {
-    const ssize_t got = ::pread(fd, to.data(), to.size(), static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return false;
-    offset += static_cast<uint64_t>(got);
-    to = to.subspan(static_cast<size_t>(got));
-  }
-  return true;
-}
-
 }  // namespace
 
 void DiskSnapshot::visit(StateVisitor& visitor) {
@@ -92,59 +79,45 @@ void DiskSnapshot::share_with(const DiskSnapshot& other) {
   }
 }
 
-Result<std::unique_ptr<DiskImage>> DiskImage::open(const std::filesystem::path& path) {
-  UniqueFd base(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a FIFO would make us wait
-  if (!base.valid())
-    return fail_errno(ErrorCode::kNotFound, errno,
-                      fmt::format("cannot open the disk image {}", path.string()));
-  struct stat status {};
-  if (::fstat(base.get(), &status) != 0)
-    return fail_errno(ErrorCode::kNotFound, errno, fmt::format("cannot look at {}", path.string()));
-  if (!S_ISREG(status.st_mode))
-    return fail(ErrorCode::kUsage, "the disk image {} is no regular file, needed is a raw image",
-                path.string());
-  if (status.st_size == 0 || static_cast<uint64_t>(status.st_size) % kSectorBytes != 0)
-    return fail(ErrorCode::kUsage,
-                "the disk image {} has {} bytes, needed is a multiple of {}: is it a raw image?",
-                path.string(), status.st_size, kSectorBytes);
+Result<std::unique_ptr<DiskImage>> DiskImage::open(const DiskOptions& options) {
+  TRY_ASSIGN(auto source, DiskSource::open(options.path, options.format));
   TRY_ASSIGN(UniqueFd overlay, make_overlay());
-  return std::unique_ptr<DiskImage>(new DiskImage(path, std::move(base), std::move(overlay), status));
+  return std::unique_ptr<DiskImage>(new DiskImage(options, std::move(source), std::move(overlay)));
 }
 
-DiskImage::DiskImage(std::filesystem::path path, UniqueFd base, UniqueFd overlay,
-                     const struct stat& when_opened)
-    : path_(std::move(path)),
-      base_(std::move(base)),
+DiskImage::DiskImage(DiskOptions options, std::unique_ptr<DiskSource> source, UniqueFd overlay)
+    : options_(std::move(options)),
+      source_(std::move(source)),
       overlay_(std::move(overlay)),
-      when_opened_(when_opened),
-      bytes_(static_cast<uint64_t>(when_opened.st_size)) {
+      bytes_(source_->bytes()) {
   written_.disk_bytes_ = bytes_;
 }
 
 Result<std::string> DiskImage::hash() const {
+  if (const auto known = source_->known_hash()) return *known;
   constexpr uint64_t kChunk = 1 << 20;
   std::vector<uint8_t> chunk(std::min(kChunk, bytes_));
   log::ImageHash hash;
   for (uint64_t at = 0; at < bytes_; at += chunk.size()) {
     chunk.resize(std::min(kChunk, bytes_ - at));
-    TRY(read_base(at, chunk));
+    TRY(source_->read(at, chunk));
     hash.add(chunk);
   }
   return hash.hex();
 }
 
-Status DiskImage::check_unchanged() const {
-  struct stat now {};
-  if (::fstat(base_.get(), &now) != 0)
-    return fail_errno(ErrorCode::kHost, errno, fmt::format("cannot look at {}", path_.string()));
-  const auto same = [](const timespec& a, const timespec& b) {
-    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-  };
-  if (now.st_size == when_opened_.st_size && same(now.st_mtim, when_opened_.st_mtim)) return {};
-  return fail(ErrorCode::kHost,
-              "the disk image {} was written while the guest ran from it, so the run means nothing: give "
-              "each its own copy",
-              path_.string());
+Status DiskImage::visit_written(
+    const std::function<Status(uint64_t offset, std::span<const uint8_t>)>& visit) const {
+  std::vector<uint64_t> numbers;
+  for (const auto& [number, block] : written_.blocks_) numbers.push_back(number);
+  std::ranges::sort(numbers);
+  std::array<uint8_t, kBlockBytes> bytes{};
+  for (const uint64_t number : numbers) {
+    const auto block = std::span(bytes).first(written_.bytes_of(number));
+    TRY(read_overlay(number * kBlockBytes, block));
+    TRY(visit(number * kBlockBytes, block));
+  }
+  return {};
 }
 
 uint64_t DiskImage::run_end(uint64_t offset, uint64_t end) const {
@@ -179,6 +152,22 @@ Status DiskImage::write(uint64_t offset, std::span<const uint8_t> from) {
     const uint64_t next = std::min((at / kBlockBytes + 1) * kBlockBytes, end);
     TRY(note_block(at / kBlockBytes * kBlockBytes, from.subspan(at - offset, next - at)));
     at = next;
+  }
+  return {};
+}
+
+Status DiskImage::discard(uint64_t offset, uint64_t bytes) {
+  const uint64_t end = offset + bytes;
+  for (uint64_t begin = (offset + kBlockBytes - 1) / kBlockBytes * kBlockBytes; begin < end;
+       begin += kBlockBytes) {
+    if (begin + block_bytes(begin) > end) break;
+    const auto block = written_.blocks_.find(begin / kBlockBytes);
+    if (block == written_.blocks_.end()) continue;
+    written_.digest_ -= block->second.hash;
+    written_.blocks_.erase(block);
+    // Room on the host; where its file system cannot give it back, it is kept.
+    (void)::fallocate(overlay_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin),
+                      static_cast<off_t>(kBlockBytes));
   }
   return {};
 }
@@ -234,17 +223,27 @@ Status DiskImage::restore(const DiskSnapshot& snapshot) {
   return {};
 }
 
-Status DiskImage::read_base(uint64_t offset, std::span<uint8_t> to) const {
-  if (read_all(base_.get(), offset, to)) return {};
-  if (errno != 0)
-    return fail_errno(ErrorCode::kHost, errno,
-                      fmt::format("cannot read the disk image {} at byte {}", path_.string(), offset));
-  return fail(ErrorCode::kHost, "the disk image {} ends before byte {}: it had {} bytes when the run began",
-              path_.string(), offset + to.size(), bytes_);
+Status DiskImage::read_base(uint64_t offset, std::span<uint8_t> to) {
+  if (read_.has_value() && !to.empty())
+    for (uint64_t block = offset / kBlockBytes; block <= (offset + to.size() - 1) / kBlockBytes; ++block)
+      read_->insert(block);
+  return source_->read(offset, to);
+}
+
+std::vector<log::BlockRun> DiskImage::blocks_read() const {
+  static_assert(kBlockBytes == log::kPackedBlockBytes);
+  std::vector<log::BlockRun> runs;
+  for (const uint64_t block : *read_) {
+    if (!runs.empty() && runs.back().first + runs.back().count == block)
+      ++runs.back().count;
+    else
+      runs.push_back({block, 1});
+  }
+  return runs;
 }
 
 Status DiskImage::read_overlay(uint64_t offset, std::span<uint8_t> to) const {
-  if (read_all(overlay_.get(), offset, to)) return {};
+  if (read_file_at(overlay_.get(), offset, to)) return {};
   return fail_errno(ErrorCode::kHost, errno,
                     fmt::format("cannot read what the guest wrote to its disk at byte {}", offset));
 }

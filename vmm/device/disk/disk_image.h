@@ -1,20 +1,24 @@
 // A user's disk image as a guest's disk: read from the file, written beside it.
 #pragma once
 
-#include <sys/stat.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 
 #include "base/result.h"
 #include "base/state.h"
 #include "base/unique_fd.h"
+#include "log/packed_disk.h"
 #include "vmm/device/disk/disk.h"
+#include "vmm/device/disk/disk_source.h"
 
 namespace reprise::vmm {
 
@@ -51,6 +55,12 @@ class DiskSnapshot {
   uint64_t digest_ = 0;
 };
 
+struct DiskOptions {
+  std::filesystem::path path;
+  std::string format = {};  // as DiskSource::open() takes it
+  DiskTraits traits = {};
+};
+
 // The image is only ever read. What the guest writes goes to the overlay, a sparse file without a name in the
 // folder for temporary files (TMPDIR, else /tmp), which is gone when the run ends. The file must not change
 // while a run uses it.
@@ -58,20 +68,31 @@ class DiskSnapshot {
 // Threads: as Disk.
 class DiskImage final : public Disk {
  public:
-  // Errors: kNotFound if it is not there or cannot be opened; kUsage if it is no regular file, or no whole
-  // number of sectors; kOutput if no overlay can be made.
-  static Result<std::unique_ptr<DiskImage>> open(const std::filesystem::path& path);
+  // Errors: those of DiskSource::open(); kOutput if no overlay can be made.
+  static Result<std::unique_ptr<DiskImage>> open(const DiskOptions& options);
 
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] const std::filesystem::path& path() const { return options_.path; }
+  [[nodiscard]] std::string format() const { return options_.format.empty() ? "raw" : options_.format; }
+  // From now on, which blocks of the image are read is remembered.
+  void remember_reads() { read_.emplace(); }
+  // Those blocks, in order. Requires: remember_reads().
+  [[nodiscard]] std::vector<log::BlockRun> blocks_read() const;
+  // Of the image, whatever the guest wrote. Requires: the range is inside. Errors: kHost.
+  Status read_image(uint64_t offset, std::span<uint8_t> to) { return source_->read(offset, to); }
+  // Each block that the guest wrote, as it is now, in order. Errors: kHost; those of `visit`.
+  Status visit_written(const std::function<Status(uint64_t offset, std::span<const uint8_t>)>& visit) const;
   // Of the image, as log::ImageHash says it. Cost: reads the whole file. Errors: kHost.
   [[nodiscard]] Result<std::string> hash() const;
   // Errors: kHost if the file was written since open(): what was read from it may be neither the old nor the
   // new.
-  [[nodiscard]] Status check_unchanged() const;
+  [[nodiscard]] Status check_unchanged() const { return source_->check_unchanged(); }
 
   [[nodiscard]] uint64_t bytes() const override { return bytes_; }
+  [[nodiscard]] const DiskTraits& traits() const override { return options_.traits; }
   Status read(uint64_t offset, std::span<uint8_t> to) override;
   Status write(uint64_t offset, std::span<const uint8_t> from) override;
+  // Of whole blocks; of a part of one, nothing happens.
+  Status discard(uint64_t offset, uint64_t bytes) override;
   [[nodiscard]] uint64_t digest() const override { return written_.digest_; }
 
   // Errors: kHost. Cost: memory for the blocks that were written since the last one, and some words for each
@@ -83,7 +104,7 @@ class DiskImage final : public Disk {
 
  private:
   static constexpr uint64_t kBlockBytes = DiskSnapshot::kBlockBytes;
-  DiskImage(std::filesystem::path path, UniqueFd base, UniqueFd overlay, const struct stat& when_opened);
+  DiskImage(DiskOptions options, std::unique_ptr<DiskSource> source, UniqueFd overlay);
   // The end of the longest run from `offset` on, up to `end`, that is in the overlay as a whole or not at
   // all.
   [[nodiscard]] uint64_t run_end(uint64_t offset, uint64_t end) const;
@@ -92,17 +113,17 @@ class DiskImage final : public Disk {
   }
   // The block that begins at `begin`, as far as the disk has it.
   [[nodiscard]] uint64_t block_bytes(uint64_t begin) const { return written_.bytes_of(begin / kBlockBytes); }
-  Status read_base(uint64_t offset, std::span<uint8_t> to) const;
+  Status read_base(uint64_t offset, std::span<uint8_t> to);
   Status read_overlay(uint64_t offset, std::span<uint8_t> to) const;
   Status write_overlay(uint64_t offset, std::span<const uint8_t> from);
   Status copy_up(uint64_t offset);
   Status note_block(uint64_t begin, std::span<const uint8_t> piece);
 
-  const std::filesystem::path path_;
-  const UniqueFd base_;
+  const DiskOptions options_;
+  const std::unique_ptr<DiskSource> source_;
   const UniqueFd overlay_;
-  const struct stat when_opened_;
   const uint64_t bytes_;
+  std::optional<std::set<uint64_t>> read_;  // blocks
   DiskSnapshot written_;  // the blocks that are in the overlay; its digest is the sum of their hashes: the
                           // order of writes does not matter
 };

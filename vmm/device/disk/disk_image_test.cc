@@ -53,7 +53,7 @@ class DiskImageTest : public ::testing::Test {
 
 TEST_F(DiskImageTest, ReadsAreTheImages) {
   const Bytes base = pattern(10 * kSectorBytes);
-  const auto disk = DiskImage::open(file(base)).value();
+  const auto disk = DiskImage::open({.path = file(base)}).value();
   EXPECT_EQ(disk->bytes(), base.size());
   EXPECT_EQ(read(*disk, 0, base.size()), base);
   EXPECT_EQ(read(*disk, 4097, 700), Bytes(base.begin() + 4097, base.begin() + 4797));
@@ -62,7 +62,7 @@ TEST_F(DiskImageTest, ReadsAreTheImages) {
 TEST_F(DiskImageTest, WritesAreReadBackAndTheImageStaysAsItWas) {
   const Bytes base = pattern(64 * kSectorBytes);
   const auto path = file(base);
-  const auto disk = DiskImage::open(path).value();
+  const auto disk = DiskImage::open({.path = path}).value();
   ASSERT_TRUE(disk->write(512, Bytes(1024, 0xaa)));
   Bytes expected = base;
   std::fill_n(expected.begin() + 512, 1024, uint8_t{0xaa});
@@ -71,11 +71,38 @@ TEST_F(DiskImageTest, WritesAreReadBackAndTheImageStaysAsItWas) {
   EXPECT_TRUE(disk->check_unchanged());
 }
 
+TEST_F(DiskImageTest, DiscardedBlocksAreTheImagesAgain) {
+  const Bytes base = pattern(64 * kSectorBytes);
+  const auto disk = DiskImage::open({.path = file(base)}).value();
+  const uint64_t untouched = disk->digest();
+  ASSERT_TRUE(disk->write(0, Bytes(5 * 4096, 0xaa)));
+  ASSERT_TRUE(disk->discard(4096 + 512, 3 * 4096));  // two whole blocks, and parts of two
+  Bytes expected = base;
+  std::fill_n(expected.begin(), 2 * 4096, uint8_t{0xaa});
+  std::fill_n(expected.begin() + 4 * 4096, 4096, uint8_t{0xaa});
+  EXPECT_EQ(read(*disk, 0, base.size()), expected);
+  ASSERT_TRUE(disk->discard(0, base.size()));
+  EXPECT_EQ(read(*disk, 0, base.size()), base);
+  EXPECT_EQ(disk->digest(), untouched);
+}
+
+TEST_F(DiskImageTest, SnapshotBringsBackWhatWasDiscardedSince) {
+  const auto disk = DiskImage::open({.path = file(pattern(64 * kSectorBytes))}).value();
+  ASSERT_TRUE(disk->write(4096, Bytes(4096, 0xaa)));
+  const auto snapshot = disk->snapshot().value();
+  const uint64_t digest = disk->digest();
+  ASSERT_TRUE(disk->discard(4096, 4096));
+  ASSERT_NE(disk->digest(), digest);
+  ASSERT_TRUE(disk->restore(snapshot));
+  EXPECT_EQ(disk->digest(), digest);
+  EXPECT_EQ(read(*disk, 4096, 4096), Bytes(4096, 0xaa));
+}
+
 // Against a plain array, sizes that do and do not end with a block.
 RC_GTEST_FIXTURE_PROP(DiskImageTest, AnyWritesGiveTheBytesOfAnArray, ()) {
   const size_t bytes = 512 * *rc::gen::inRange<size_t>(1, 40);
   Bytes expected = pattern(bytes);
-  const auto disk = DiskImage::open(file(expected)).value();
+  const auto disk = DiskImage::open({.path = file(expected)}).value();
   const auto steps = *rc::gen::inRange(0, 20);
   for (int i = 0; i < steps; ++i) {
     const auto begin = *rc::gen::inRange<size_t>(0, bytes);
@@ -91,8 +118,8 @@ RC_GTEST_FIXTURE_PROP(DiskImageTest, AnyWritesGiveTheBytesOfAnArray, ()) {
 
 TEST_F(DiskImageTest, DigestFollowsFromWhatIsThereAndNotFromHowItCameThere) {
   const auto path = file(pattern(64 * kSectorBytes));
-  const auto one = DiskImage::open(path).value();
-  const auto other = DiskImage::open(path).value();
+  const auto one = DiskImage::open({.path = path}).value();
+  const auto other = DiskImage::open({.path = path}).value();
   EXPECT_EQ(one->digest(), other->digest());
   ASSERT_TRUE(one->write(0, Bytes(4096, 1)));
   ASSERT_TRUE(one->write(8192 + 512, Bytes(512, 2)));
@@ -107,8 +134,8 @@ TEST_F(DiskImageTest, DigestFollowsFromWhatIsThereAndNotFromHowItCameThere) {
 
 TEST_F(DiskImageTest, SameBytesElsewhereAreAnotherDigest) {
   const auto path = file(Bytes(size_t{16} * 4096));
-  const auto one = DiskImage::open(path).value();
-  const auto other = DiskImage::open(path).value();
+  const auto one = DiskImage::open({.path = path}).value();
+  const auto other = DiskImage::open({.path = path}).value();
   ASSERT_TRUE(one->write(0, Bytes(4096, 1)));
   ASSERT_TRUE(other->write(4096, Bytes(4096, 1)));
   EXPECT_NE(one->digest(), other->digest());
@@ -122,7 +149,7 @@ RC_GTEST_FIXTURE_PROP(DiskImageTest, RestoredDiskIsWhatItWasAtTheSnapshot, ()) {
     uint64_t digest;
   };
   const size_t bytes = 512 * *rc::gen::inRange<size_t>(1, 100);
-  const auto disk = DiskImage::open(file(pattern(bytes))).value();
+  const auto disk = DiskImage::open({.path = file(pattern(bytes))}).value();
   std::vector<Kept> kept;
   const auto write = [&](uint8_t with) {
     const auto begin = *rc::gen::inRange<size_t>(0, bytes);
@@ -144,13 +171,15 @@ RC_GTEST_FIXTURE_PROP(DiskImageTest, RestoredDiskIsWhatItWasAtTheSnapshot, ()) {
 
 TEST_F(DiskImageTest, HashIsThatOfTheWholeFile) {
   const Bytes base = pattern(5 * 512 + (2 << 20));
-  const auto disk = DiskImage::open(file(base)).value();
+  const auto disk = DiskImage::open({.path = file(base)}).value();
   ASSERT_TRUE(disk->write(0, Bytes(512, 9)));
   EXPECT_EQ(disk->hash().value(), log::xxh3_128_hex(base));
 }
 
 TEST_F(DiskImageTest, FileThatIsNoDiskIsRefused) {
-  const auto refusal = [](const std::filesystem::path& path) { return DiskImage::open(path).error(); };
+  const auto refusal = [](const std::filesystem::path& path) {
+    return DiskImage::open({.path = path}).error();
+  };
   EXPECT_EQ(refusal(folder_ / "none").code, ErrorCode::kNotFound);
   EXPECT_EQ(refusal(folder_).code, ErrorCode::kUsage);
   EXPECT_THAT(refusal(file(Bytes(513))).message, HasSubstr("513 bytes, needed is a multiple of 512"));
@@ -159,7 +188,7 @@ TEST_F(DiskImageTest, FileThatIsNoDiskIsRefused) {
 
 TEST_F(DiskImageTest, ImageThatBecomesShorterIsAnErrorOfTheHost) {
   const auto path = file(pattern(64 * kSectorBytes));
-  const auto disk = DiskImage::open(path).value();
+  const auto disk = DiskImage::open({.path = path}).value();
   std::filesystem::resize_file(path, 512);
   Bytes bytes(1024);
   const auto result = disk->read(0, bytes);
@@ -170,7 +199,7 @@ TEST_F(DiskImageTest, ImageThatBecomesShorterIsAnErrorOfTheHost) {
 
 TEST_F(DiskImageTest, ImageThatIsWrittenMeanwhileIsFoundOut) {
   const auto path = file(pattern(64 * kSectorBytes));
-  const auto disk = DiskImage::open(path).value();
+  const auto disk = DiskImage::open({.path = path}).value();
   EXPECT_TRUE(disk->check_unchanged());
   std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));
   EXPECT_EQ(disk->check_unchanged().error().code, ErrorCode::kHost);

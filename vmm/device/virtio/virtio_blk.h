@@ -1,6 +1,8 @@
 // A disk as a virtio device.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "vmm/device/disk/disk.h"
@@ -20,16 +22,26 @@ struct VirtioBlkConfig {
   uint64_t capacity = 0;  // sectors
   uint32_t max_segment_bytes = kMaxDiskSegmentBytes;
   uint32_t max_segments = kMaxDiskSegments;
+  std::array<uint8_t, 20> not_offered = {};  // geometry, topology, cache mode, number of queues
+  uint32_t max_discard_sectors = 0;
+  uint32_t max_discard_segments = 0;
+  uint32_t discard_alignment = 0;  // sectors
+  uint32_t max_zero_sectors = 0;
+  uint32_t max_zero_segments = 0;
+  uint8_t zeros_may_unmap = 0;
+  std::array<uint8_t, 7> unused = {};
 };
+static_assert(offsetof(VirtioBlkConfig, max_discard_sectors) == 36);
 
-// Reads, writes, flush, and the disk's name. The guest sees an error only where its own request asks for one:
-// sectors that the disk does not have, parts of a sector, too much at once. If the host fails, the run ends.
+// Reads, writes, flush, the disk's name; discarding and zeros, where the disk has that. The guest sees an
+// error only where its own request asks for one: sectors that the disk does not have, parts of a sector, too
+// much at once. If the host fails, the run ends.
 //
 // Source: VIRTIO 1.2, section 5.2.
 class VirtioBlk final : public VirtioDevice {
  public:
   // `disk` outlives this.
-  explicit VirtioBlk(Disk& disk) : disk_(disk) { config_.capacity = disk.bytes() / kSectorBytes; }
+  explicit VirtioBlk(Disk& disk);
 
   [[nodiscard]] uint32_t id() const override { return 2; }
   [[nodiscard]] uint32_t features() const override;
@@ -45,6 +57,11 @@ class VirtioBlk final : public VirtioDevice {
   enum class Answer : uint8_t { kOk = 0, kError = 1, kUnsupported = 2 };
   Status serve(const Chain& chain, Virtqueue& queue);
   Result<Answer> carry_out(uint32_t type, uint64_t sector, const Chain& data);
+  Result<Answer> read(uint64_t sector, const Chain& data);
+  Result<Answer> write(uint64_t sector, const Chain& data);
+  Result<Answer> discard(const Chain& data);
+  Result<Answer> write_zeros(const Chain& data);
+  [[nodiscard]] Answer answer_name(const Chain& data) const;
   [[nodiscard]] bool is_possible(uint64_t sector, uint64_t bytes) const;
 
   Disk& disk_;

@@ -145,7 +145,7 @@ TEST_F(VirtioConsoleTest, DigestSeesQueuesAndTypedBytes) {
 
 TEST(PcBoardTest, DigestSeesWhatWasWrittenToTheDisk) {
   FakeDisk disk(8);
-  PcBoard board({.vcpus = 1, .virtio = {.disk = &disk}});
+  PcBoard board({.vcpus = 1, .virtio = {.disks = {&disk}}});
   const auto before = board.compared_digest();
   disk.content[7] = 1;
   EXPECT_NE(board.compared_digest(), before);

@@ -12,7 +12,18 @@ namespace reprise::vmm {
 
 // Places for virtio devices, one device each: what a device's registers and its interrupt line are, and what
 // ACPI calls it. Numbers stand in the tables that a guest sees: they stay what they are.
-enum class VirtioSlot : uint8_t { kDisk = 0, kConsole = 1, kRandom = 2, kNetwork = 3 };
+enum class VirtioSlot : uint8_t {
+  kDisk = 0,
+  kConsole = 1,
+  kRandom = 2,
+  kNetwork = 3,
+  kSecondDisk = 4,
+  kThirdDisk = 5,
+  kFourthDisk = 6,
+};
+// In the order in which guests number disks.
+inline constexpr std::array kDiskSlots = {VirtioSlot::kDisk, VirtioSlot::kSecondDisk, VirtioSlot::kThirdDisk,
+                                          VirtioSlot::kFourthDisk};
 
 // In the hole of a PC's memory below the I/O APIC.
 inline constexpr uint64_t kVirtioBase = 0xd0000000;

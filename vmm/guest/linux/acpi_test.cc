@@ -119,8 +119,9 @@ TEST_F(AcpiTest, DescriptionOfTheSleepIsTheWholeOfTheCode) {
 // A DSDT with devices, taken apart as an interpreter of AML would.
 class AcpiDevicesTest : public AcpiTest {
  protected:
-  static constexpr std::array kSlots = {VirtioSlot::kDisk, VirtioSlot::kConsole, VirtioSlot::kRandom,
-                                        VirtioSlot::kNetwork};
+  static constexpr std::array kSlots = {
+      VirtioSlot::kDisk,       VirtioSlot::kConsole,   VirtioSlot::kRandom,    VirtioSlot::kNetwork,
+      VirtioSlot::kSecondDisk, VirtioSlot::kThirdDisk, VirtioSlot::kFourthDisk};
   AcpiDevicesTest() : AcpiTest(1, kSlots), at_(tables().back() + 36 + kSleepBytes) {}
 
   uint8_t byte() { return ram_.get<uint8_t>(at_++); }

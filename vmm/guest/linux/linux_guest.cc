@@ -14,11 +14,12 @@ Result<LoadedGuest> load_linux_guest(const MachineOptions& options, ConsoleSink 
   TRY_ASSIGN(const auto kernel, unpack_kernel(options.image));
   const auto& wanted = *options.linux_guest;
   LoadedGuest guest;
-  if (wanted.disk.has_value()) {
-    TRY_ASSIGN(guest.disk, DiskImage::open(*wanted.disk));
+  VirtioOptions virtio{.random = wanted.virtio_random, .console = wanted.virtio_console};
+  for (const DiskOptions& each : wanted.disks) {
+    TRY_ASSIGN(auto disk, DiskImage::open(each));
+    virtio.disks.push_back(disk.get());
+    guest.disks.push_back(std::move(disk));
   }
-  const VirtioOptions virtio{
-      .random = wanted.virtio_random, .console = wanted.virtio_console, .disk = guest.disk.get()};
   const auto slots = slots_of(virtio);
   TRY_ASSIGN(guest.memory, GuestMemory::create(linux_ram(options.memory_bytes), options.is_unprotected()));
   TRY_ASSIGN(LoadedLinux loaded, load_linux({.kernel = kernel,
