@@ -44,7 +44,7 @@ TEST_F(SealedFile, PayloadReadsBack) {
 TEST_F(SealedFile, NewerFormatIsRefusedEvenIfTheRestIsUnknown) {
   bytes_.resize(60);
   bytes_[8] = 200;
-  expect_damage("newer Reprise: format 200, this one reads up to 2");
+  expect_damage(fmt::format("newer Reprise: format 200, this one reads up to {}", kFormatVersion));
 }
 
 TEST_F(SealedFile, AnyFlippedBitIsDamage) {

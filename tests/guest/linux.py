@@ -8,7 +8,7 @@ import time
 
 from checkpoints import make, used_exactly
 from debugger import FLUSH, converse, gdb
-from harness import (BUILD, CANNOT_WRITE, DAMAGED, GUEST_FAILED, NOT_FOUND, OK, USAGE, Skip, Terminal, Test, expect, nested_paging, one_sentence, replay_alike,
+from harness import (BUILD, CANNOT_WRITE, DAMAGED, GUEST_FAILED, HOST_CANNOT, NOT_FOUND, OK, USAGE, Skip, Terminal, Test, expect, nested_paging, one_sentence, replay_alike,
                      report_of)
 
 GUEST = BUILD / "guest-images" / "linux"
@@ -623,6 +623,26 @@ def truncated(bench, words):
     words["--kernel"] = file_of(bench, words["--kernel"].read_bytes()[:1 << 20])
 
 
+def qcow2(change=lambda path: None, options=",format=qcow2"):
+    """A disk of a qcow2 image with a backing file, which `change` spoils."""
+
+    def spoil(bench, words):
+        if shutil.which("qemu-img") is None:
+            raise Skip("qemu-img is not here")
+        file_of(bench, bytes(1 << 20))
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", "file", "-F", "raw", "top"], cwd=bench.folder, check=True, capture_output=True)
+        change(bench.folder / "top")
+        words["--disk"] = f"{bench.folder / 'top'}{options}"
+
+    return spoil
+
+
+def overwrite(path, at, data):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
 def compute(kind, rounds, vcpus):
     """A program that computes and makes no system calls, beside a shell that says every 0.2 s how long the machine has been up. The program's result and
     its code are as they must be, it is stopped at addresses, and the replay stops it there."""
@@ -660,6 +680,12 @@ def tests(_options):
             session("hvc0-session", b"/dev/hvc0", "--console", "virtio"),
             refused("no-disk", "cannot open the disk image .*No such file", NOT_FOUND, lambda bench, words: words.update({"--disk": bench.folder / "none"})),
             refused("odd-disk", "has 1000 bytes, needed is a multiple of 512", USAGE, lambda bench, words: words.update({"--disk": file_of(bench, bytes(1000))})),
+            refused("qcow2-as-raw", "begins as a qcow2 image does: say .*top,format=qcow2", USAGE, qcow2(options="")),
+            refused("qcow2-without-base", "top cannot be used: .*No such file", HOST_CANNOT, qcow2(lambda path: (path.parent / "file").unlink())),
+            refused("qcow2-that-lies", "top cannot be used: ", HOST_CANNOT, qcow2(lambda path: overwrite(path, 36, b"\x7f\xff\xff\xff"))),
+            refused("disk-format", "format .nbd.: known are raw, qcow2", USAGE, qcow2(options=",format=nbd")),
+            refused("disk-serial", "serial number .* has 21 bytes: at most 20", USAGE, qcow2(options=f",format=qcow2,serial={'x' * 21}")),
+            refused("kept-without-disk", "--keep-writes names 1 file, the machine has 0 disks", USAGE, lambda bench, words: words.update({"--keep-writes": "kept"})),
             refused("text", "neither a bzImage", DAMAGED, lambda bench, words: words.update({"--kernel": file_of(bench, b"no kernel" * 100)})),
             refused("truncated", "truncated", DAMAGED, truncated),
             refused("damaged", "damaged|cannot be unpacked", DAMAGED, damaged),

@@ -21,6 +21,17 @@ constexpr std::array<uint8_t, 4> kQcowMagic = {'Q', 'F', 'I', 0xfb};
 // RAW_LOCK_PERM_BASE; include/block/block-common.h, BLK_PERM_WRITE.
 constexpr off_t kWritersByte = 101;
 
+// Errors: kUsage.
+Status check_not_qcow(int fd, const std::filesystem::path& path) {
+  std::array<uint8_t, kQcowMagic.size()> begin{};
+  if (!read_file_at(fd, 0, begin) || begin != kQcowMagic) return {};
+  return fail(
+      ErrorCode::kUsage,
+      "the disk image {} begins as a qcow2 image does: say {},format=qcow2, or {},format=raw if it is "
+      "one all the same",
+      path.string(), path.string(), path.string());
+}
+
 // Errors: kHost: another program, such as QEMU, may write to it.
 Status check_not_in_use(int fd, const std::filesystem::path& path) {
   struct flock lock {};
@@ -96,7 +107,7 @@ Status WatchedFile::check_unchanged() const {
               name_.string());
 }
 
-Result<std::unique_ptr<DiskSource>> open_raw(const std::filesystem::path& path) {
+Result<std::unique_ptr<DiskSource>> open_raw(const std::filesystem::path& path, const std::string& format) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a FIFO would make us wait
   if (!fd.valid())
     return fail_errno(ErrorCode::kNotFound, errno,
@@ -108,6 +119,7 @@ Result<std::unique_ptr<DiskSource>> open_raw(const std::filesystem::path& path) 
     return fail(ErrorCode::kUsage,
                 "the disk image {} is no regular file and no block device, needed is a raw image",
                 path.string());
+  if (format.empty()) TRY(check_not_qcow(fd.get(), path));
   const off_t end = ::lseek(fd.get(), 0, SEEK_END);  // of a block device, stat says 0
   const auto bytes = end > 0 ? static_cast<uint64_t>(end) : 0;
   if (bytes == 0 || bytes % kSectorBytes != 0)
@@ -120,27 +132,11 @@ Result<std::unique_ptr<DiskSource>> open_raw(const std::filesystem::path& path) 
   return std::unique_ptr<DiskSource>(new RawSource(path, std::move(fd), bytes, std::move(file)));
 }
 
-namespace {
-
-Status check_not_qcow(DiskSource& source, const std::filesystem::path& path) {
-  std::array<uint8_t, kQcowMagic.size()> begin{};
-  TRY(source.read(0, begin));
-  if (begin != kQcowMagic) return {};
-  return fail(
-      ErrorCode::kUsage,
-      "the disk image {} begins as a qcow2 image does: say {},format=qcow2, or {},format=raw if it is "
-      "one all the same",
-      path.string(), path.string(), path.string());
-}
-
-}  // namespace
-
 Result<std::unique_ptr<DiskSource>> DiskSource::open(const std::filesystem::path& path,
                                                      const std::string& format) {
   if (format == kPackedFormat) return open_packed(path);
   if (!format.empty() && format != "raw") return open_by_qemu(path, format);
-  TRY_ASSIGN(auto source, open_raw(path));
-  if (format.empty()) TRY(check_not_qcow(*source, path));
+  TRY_ASSIGN(auto source, open_raw(path, format));
   if (source->bytes() > kMaxDiskBytes)
     return fail(ErrorCode::kUsage, "the disk image {} has {} GiB, at most {} are possible", path.string(),
                 source->bytes() >> 30, kMaxDiskBytes >> 30);

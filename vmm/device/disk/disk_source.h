@@ -50,8 +50,8 @@ class DiskSource {
   DiskSource& operator=(const DiskSource&) = delete;
 };
 
-// The file's own bytes. Errors as DiskSource::open().
-Result<std::unique_ptr<DiskSource>> open_raw(const std::filesystem::path& path);
+// The file's own bytes; without a format, if it does not look like another. Errors as DiskSource::open().
+Result<std::unique_ptr<DiskSource>> open_raw(const std::filesystem::path& path, const std::string& format);
 // What a recording has of it (log/packed_disk.h). Errors: kNotFound, kDamaged.
 Result<std::unique_ptr<DiskSource>> open_packed(const std::filesystem::path& index);
 // What qemu-nbd makes of it, with the images that it is based on. Errors as DiskSource::open().
