@@ -167,7 +167,7 @@ def disks(bench):
     terminal = Terminal([bench.installation.reprise, "record", *words_for(bench, "run=shell", 2, "--disk", f"{top},format=qcow2,serial=TOP-1",
                                                                           "--disk", f"{data},serial=DATA-2,read-only", "--keep-writes", kept, "-o", folder)])
     terminal.read_until(b"/ # ", SECONDS)
-    for command, answer in (("cd /sys/block; echo $(cat vda/serial vdb/serial vda/ro vdb/ro); cd /", b"TOP-1 DATA-2 0 1"),
+    for command, answer in (("cd /sys/block; echo $(cat vda/serial vdb/serial vda/ro vdb/ro); cd /", b"TOP-1DATA-20 1"),
                             ("head -c 13 /dev/vdb; echo x | dd of=/dev/vdb 2>/dev/null || echo refused", b"seven sectorsrefused"),
                             ("mkdir /disk; mount -t ext4 /dev/vda /disk && cat /disk/greeting", b"a greeting"),
                             ("cp /bin/busybox /disk/copy; sync; rm /disk/copy; fstrim /disk && echo trim''med", b"trimmed"),
