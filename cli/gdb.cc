@@ -118,8 +118,8 @@ Result<pid_t> start_gdb(const GdbArguments& arguments, const std::vector<std::st
                              "-ix", folder.commands(), "-ex", "target extended-remote " + folder.socket()});
   // GDB does not know that the machine has moved.
   if (arguments.at.has_value())
-    words.insert(words.end(), {"-ex", "monitor seek " + *arguments.at, "-ex", "maintenance flush register-cache",
-                               "-ex", "maintenance flush dcache"});
+    words.insert(words.end(), {"-ex", "monitor seek " + *arguments.at, "-ex",
+                               "maintenance flush register-cache", "-ex", "maintenance flush dcache"});
   words.insert(words.end(), arguments.words.begin(), arguments.words.end());
   return start_program("gdb", std::move(words));
 }

@@ -125,13 +125,16 @@ Result<WatchVerdict> AccessTrace::look_at_instruction(VcpuId vcpu) {
   ept::View& view = machine_.view(vcpu);
   TRY_ASSIGN(const auto next, decode_next(machine_, vcpu));
   if (!next.has_value()) return WatchVerdict::kHandle;
-  bool restricted = false;
+  bool restricted = false, missing = false;
   for (const auto& access : next->set.pages()) {
     if (access.page.raw >= view.ram_pages()) continue;
-    if (!view.allows(access.page, access.right)) return WatchVerdict::kHandle;
+    missing |= !view.allows(access.page, access.right);
     restricted |= is_restricted(vcpu, access.page, access.right);
   }
   if (!restricted) return WatchVerdict::kHandle;
+  // Its exit was recorded, and may have been of another kind: where KVM emulates, it can say which page it is
+  // only if it can read the instruction.
+  if (missing) return let_run(vcpu);
   for (const auto& access : next->set.pages()) TRY(view.prepare(access.page));
   return carry_out(vcpu, *next);
 }
@@ -166,10 +169,14 @@ Result<WatchVerdict> AccessTrace::carry_out(VcpuId vcpu, const NextInstruction& 
       if (is_watched(needed.page)) TRY(restrict(vcpu, needed.page));
     return WatchVerdict::kDone;
   }
-  // It is entered with all pages there, and looked at again from its next exit on.
+  if (next.is_instruction) listener_.lost_sight(vcpu);
+  return let_run(vcpu);
+}
+
+// It is entered with all pages there, and looked at again from its next exit on.
+Result<WatchVerdict> AccessTrace::let_run(VcpuId vcpu) {
   TRY(open(vcpu));
   watched_[vcpu.raw].stays_open = true;
-  if (next.is_instruction) listener_.lost_sight(vcpu);
   return WatchVerdict::kDone;
 }
 
@@ -192,9 +199,7 @@ Result<WatchVerdict> AccessTrace::look_at_mmio(VcpuId vcpu) {
   TRY_ASSIGN(const kvm_regs after, kvm.registers());
   if (after.rip != before.rip || after.rcx != before.rcx) return WatchVerdict::kDone;
   // The emulator has forgotten what it read, and would read it again for ever (far jumps).
-  TRY(open(vcpu));
-  watched_[vcpu.raw].stays_open = true;
-  return WatchVerdict::kDone;
+  return let_run(vcpu);
 }
 
 // Whether the exit is about a page that is restricted, and then answered.

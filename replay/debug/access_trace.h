@@ -83,6 +83,7 @@ class AccessTrace final : public ExitWatcher {
 
   Result<vmm::WatchVerdict> look_at_instruction(VcpuId vcpu);
   Result<vmm::WatchVerdict> carry_out(VcpuId vcpu, const NextInstruction& next);
+  Result<vmm::WatchVerdict> let_run(VcpuId vcpu);
   Result<vmm::WatchVerdict> look_at_mmio(VcpuId vcpu);
   Result<bool> answer_part(VcpuId vcpu);
   // Leaves an exit to the machine.
