@@ -61,7 +61,7 @@ struct Races {
 };
 
 // `symbols`: may be null. Errors: as Timeline::run_to(); kUsage for marks that are none. Cost: two replays
-// and 0.1 ms for each access that is looked at, then a replay to each race.
+// and 0.3 ms for each access that is looked at, then a replay to each race.
 Result<Races> find_races(replay::Timeline& timeline, const log::Recording& recording, const Symbols* symbols,
                          const RaceOptions& options);
 

@@ -27,7 +27,7 @@ struct SharedAccesses {
 };
 
 // From where the timeline is to before `end`; leaves it tainted. Errors: as Timeline::run_watched();
-// kDamaged. Cost: 0.1 ms for each access where KVM is software, and 20 bytes and more of the trace.
+// kDamaged. Cost: 0.3 ms for each access where KVM is software, and 20 bytes and more of the trace.
 Result<SharedAccesses> trace_shared_accesses(replay::Timeline& timeline, const log::Recording& recording,
                                              TransitionLog& log, const std::vector<PageNumber>& pages,
                                              const replay::Mark& end, const TraceLimits& limits);

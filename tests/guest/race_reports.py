@@ -121,7 +121,7 @@ def tests(_options):
         racing("message_passing", "n=400 sweep=100", [(("write", mp_data), ("read", "racy_load(data.cell[i])")), (("write", mp_flag), ("read", "racy_load(flag.cell[i])"))]),
         racing("store_buffer", "n=400 sweep=100", [(("write", "racy_store(variable[role].cell[i], 1)"), ("read", "racy_load(variable[1 - role].cell[i])"))]),
         locked("locks", "n=300"),
-        locked("locks", "n=100", 4),
+        locked("kv", "n=200", 4),
         locked("ring", "n=300"),
         locked("kv", "n=400"),
         locked("stencil", "n=32 steps=6"),
