@@ -88,6 +88,8 @@ def text_and_suppressions(bench):
     expect(re.search(r"^(write|read) to 0x[0-9a-f]+ \(.*counter.*\) of 8 bytes by vCPU [01] at [0-9.]+:$", text, re.M), "an access has no line", done)
     marks = re.findall(r"^go there: reprise gdb \S+ --at ([0-9.]+)$", text, re.M)
     expect(len(marks) == 2 * len(re.findall("^RACE", text, re.M)), "a race does not say how to go there", done)
+    there = bench.reprise("gdb", folder, "--at", marks[0], "--", "-batch", "-ex", "info line *$pc")
+    expect(there.status == OK and b"guest-images/runtime/racy.h" in there.out, "GDB is not at the access", there)
     file = bench.folder / "suppressions"
     file.write_text("# known\nrace:^nobody$\nrace:lost_update.cc\n")
     quiet = bench.reprise("races", "--suppress", file, folder)
@@ -102,6 +104,7 @@ def bad_input(bench):
     folder = bench.folder / "recording"
     record(bench, folder, "lost_update", "n=100")
     one_sentence(bench.reprise("races", "--from", "x", folder), USAGE, "mark")
+    one_sentence(bench.reprise("gdb", folder, "--at", "x"), USAGE, "mark")
     one_sentence(bench.reprise("races", "--from", "3", "--to", "2", folder), USAGE, "nothing is between")
     file = bench.folder / "suppressions"
     file.write_text("thread:x\n")
