@@ -4,6 +4,7 @@ kernel.py     Debian's kernel and the modules that a lab needs, from a cache
 initramfs.py  the archive that a lab boots with, and which files are carried into one that cannot see the outside's tree
 machine.py    what a running lab is, whatever emulates it
 qemu.py       host B: QEMU emulating an AMD processor with SVM
+pmu_qemu.py   the same QEMU with a branch counter (pmu_counter.c), built into the cache
 bochs.py      host C: Bochs emulating an Intel processor with VMX and EPT
 session.py    one command inside: frames, terminal, time-out
 """

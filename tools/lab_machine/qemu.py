@@ -1,12 +1,13 @@
 """Host B: QEMU (TCG) emulating an AMD processor with SVM and nested paging, over the outside's file tree."""
 import fcntl
+import os
 import pathlib
 import re
 import shutil
 import socket
 import time
 
-from lab_machine import CANNOT, ROOT, LabError, initramfs, kernel
+from lab_machine import CANNOT, ROOT, LabError, initramfs, kernel, pmu_qemu
 from lab_machine.machine import Machine
 
 SLOTS = 8  # commands side by side in one lab
@@ -15,6 +16,8 @@ SLOTS = 8  # commands side by side in one lab
 # the emulated TSCs are one counter, which the kernel's synchronisation test is too slow to see.
 APPEND = ("console=ttyS0 tsc=reliable clocksource=tsc quiet panic=-1 oops=panic mitigations=off nokaslr norandmaps nowatchdog cryptomgr.notests=1 "
           "rodata=off ipv6.disable=1 8250.nr_uarts=1 random.trust_cpu=on rdinit=/init")
+# An interrupt of the counter takes long under emulation, and the kernel would make them rarer.
+MORE = {"pmu": " sysctl.kernel.perf_cpu_time_max_percent=0"}
 MODULE_OPTIONS = {"shadow": {"kvm_amd": "npt=0"}}  # KVM then shadows the guest's page tables
 # One emulating thread for all processors: with one each, QEMU (7.2 and 10.0) corrupts the lab kernel's stacks after
 # some minutes of nested guests, whoever runs them (docs/hosts.md).
@@ -44,9 +47,13 @@ class Qemu(Machine):
             if re.search(r"[\s,]", path):
                 raise LabError(CANNOT, f"the lab cannot share {path}: a space or comma in its name")
         (self.folder / "initramfs").write_bytes(initramfs.for_shared_tree(fetched, MODULE_OPTIONS.get(options.host, {}), shares))
-        command = ["qemu-system-x86_64", "-M", "q35", "-accel", ACCELERATOR, "-cpu", "EPYC,+svm,+npt",
+        program, environment = "qemu-system-x86_64", {}
+        if options.host == "pmu":
+            program, environment = pmu_qemu.fetch_qemu(), {"QEMU_PMU_SKID": options.pmu_skid, "QEMU_PMU_WRONG": options.pmu_wrong or ""}
+        processor = "EPYC,+svm,+npt" + (",+perfctr-core" if options.host == "pmu" else "")
+        command = [program, "-M", "q35", "-accel", ACCELERATOR, "-cpu", processor,
                    "-smp", str(options.smp), "-m", str(options.mem), "-display", "none", "-no-reboot", "-nodefaults",
-                   "-kernel", fetched / "vmlinux", "-initrd", self.folder / "initramfs", "-append", f"{APPEND} reprise.lab={options.host}",
+                   "-kernel", fetched / "vmlinux", "-initrd", self.folder / "initramfs", "-append", f"{APPEND}{MORE.get(options.host, '')} reprise.lab={options.host}",
                    "-serial", f"file:{self.folder}/console.log", "-pidfile", self.folder / "pid",
                    "-device", f"virtio-serial-pci,max_ports={SLOTS + 1}"]
         for slot in range(SLOTS):
@@ -55,7 +62,7 @@ class Qemu(Machine):
         for tag, mode, path in [("root", "ro", "/"), *shares]:
             command += ["-virtfs", f"local,path={path},mount_tag={tag},security_model=none,multidevs=remap"
                         + (",readonly=on" if mode == "ro" else "")]
-        self.spawn(command, stay)
+        self.spawn(command, stay, env={**os.environ, **environment})
         while not (self.folder / f"slot.{SLOTS - 1}").exists():
             if self.process.poll() is not None:
                 raise LabError(CANNOT, "QEMU does not start:\n" + self.tail("qemu.log"))
