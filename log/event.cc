@@ -39,8 +39,9 @@ uint64_t digest_of(const Input& input) {
 }
 
 std::string_view kind_name(const Event& event) {
-  static constexpr std::array<std::string_view, 10> kNames = {
-      "gain", "loss", "value", "message", "digest", "end", "spin", "machine", "input", "breakpoint"};
+  static constexpr std::array<std::string_view, 11> kNames = {"gain",   "loss",       "value",     "message",
+                                                              "digest", "end",        "spin",      "machine",
+                                                              "input",  "breakpoint", "preemption"};
   static_assert(kNames.size() == std::variant_size_v<decltype(Event::what)>);
   return kNames[event.what.index()];
 }

@@ -123,6 +123,15 @@ struct UserBreakpoint {
   bool operator==(const UserBreakpoint&) const = default;
 };
 
+// The vCPU was stopped at this position, where no stop of its own is (branch clock): at the instruction at
+// `rip`, with general registers of this digest (vmm/register_digest.h, of these registers alone). Between two
+// branches only they tell one instruction from another. That is its next stop.
+struct Preemption {
+  Gva rip;
+  uint64_t registers = 0;
+  bool operator==(const Preemption&) const = default;
+};
+
 // The digest of memory, shared devices and this vCPU's local APIC at a completed deterministic stop, of every
 // k-th. Only in serial mode, where the vCPU that stops is the only one that changes any of these.
 struct MachineDigest {
@@ -132,10 +141,13 @@ struct MachineDigest {
 
 struct Event {
   Position position;
-  std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest, Input, UserBreakpoint> what;
+  std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin, MachineDigest, Input, UserBreakpoint,
+               Preemption>
+      what;
   bool operator==(const Event&) const = default;
 };
-// "gain", "loss", "value", "message", "digest", "end", "spin", "machine", "input", "breakpoint"
+// "gain", "loss", "value", "message", "digest", "end", "spin", "machine", "input", "breakpoint",
+// "preemption"
 std::string_view kind_name(const Event& event);
 
 }  // namespace reprise::log

@@ -105,6 +105,8 @@ class Decoder {
         return decode_what(event.what.emplace<Input>());
       case pb::EVENT_KIND_USER_BREAKPOINT:
         return decode_what(event.what.emplace<UserBreakpoint>());
+      case pb::EVENT_KIND_PREEMPTION:
+        return decode_what(event.what.emplace<Preemption>());
       default:
         return false;
     }
@@ -203,6 +205,8 @@ class Decoder {
     return addresses_.take(at.address.raw) && digests_.take(at.registers) && digests_.take(at.rest);
   }
 
+  bool decode_what(Preemption& at) { return addresses_.take(at.rip.raw) && digests_.take(at.registers); }
+
   using Varints64 = google::protobuf::RepeatedField<uint64_t>;
   using Varints32 = google::protobuf::RepeatedField<uint32_t>;
   using Signed64 = google::protobuf::RepeatedField<int64_t>;
@@ -237,7 +241,7 @@ void DeltaState::restart() {
 size_t BlockEncoder::add(const Event& event) {
   static_assert(
       std::is_same_v<decltype(Event::what), std::variant<Gain, Loss, Value, ApicMessage, Digest, End, Spin,
-                                                         MachineDigest, Input, UserBreakpoint>>,
+                                                         MachineDigest, Input, UserBreakpoint, Preemption>>,
       "kinds are numbered by the order of the alternatives: EVENT_KIND_GAIN is the first");
   if (count_++ == 0) first_position_ = event.position;
   block_.mutable_kinds()->push_back(byte_of(event.what.index() + pb::EVENT_KIND_GAIN));
@@ -335,6 +339,12 @@ size_t BlockEncoder::add_what(const UserBreakpoint& at) {
   block_.add_addresses(at.address.raw);
   block_.add_digests(at.registers);
   block_.add_digests(at.rest);
+  return sizeof at;
+}
+
+size_t BlockEncoder::add_what(const Preemption& at) {
+  block_.add_addresses(at.rip.raw);
+  block_.add_digests(at.registers);
   return sizeof at;
 }
 

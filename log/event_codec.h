@@ -58,6 +58,7 @@ class BlockEncoder {
   size_t add_what(const MachineDigest& digest);
   size_t add_what(const Input& input);
   size_t add_what(const UserBreakpoint& at);
+  size_t add_what(const Preemption& at);
 
   pb::Block block_;
   DeltaState state_;

@@ -27,7 +27,7 @@ Right any_right() {
 Event any_event() {
   Event event;
   event.position = {*any_u64(), Ticks(*any_u64())};
-  switch (*rc::gen::inRange(0, 10)) {
+  switch (*rc::gen::inRange(0, 11)) {
     case 0: {
       Gain gain = {Ticket(*any_u64()), any_right(), {}};
       gain.pages.resize(*rc::gen::inRange(0, 5));
@@ -64,6 +64,9 @@ Event any_event() {
       break;
     case 8:
       event.what = UserBreakpoint{Gva(*any_u64()), *any_u64(), *any_u64()};
+      break;
+    case 9:
+      event.what = Preemption{Gva(*any_u64()), *any_u64()};
       break;
     default:
       event.what = End{*any_u64()};

@@ -59,6 +59,10 @@ std::string text_of(const UserBreakpoint& at) {
   return fmt::format("user mode {:#x} registers {:016x} rest {:016x}", at.address.raw, at.registers, at.rest);
 }
 
+std::string text_of(const Preemption& at) {
+  return fmt::format("rip {:#x} registers {:016x}", at.rip.raw, at.registers);
+}
+
 std::string text_of(const Input& input) {
   constexpr size_t kShown = 40;
   std::string text = fmt::format("{}, {} byte{}", name(input.device), input.bytes.size(),
@@ -116,6 +120,11 @@ void fill(json& out, const UserBreakpoint& at) {
   out["address"] = at.address.raw;
   out["registers"] = fmt::format("{:016x}", at.registers);
   out["rest"] = fmt::format("{:016x}", at.rest);
+}
+
+void fill(json& out, const Preemption& at) {
+  out["rip"] = at.rip.raw;
+  out["registers"] = fmt::format("{:016x}", at.registers);
 }
 
 void fill(json& out, const Input& input) {

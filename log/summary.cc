@@ -70,7 +70,7 @@ Result<Summary> summarize(const Recording& recording, size_t top_pages) {
   for (const Event& sample :
        {Event{{}, Gain()}, Event{{}, Loss()}, Event{{}, Value()}, Event{{}, ApicMessage()},
         Event{{}, Digest()}, Event{{}, End()}, Event{{}, Spin()}, Event{{}, MachineDigest()},
-        Event{{}, Input()}, Event{{}, UserBreakpoint()}})
+        Event{{}, Input()}, Event{{}, UserBreakpoint()}, Event{{}, Preemption()}})
     summary.kinds.push_back({std::string(kind_name(sample))});
   PageCounts pages;
   for (uint32_t i = 0; i < recording.vcpus(); ++i) {

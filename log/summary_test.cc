@@ -25,7 +25,7 @@ TEST(SummaryTest, CountsEventsByKindVcpuAndPage) {
   EXPECT_EQ(summary->events, 2u * (10 * 9 + 1));
   EXPECT_EQ(summary->transitions, 2u * 10 * 6);
   EXPECT_EQ(summary->pages, 3u);
-  ASSERT_EQ(summary->kinds.size(), 10u);
+  ASSERT_EQ(summary->kinds.size(), 11u);
   EXPECT_EQ(summary->kinds[0].kind, "gain");
   EXPECT_EQ(summary->kinds[0].events, 40u);
   EXPECT_EQ(summary->kinds[5].events, 2u);
@@ -34,6 +34,7 @@ TEST(SummaryTest, CountsEventsByKindVcpuAndPage) {
   EXPECT_EQ(summary->kinds[7].kind, "machine");
   EXPECT_EQ(summary->kinds[8].kind, "input");
   EXPECT_EQ(summary->kinds[9].kind, "breakpoint");
+  EXPECT_EQ(summary->kinds[10].kind, "preemption");
   ASSERT_EQ(summary->vcpus.size(), 2u);
   EXPECT_EQ(summary->vcpus[1].events, 91u);
   EXPECT_EQ(summary->vcpus[1].blocks, 1u);
@@ -66,7 +67,7 @@ TEST(SummaryTest, JsonHasRates) {
   const nlohmann::json json = to_json(*summary);
   EXPECT_EQ(json["events_per_second"], 91 / 2.0);
   EXPECT_EQ(json["top_pages"][0]["page"], 7);
-  EXPECT_EQ(json["kinds"].size(), 10u);
+  EXPECT_EQ(json["kinds"].size(), 11u);
 }
 
 }  // namespace
