@@ -188,7 +188,8 @@ void add_machine_arguments(CLI::App& verb, MachineArguments& arguments) {
   verb.add_option(
           "--clock", arguments.clock,
           "what counts ticks, at which a vCPU can be stopped: safepoints (of a compiled image), kernel "
-          "(function entries of a Linux kernel), stops (exits only); auto: the best that the guest has")
+          "(function entries of a Linux kernel), branches (conditional branches, counted by the processor), "
+          "stops (exits only); auto: the best that the guest has")
       ->check(CLI::IsMember(std::vector<std::string>(vmm::kClockNames.begin(), vmm::kClockNames.end())))
       ->capture_default_str();
   verb.add_option("--save-memory", arguments.memory_file,
@@ -251,6 +252,7 @@ void apply(const MachineArguments& arguments, log::pb::Manifest& machine) {
   if (arguments.vcpus.has_value()) machine.set_vcpus(*arguments.vcpus);
   if (arguments.memory_mib.has_value()) machine.set_memory_bytes(*arguments.memory_mib << 20);
   machine.set_clock(arguments.clock);
+  if (vmm::needs_serial(machine)) machine.set_mode(std::string(name(vmm::ExecutionMode::kSerial)));
   if (!vmm::is_linux(machine)) {
     machine.mutable_image()->set_original_path(arguments.image);
     machine.set_command_line(fmt::format("{}", fmt::join(arguments.guest_arguments, " ")));

@@ -26,7 +26,7 @@ std::string kind_of(const replay::MemoryAccess& access) {
   return access.writes ? access.reads ? "read-write" : "write" : "read";
 }
 
-std::string text_of(const analysis::RacingAccess& racing, const std::string& folder) {
+std::string text_of_access(const analysis::RacingAccess& racing, const std::string& folder) {
   const replay::MemoryAccess& access = racing.access;
   std::string text =
       fmt::format("{} to {:#x}{} of {} by vCPU {} at {}:\n", kind_of(access),
@@ -49,7 +49,7 @@ std::string text_of(const analysis::RacingAccess& racing, const std::string& fol
                             replay::to_text(racing.mark), racing.exact ? "" : " (shortly before it)");
 }
 
-nlohmann::json json_of(const std::vector<analysis::CodeFrame>& frames) {
+nlohmann::json frames_json(const std::vector<analysis::CodeFrame>& frames) {
   nlohmann::json json = nlohmann::json::array();
   for (const auto& frame : frames)
     json.push_back({{"function", frame.function},
@@ -59,10 +59,10 @@ nlohmann::json json_of(const std::vector<analysis::CodeFrame>& frames) {
   return json;
 }
 
-nlohmann::json json_of(const analysis::RacingAccess& racing) {
+nlohmann::json access_json(const analysis::RacingAccess& racing) {
   const replay::MemoryAccess& access = racing.access;
   nlohmann::json stack = nlohmann::json::array();
-  for (const auto& call : racing.stack) stack.push_back(json_of(call));
+  for (const auto& call : racing.stack) stack.push_back(frames_json(call));
   return {{"vcpu", access.vcpu.raw},      {"mark", replay::to_text(racing.mark)},
           {"exact", racing.exact},        {"kind", kind_of(access)},
           {"rip", access.rip.raw},        {"address", access.linear.raw},
@@ -81,7 +81,7 @@ std::string text_of(const analysis::Race& race, const std::string& folder) {
   return fmt::format("{}RACE: {} / {}{}\n\n{}\n{}{}", kRule, printable(name(race.first)),
                      printable(name(race.second)),
                      race.count == 1 ? "" : fmt::format(" ({} times)", race.count),
-                     text_of(race.first, folder), text_of(race.second, folder), kRule);
+                     text_of_access(race.first, folder), text_of_access(race.second, folder), kRule);
 }
 
 std::string text_of(const analysis::FalseSharing& sharing) {
@@ -99,7 +99,7 @@ std::string text_of(const analysis::FalseSharing& sharing) {
 }
 
 nlohmann::json json_of(const analysis::Race& race) {
-  return {{"first", json_of(race.first)}, {"second", json_of(race.second)}, {"count", race.count}};
+  return {{"first", access_json(race.first)}, {"second", access_json(race.second)}, {"count", race.count}};
 }
 
 nlohmann::json json_of(const analysis::FalseSharing& sharing) {
@@ -110,7 +110,7 @@ nlohmann::json json_of(const analysis::FalseSharing& sharing) {
                      {"first", user.first},
                      {"last", user.last},
                      {"object", user.object},
-                     {"code", json_of(user.code)}});
+                     {"code", frames_json(user.code)}});
   return {{"page", address_of(sharing.page).raw}, {"transfers", sharing.transfers}, {"users", users}};
 }
 

@@ -18,7 +18,8 @@ namespace {
 struct RacesArguments {
   std::string folder;
   std::optional<vmm::ViewKind> views;
-  std::optional<std::string> from, to, suppress, disk;
+  std::optional<std::string> from, to, suppress;
+  std::vector<std::string> disks;
   uint64_t accesses = analysis::TraceLimits().accesses;
   bool json = false;
 };
@@ -54,7 +55,7 @@ Result<analysis::Races> look(const RacesArguments& arguments, const log::Recordi
   replay::TimelineOptions timeline_options;
   timeline_options.views = views_or_best(arguments.views);
   timeline_options.interrupt = &interrupt_flag();
-  if (arguments.disk.has_value()) timeline_options.disk = *arguments.disk;
+  timeline_options.moved_disks = moved_disks(arguments.disks);
   TRY_ASSIGN(const auto timeline, replay::Timeline::open(*kvm, recording, std::move(timeline_options)));
   const auto symbols = symbols_of(recording);
   return analysis::find_races(*timeline, recording, symbols.has_value() ? &*symbols : nullptr, options);
@@ -123,8 +124,7 @@ void add_races(CLI::App& app, Action& action) {
                    "file of lines race:PATTERN, for races that are not to be reported");
   verb->add_option("--accesses", arguments->accesses, "how many accesses to look at, at most")
       ->capture_default_str();
-  verb->add_option("--disk", arguments->disk,
-                   "where the guest's disk image is, if it is not where it was recorded");
+  add_moved_disks_option(*verb, arguments->disks);
   verb->callback([arguments, &action] { action = [arguments] { return find(*arguments); }; });
 }
 

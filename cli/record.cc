@@ -27,7 +27,8 @@ Status describe(const RecordArguments& arguments, vmm::RecordOptions& options) {
   TRY(describe_machine(arguments.machine, options));
   TRY_ASSIGN(options.policy, ept::with_choices({}, arguments.policy));
   log::pb::Manifest& description = options.description;
-  const bool parallel = arguments.mode == "crew" || (arguments.mode == "auto" && !vmm::is_linux(description));
+  const bool parallel =
+      arguments.mode == "crew" || (arguments.mode == "auto" && !vmm::needs_serial(description));
   if (arguments.serial || arguments.mode == "serial")
     description.set_mode(std::string(name(vmm::ExecutionMode::kSerial)));
   else if (parallel)

@@ -22,6 +22,7 @@ bool ends(const log::Event* event) {
 std::optional<vmm::UserStop> user_stop_of(const log::Event& event) {
   if (const auto* spin = std::get_if<log::Spin>(&event.what)) return *spin;
   if (const auto* at = std::get_if<log::UserBreakpoint>(&event.what)) return *at;
+  if (const auto* at = std::get_if<log::Preemption>(&event.what)) return *at;
   return std::nullopt;
 }
 
@@ -119,6 +120,9 @@ bool ReplayJournal::spins_next() {
 }
 
 Status ReplayJournal::stopped_in_user_mode(const vmm::UserStop& stop) {
+  TRY_ASSIGN(const log::Event* const event, due());
+  if (event == nullptr || user_stop_of(*event) != stop)
+    return diverge("is stopped where no event of the log stops it");
   note_async(stop);
   return consume();
 }

@@ -48,6 +48,7 @@ class ReplayJournal final : public vmm::Journal {
   Result<std::optional<vmm::AsyncEvent>> next_async() override;
   Status wait() override;
   Ticks next_stop() override;
+  [[nodiscard]] bool stops_exactly() const override { return true; }
   void yield() override {}
   [[nodiscard]] bool kicked() const override { return order_.aborted(); }
   [[nodiscard]] bool may_stop_in_user_mode() const override { return false; }

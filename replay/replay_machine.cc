@@ -6,6 +6,7 @@
 #include "vmm/device/disk/disk_image.h"
 #include "vmm/guest/cpu_model.h"
 #include "vmm/host/host_profile.h"
+#include "vmm/host/processor.h"
 #include "vmm/record/machine_description.h"
 
 namespace reprise::replay {
@@ -66,6 +67,12 @@ Result<vmm::MachineOptions> machine_of(const log::Recording& recording, const vm
   std::vector<vmm::DiskOptions> none;
   TRY(locate_disks(recording, moved_to, machine.linux_guest.has_value() ? machine.linux_guest->disks : none));
   machine.views = views;
+  if (machine.clock == vmm::ClockKind::kBranches && vmm::traces_user_mode() == false)
+    return fail(
+        ErrorCode::kHost,
+        "the recording counts conditional branches ({}), which this host's KVM does not let a processor "
+        "count: replay it on a host with VT-x or AMD-V and a performance counter",
+        manifest.branch_event());
   if (machine.mode != vmm::ExecutionMode::kSerial)
     TRY(vmm::check_stops_alike(manifest.host(), vmm::describe_host(kvm, views)));
   TRY_ASSIGN(const auto host, kvm.supported_cpuid());
@@ -106,6 +113,10 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
                                                              std::span<const vmm::DiskOptions> moved_disks,
                                                              vmm::ConsoleSink console) {
   TRY_ASSIGN(auto options, machine_of(recording, kvm, views, moved_disks));
+  if (total != nullptr && options.clock == vmm::ClockKind::kBranches)
+    return fail(ErrorCode::kUsage,
+                "a recording with clock branches can be replayed, but not gone through by a debugger or "
+                "searched for races");
   options.note_writes = total != nullptr;
   TRY_ASSIGN(ConsoleCheck check, ConsoleCheck::create(recording));
   std::unique_ptr<ReplayMachine> replay(new ReplayMachine(recording, std::move(check)));

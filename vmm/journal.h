@@ -30,8 +30,9 @@ struct MachineStop {
   std::string message;  // kGuestError: one sentence
 };
 
-// Where in user mode a vCPU is stopped that makes no stop of its own: in a loop that waits, or at an address.
-using UserStop = std::variant<log::Spin, log::UserBreakpoint>;
+// Where a vCPU is stopped that makes no stop of its own: in user mode in a loop that waits, or at an address;
+// with a clock that names every place, at any instruction.
+using UserStop = std::variant<log::Spin, log::UserBreakpoint, log::Preemption>;
 
 // The machine is stopping: the vCPU executes nothing any more.
 struct Leave {};
@@ -59,6 +60,8 @@ class Journal : public ValueSource {
   virtual Status wait() = 0;
   // At which tick, at the latest, the vCPU must stop next to see what is due.
   virtual Ticks next_stop() = 0;
+  // Whether that is a place that has to be found, instead of one as good as the next.
+  [[nodiscard]] virtual bool stops_exactly() const { return false; }
   // The guest waits for something that another vCPU has to do: whoever wants what this vCPU has, gets it at
   // this position.
   virtual void yield() = 0;

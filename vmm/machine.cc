@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "log/file_io.h"
+#include "vmm/clock/branch_positioner.h"
 #include "vmm/clock/safepoint_positioner.h"
 #include "vmm/clock/stop_positioner.h"
 #include "vmm/clock/unrecorded_positioner.h"
@@ -40,6 +41,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachineOp
     return fail(ErrorCode::kUsage, "{} vCPUs asked for, possible are 1 to {}", options.vcpus, kMaxVcpus);
   TRY_ASSIGN(LoadedGuest guest, load_guest(options, std::move(console)));
   auto machine = std::unique_ptr<Machine>(new Machine(options, std::move(guest)));
+  if (machine->clock() == ClockKind::kBranches) TRY(machine->find_branch_clock(kvm));
   machine->shared_tables_ = sees_changed_tables(kvm);
   if (machine->kernel() != nullptr && !machine->shared_tables_)
     return fail(ErrorCode::kHost,
@@ -101,18 +103,40 @@ Result<std::vector<bool>> Machine::take_written_pages() {
   return written;
 }
 
+Status Machine::find_branch_clock(const Kvm& kvm) {
+  constexpr uint64_t kRuns = 300;  // of which thirty give the skid
+  auto found = check_branch_counter(kvm, kRuns);
+  if (!found) return fail(found.error().code, "there is no branch clock: {}", found.error().message);
+  branch_clock_ = std::move(*found);
+  return {};
+}
+
 void Machine::make_positioner(Cpu& cpu) {
+  if (branch_clock_.has_value()) {
+    cpu.branches = std::make_unique<PerfBranchCounter>(branch_clock_->event);
+    cpu.kvm->count_branches(cpu.branches.get());
+    cpu.positioner = std::make_unique<BranchPositioner>(*cpu.branches, *cpu.kvm, branch_clock_->early());
+    if (ClockPage* const page = clock_page(cpu)) page->stop_at(kNoTick);
+    return;
+  }
   if (!guest_.safepoints.has_value()) {
     cpu.positioner = std::make_unique<UnrecordedPositioner>(*cpu.kvm);
     return;
   }
-  auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() +
-                                            (guest_.safepoints->clock - guest_.private_range.start));
-  page->vcpu_count.store(options_.vcpus, std::memory_order_relaxed);
+  ClockPage* const page = clock_page(cpu);
   if (is_far_between_positions())
     cpu.positioner = std::make_unique<StopPositioner>(*page, *cpu.kvm, *cpu.memory, kernel());
   else
     cpu.positioner = std::make_unique<SafepointPositioner>(*page, *cpu.kvm);
+}
+
+// Of the guest's safepoints; null: it has none.
+ClockPage* Machine::clock_page(Cpu& cpu) {
+  if (!guest_.safepoints.has_value()) return nullptr;
+  auto* page = reinterpret_cast<ClockPage*>(cpu.memory->private_bytes().data() +
+                                            (guest_.safepoints->clock - guest_.private_range.start));
+  page->vcpu_count.store(options_.vcpus, std::memory_order_relaxed);
+  return page;
 }
 
 Status Machine::assemble(std::span<const std::unique_ptr<Journal>> journals) {

@@ -18,10 +18,13 @@
 #include "vmm/guest/loaded_guest.h"
 #include "vmm/guest/machine_options.h"
 #include "vmm/guest_memory.h"
+#include "vmm/host/branch_check.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/vcpu.h"
 
 namespace reprise::vmm {
+
+struct ClockPage;
 
 // A machine between two stops of each of its vCPUs, without its RAM and its journals.
 struct MachineState {
@@ -94,6 +97,8 @@ class Machine {
 
   // What counts ticks, and why no better clock does.
   [[nodiscard]] ClockKind clock() const { return guest_.clock; }
+  // kBranches: how they are counted.
+  [[nodiscard]] const std::optional<BranchClock>& branch_clock() const { return branch_clock_; }
   [[nodiscard]] const std::string& why_no_kernel_clock() const { return guest_.why_no_kernel_clock; }
   // The guest's kernel, if its code was changed when it was loaded; else null.
   [[nodiscard]] const GuestKernel* kernel() const { return guest_.kernel.get(); }
@@ -117,6 +122,7 @@ class Machine {
     std::unique_ptr<KvmVm> vm;
     std::unique_ptr<ViewMemory> memory;
     std::unique_ptr<KvmVcpu> kvm;
+    std::unique_ptr<BranchCounter> branches;  // null: another clock
     std::unique_ptr<Positioner> positioner;
     std::unique_ptr<LocalApic> apic;
     IoMap io;
@@ -132,7 +138,9 @@ class Machine {
   Status add_cpu(const Kvm& kvm, VcpuId id);
   // The turn, and the devices that have owners.
   [[nodiscard]] uint64_t tokens() const { return 1 + guest_.board->shared_devices(); }
+  Status find_branch_clock(const Kvm& kvm);
   void make_positioner(Cpu& cpu);
+  ClockPage* clock_page(Cpu& cpu);
   Status add_memory(StateDigest& digest) const;
   // At a stop of a vCPU that has the turn: memory, devices, its own local APIC. Those of the others take
   // messages at moments of their own.
@@ -142,6 +150,7 @@ class Machine {
   LoadedGuest guest_;
   const DmaMemory device_memory_;
   const std::unique_ptr<const ept::Scheduler> scheduler_;
+  std::optional<BranchClock> branch_clock_;
   bool shared_tables_ = true;   // vCPUs may share page tables on this host
   std::vector<uint32_t> msrs_;  // that checkpoints hold
   Gate gate_;

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/time.h"
+#include "vmm/clock/branch_positioner.h"
 #include "vmm/register_digest.h"
 #include "vmm/vcpu/first_registers.h"
 #include "x86/rflags.h"
@@ -108,9 +109,20 @@ Result<Flow> Vcpu::enter() {
   if (journal.is_over()) return Flow::kLeave;
   Positioner& positioner = context_.parts().positioner;
   // Both journals do this, so replay agrees about interrupts that wait.
-  const bool waits = injector_.has_pending();
-  positioner.arm({.until = journal.next_stop(), .interrupt_waits = waits});
-  if (journal.kicked()) positioner.arm({.until = Ticks(0), .interrupt_waits = waits});
+  Limit limit{.until = journal.next_stop(),
+              .interrupt_waits = injector_.has_pending(),
+              .exact = journal.stops_exactly()};
+  positioner.arm(limit);
+  if (journal.kicked()) {
+    limit.until = Ticks(0);
+    positioner.arm(limit);
+  }
+  return run_guest();
+}
+
+Result<Flow> Vcpu::run_guest() {
+  Journal& journal = context_.journal();
+  Positioner& positioner = context_.parts().positioner;
   KvmVcpu& kvm = context_.kvm();
   const VcpuWatch& watch = context_.watch();
   if (watch.entry) TRY(watch.entry());
@@ -190,7 +202,9 @@ Result<Flow> Vcpu::interrupted() {
                 "recording is a prefix, which can be replayed up to that vCPU's last stop",
                 context_.parts().id.raw);
   Journal& journal = context_.journal();
-  TRY_ASSIGN(const Interruption at, context_.parts().positioner.interrupted(journal));
+  Positioner& positioner = context_.parts().positioner;
+  if (positioner.names_every_place()) journal.arrive(position());
+  TRY_ASSIGN(const Interruption at, positioner.interrupted(journal));
   if (std::holds_alternative<AnyPlace>(at)) {
     context_.stand(AtPosition{});
     TRY_ASSIGN(const kvm_regs regs, context_.kvm().registers());
@@ -198,6 +212,10 @@ Result<Flow> Vcpu::interrupted() {
   } else if (const auto* spin = std::get_if<log::Spin>(&at)) {
     ++context_.statistics().spins;
     return stop_in_user_mode(*spin);
+  } else if (const auto* place = std::get_if<log::Preemption>(&at)) {
+    return stop_in_user_mode(*place);
+  } else if (std::holds_alternative<StepOver>(at)) {
+    return step_over();
   } else {
     context_.stand(BetweenPositions{});
   }
@@ -207,11 +225,23 @@ Result<Flow> Vcpu::interrupted() {
 Result<Flow> Vcpu::at_breakpoint(const BreakpointExit& at) {
   if (const auto* stop = std::get_if<log::UserBreakpoint>(&at)) return stop_in_user_mode(*stop);
   context_.stand(BetweenPositions{});
-  if (!std::holds_alternative<StepOver>(at)) return Flow::kGo;
+  return std::holds_alternative<StepOver>(at) ? step_over() : Flow::kGo;
+}
+
+// The instruction that it stands at, and no more.
+Result<Flow> Vcpu::step_over() {
+  context_.stand(BetweenPositions{});
   TRY_ASSIGN(const auto outcome, stepper_.step(kNoTick));
   if (std::holds_alternative<VcpuStepper::Stepped>(outcome)) return Flow::kGo;
   if (std::holds_alternative<VcpuStepper::MustLeave>(outcome)) return Flow::kLeave;
   if (const auto* exit = std::get_if<ExitKind>(&outcome)) return exited(*exit);
+  Positioner& positioner = context_.parts().positioner;
+  if (positioner.names_every_place()) {
+    // It makes a stop by itself. If it does not, a place that was near is passed, which shows there.
+    positioner.arm({.until = positioner.ticks() + BranchPositioner::kShortestPeriod,
+                    .interrupt_waits = injector_.has_pending()});
+    return run_guest();
+  }
   TRY_ASSIGN(const kvm_regs regs, context_.kvm().registers());
   return fail(ErrorCode::kHost, "vCPU {}: the instruction at {:#x} cannot be carried out alone",
               context_.parts().id.raw, regs.rip);

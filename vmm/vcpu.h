@@ -109,12 +109,15 @@ class Vcpu {
   Result<Flow> go_on(std::optional<Ticks> step_until, bool& stepped);
   Result<bool> is_ready(Flow& flow);
   Result<Flow> enter();
+  // As far as the clock is set.
+  Result<Flow> run_guest();
   // With what it was entered for, or a step on the way.
   Result<Flow> exited(ExitKind exit);
   // Deals with an exit to its end. `anew`: it was begun before.
   Result<Flow> carry_out(ExitKind exit, bool anew);
   Result<Flow> interrupted();
   Result<Flow> at_breakpoint(const BreakpointExit& at);
+  Result<Flow> step_over();
   Result<Flow> stop_in_user_mode(const UserStop& stop);
   void stand_in(ExitKind exit);
   Status drop_exit();

@@ -700,8 +700,8 @@ def tests(_options):
             mix("debian", "root=/dev/vda run=debian", 2, 1, says=b"debian files=", disk=True), Test("linux/debian-session", debian_session),
             disk(1, 3), mix("mix", "run=all", 1, 3), mix("mix", "run=all", 4, 3), mix("boot", "run=script", 8, 1), Test("linux/escape", escape),
             Test("linux/killed", killed), Test("linux/panics", panics), debugger(1), debugger(2), Test("linux/debugger-traps", debugger_traps), Test("linux/debugger-steps", debugger_steps), Test("linux/debugger-strings", debugger_strings), debugger_vmlinux(1), debugger_vmlinux(2),
-            mix("reclamation", "run=reclamation size=structure=list:workers=4:ops=150:length=4", 2, 2, says=b"scheme=spin"),
-            mix("reclamation-queue", "run=reclamation size=structure=queue:workers=3:ops=150", 1, 1, says=b"scheme=spin"), compute("nested", 3000, 2), compute("nested", 3000, 1), compute("matrices", 3000, 2), compute("recursion", 200, 2), compute("indirect", 30000, 2),
+            mix("reclamation", "run=reclamation size=structure=list:workers=4:ops=40:length=4", 2, 2, says=b"scheme=spin"),
+            mix("reclamation-queue", "run=reclamation size=structure=queue:workers=3:ops=40", 1, 1, says=b"scheme=spin"), compute("nested", 3000, 2), compute("nested", 3000, 1), compute("matrices", 3000, 2), compute("recursion", 200, 2), compute("indirect", 30000, 2),
             compute("handlers", 3000, 2), compute("forks", 1000, 2), compute("own_code", 300, 2), compute("flat", 200, 1),
             timeline("boot", "run=boot", 1), timeline("boot", "run=boot", 2), timeline("script", "run=script", 2), timeline("mix", "run=all", 2), timeline("flat", "run=compute-flat size=2000", 1, "--clock", "stops", says=rb"interrupted=[1-9]"),
             timeline("devices", "run=disk", 2, "--console", "virtio", disk=True), checkpoints("ttyS0", b"/dev/ttyS0"), checkpoints("hvc0", b"/dev/hvc0", "--console", "virtio")]

@@ -23,17 +23,19 @@ namespace reprise::vmm {
 struct Limit {
   Ticks until = kNoTick;         // it stops as soon as it has counted so many
   bool interrupt_waits = false;  // it stops as soon as the guest can take an interrupt, or before
+  bool exact = false;            // at `until` is a place that has to be found
 };
 
 // Where a vCPU is whose KVM_RUN was interrupted.
 struct BetweenPositions {};  // at no place that replay could find; it goes on
 struct AnyPlace {};          // nothing is recorded, so any place will do
-using Interruption = std::variant<BetweenPositions, AnyPlace, log::Spin>;  // Spin: a stop, at that place
+struct StepOver {};          // the instruction there is to be carried out alone
+// Spin, Preemption: a stop, at that place.
+using Interruption = std::variant<BetweenPositions, AnyPlace, StepOver, log::Spin, log::Preemption>;
 
 // What an exit is to a positioner that puts breakpoints into code of user mode; UserBreakpoint: a stop, at
-// that place.
+// that place; StepOver: the vCPU stands at one and goes on.
 struct OtherExit {};  // it is about something else
-struct StepOver {};   // the vCPU stands at one and goes on: the instruction there is to be carried out alone
 using BreakpointExit = std::variant<OtherExit, BetweenPositions, StepOver, log::UserBreakpoint>;
 
 // Threads: kick() from any; the rest is confined to the vCPU's thread.
@@ -73,6 +75,8 @@ class Positioner : public ept::Kickable {
   [[nodiscard]] virtual bool uses_interrupt_windows() const = 0;
   // The program that kept the vCPU in user mode longest while others waited, if one did for long.
   [[nodiscard]] virtual std::optional<FlatLoop> flat_loop() const { return std::nullopt; }
+  // Whether each instruction has a position, so that ticks count between two stops as well.
+  [[nodiscard]] virtual bool names_every_place() const { return false; }
   // Whether replay can find its positions.
   [[nodiscard]] virtual bool is_recordable() const { return true; }
 };

@@ -26,7 +26,7 @@ struct LoadedGuest {
   BootState boot;
   PrivateRange private_range;                     // of each vCPU
   std::optional<SafepointPages> safepoints;       // none: nothing in the guest has any
-  ClockKind clock = ClockKind::kStops;            // which of them it is; never kAuto
+  ClockKind clock = ClockKind::kStops;            // what counts; never kAuto
   std::string why_no_kernel_clock;                // kStops: one sentence
   std::vector<std::unique_ptr<DiskImage>> disks;  // outlive the board
   std::unique_ptr<Board> board;

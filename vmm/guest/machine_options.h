@@ -24,9 +24,11 @@ enum class ClockKind {
   kSafepoints,  // compiled safepoints of all code
   kKernel,  // function entries of a Linux kernel (vmm/guest/linux/entry_clock.h), and safepoints of programs
   kStops,   // nothing but safepoints of programs
+  kBranches,  // conditional branches, by a counter of the processor (vmm/clock/branch_positioner.h)
 };
 
-inline constexpr std::array<std::string_view, 4> kClockNames = {"auto", "safepoints", "kernel", "stops"};
+inline constexpr std::array<std::string_view, 5> kClockNames = {"auto", "safepoints", "kernel", "stops",
+                                                                "branches"};
 constexpr std::string_view name(ClockKind clock) {
   return kClockNames[static_cast<size_t>(clock)];
 }

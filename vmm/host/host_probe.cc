@@ -1,8 +1,4 @@
 // The probes behind probe_host(). Each puts a few bytes of code in front of a vCPU and says what happened.
-#include <linux/perf_event.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -10,6 +6,7 @@
 
 #include "base/time.h"
 #include "ept/mailbox.h"
+#include "vmm/host/branch_check.h"
 #include "vmm/host/host_profile.h"
 #include "vmm/host/probe_guest.h"
 #include "vmm/kvm/userfault.h"
@@ -401,35 +398,20 @@ class Prober {
 
   // Retired branches of the guest alone. No ioctl: the counter counts from its creation.
   void probe_branch_counter() {
+    constexpr uint64_t kRuns = 10'000;
     const char* name = "branch counter of the guest";
-    perf_event_attr attributes{};
-    attributes.size = sizeof attributes;
-    attributes.type = PERF_TYPE_HARDWARE;
-    attributes.config = PERF_COUNT_HW_BRANCH_INSTRUCTIONS;
-    attributes.exclude_host = 1;
-    attributes.exclude_hv = 1;
-    attributes.pinned = 1;
-    const UniqueFd fd(
-        static_cast<int>(::syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC)));
-    const auto no = [&](const std::string& why) {
-      profile_.branch_counter = false;
-      fact(name, "no: " + why, "positions come from safepoints");
-    };
-    if (!fd.valid()) return no(std::strerror(errno));
-    std::array<uint64_t, 3> readings{};
-    constexpr std::array<uint32_t, 2> kRounds = {10'000, 20'000};
-    for (size_t i = 0; i < kRounds.size(); ++i) {
-      if (const auto exit = attempt(counting_loop(kRounds[i]), {.cpl = 3}); !exit)
-        return unknown(name, exit.error());
-      if (::read(fd.get(), &readings[i + 1], sizeof(uint64_t)) != sizeof(uint64_t))
-        return no("the counter cannot be read");
-    }
-    const uint64_t first = readings[1], second = readings[2] - readings[1];
-    if (second - first != kRounds[1] - kRounds[0])
-      return no(fmt::format("{} more branches were counted as {}", kRounds[1] - kRounds[0],
-                            static_cast<int64_t>(second - first)));
-    profile_.branch_counter = true;
-    fact(name, "exact", "guests without safepoints could be recorded (not used yet)");
+    const auto found = check_branch_counter(kvm_, kRuns);
+    profile_.branch_counter = found.has_value();
+    if (!found)
+      return fact(name, "no: " + found.error().message,
+                  "guests without safepoints cannot be recorded in parallel");
+    fact(name, found->event.name, "guests without safepoints can be recorded: --clock branches");
+    fact("branches counted", fmt::format("exactly, {} in {} runs", found->branches, found->runs),
+         "exits, injections, faults, steps and kicks add none");
+    fact("skid of its interrupt",
+         fmt::format("median {}, p99 {}, most {}; shortest period {}", found->skid_median, found->skid_p99,
+                     found->skid_most, found->shortest_period),
+         fmt::format("a replay arms it {} branches early", found->early()));
   }
 
   // Nanoseconds; the median is reported.

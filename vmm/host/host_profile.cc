@@ -57,9 +57,7 @@ std::optional<std::string> HostProfile::obstacle() const {
 }
 
 std::string HostProfile::clock() const {
-  return branch_counter == true
-             ? "safepoints (a branch counter is there for guests without safepoints; not used yet)"
-             : "safepoints";
+  return branch_counter == true ? "safepoints; branches for guests without safepoints" : "safepoints";
 }
 
 std::string HostProfile::topology() const {

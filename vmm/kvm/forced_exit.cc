@@ -1,17 +1,13 @@
 #include "vmm/kvm/forced_exit.h"
 
-#include <signal.h>
-
 namespace reprise::vmm {
 namespace {
-
-constexpr int kSignal = SIGUSR1;
 
 // The handler does nothing. Without SA_RESTART, so that system calls return.
 bool handle_signal() {
   struct sigaction action {};
   action.sa_handler = [](int) {};
-  return ::sigaction(kSignal, &action, nullptr) == 0;
+  return ::sigaction(RunningThread::kSignal, &action, nullptr) == 0;
 }
 
 }  // namespace

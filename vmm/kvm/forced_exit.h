@@ -7,6 +7,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <cstdint>
@@ -20,6 +21,7 @@ namespace reprise::vmm {
 // Threads: synchronised inside.
 class RunningThread {
  public:
+  static constexpr int kSignal = SIGUSR1;
   // The calling thread, from now on. Installs the signal's handler.
   void enter();
   // None any more. Call before that thread ends.

@@ -191,11 +191,15 @@ Result<ExitKind> KvmVcpu::run() {
 
 Result<ExitKind> KvmVcpu::enter() {
   current_ = 0;
+  if (counter_ != nullptr) TRY(counter_->entering());
+  const int result = calls_->call(KVM_RUN, nullptr);
+  const int error = errno;
+  if (counter_ != nullptr) TRY(counter_->exited());
   // The return value first: exit_reason is stale when KVM_RUN fails (before Linux 6.8 always).
-  if (calls_->call(KVM_RUN, nullptr) < 0) {
-    if (errno == EFAULT) return ExitKind::kFault;
-    if (errno == EINTR || errno == EAGAIN) return ExitKind::kInterrupted;
-    return fail_errno(ErrorCode::kHost, errno, "KVM_RUN");
+  if (result < 0) {
+    if (error == EFAULT) return ExitKind::kFault;
+    if (error == EINTR || error == EAGAIN) return ExitKind::kInterrupted;
+    return fail_errno(ErrorCode::kHost, error, "KVM_RUN");
   }
   return exit_kind();
 }

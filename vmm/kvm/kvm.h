@@ -18,6 +18,7 @@
 #include "base/state.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
+#include "vmm/kvm/branch_counter.h"
 #include "vmm/kvm/forced_exit.h"
 #include "vmm/kvm/msr_filter.h"
 
@@ -140,6 +141,8 @@ class KvmVcpu {
   // No call after a step.
   [[nodiscard]] Result<kvm_vcpu_events> events() const;
   Status set_events(const kvm_vcpu_events& events);
+  // Counts what the vCPU executes from now on; null: nobody does. It outlives that.
+  void count_branches(BranchCounter* counter) { counter_ = counter; }
   Status set_cpuid(std::span<const kvm_cpuid_entry2> entries);
   // KVM's paravirtual features that CPUID does not announce are not there (KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
   // 7.25).
@@ -184,6 +187,7 @@ class KvmVcpu {
   std::unique_ptr<VcpuCalls> calls_;
   Mapping run_;
   ForcedExit forced_exit_;
+  BranchCounter* counter_ = nullptr;
   uint64_t synced_;
   bool tracing_ = false;  // KVM steps, until it is told otherwise
   uint64_t current_ = 0;  // which of copies() are those of this moment, beside the general registers

@@ -57,6 +57,10 @@ Status check_mode(const log::pb::Manifest& description) {
         "a Linux kernel has no safepoints, so its vCPUs cannot be recorded in parallel: use --mode serial, "
         "or "
         "auto");
+  // To carry out single instructions, halts are put into code (vmm/step/breakpoint_step.h), which others
+  // must not execute.
+  if (description.clock() == name(ClockKind::kBranches) && mode != ExecutionMode::kSerial)
+    return impossible("--clock branches needs one vCPU at a time: use --mode serial, or auto");
   if (description.memory_digest_every() != 0 && mode != ExecutionMode::kSerial)
     return impossible(
         "--memory-digest-every needs one vCPU at a time, for else memory has no state at a stop: add --mode "
@@ -72,10 +76,11 @@ Result<ClockKind> clock_of(const log::pb::Manifest& description) {
     return impossible("there is no clock \"{}\": known are {}", description.clock(),
                       fmt::join(kClockNames, ", "));
   const auto clock = static_cast<ClockKind>(found - kClockNames.begin());
-  if (clock == ClockKind::kAuto || (clock == ClockKind::kSafepoints) != is_linux(description)) return clock;
+  const bool of_images = clock == ClockKind::kSafepoints || clock == ClockKind::kBranches;
+  if (clock == ClockKind::kAuto || of_images != is_linux(description)) return clock;
   return impossible("{} has no clock \"{}\": use --clock {}, or auto",
                     is_linux(description) ? "a Linux kernel" : "a bare-metal image", description.clock(),
-                    is_linux(description) ? "kernel or stops" : "safepoints");
+                    is_linux(description) ? "kernel or stops" : "safepoints or branches");
 }
 
 Status check_command_line(const log::pb::Manifest& description) {
@@ -207,6 +212,10 @@ log::pb::Manifest new_description(bool linux_guest) {
 
 bool is_linux(const log::pb::Manifest& description) {
   return description.boot() == kBootLinux;
+}
+
+bool needs_serial(const log::pb::Manifest& description) {
+  return is_linux(description) || description.clock() == name(ClockKind::kBranches);
 }
 
 bool is_serial(const log::pb::Manifest& description) {

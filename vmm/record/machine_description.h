@@ -26,6 +26,8 @@ inline constexpr std::string_view kVirtioConsoleName = "console";
 log::pb::Manifest new_description(bool linux_guest);
 
 [[nodiscard]] bool is_linux(const log::pb::Manifest& description);
+// Whether it can only be recorded one vCPU at a time.
+[[nodiscard]] bool needs_serial(const log::pb::Manifest& description);
 [[nodiscard]] bool is_serial(const log::pb::Manifest& description);
 
 // Whether such a machine can be: each value is possible, and they go together. Errors: kUsage, one sentence.

@@ -46,6 +46,8 @@ const Impossible kImpossible[] = {
     {"KernelClockOfAnImage", false, [](Manifest& m) { m.set_clock("kernel"); }, "no clock \"kernel\""},
     {"SafepointsOfLinux", true, [](Manifest& m) { m.set_clock("safepoints"); },
      "use --clock kernel or stops"},
+    {"BranchesOfLinux", true, [](Manifest& m) { m.set_clock("branches"); }, "use --clock kernel or stops"},
+    {"BranchesInParallel", false, [](Manifest& m) { m.set_clock("branches"); }, "use --mode serial, or auto"},
     {"LinuxInParallel", true, [](Manifest& m) { m.set_mode("crew"); }, "no safepoints"},
     {"MemoryDigestsInParallel", false, [](Manifest& m) { m.set_memory_digest_every(1); },
      "--memory-digest-every.*--mode serial"},

@@ -96,6 +96,7 @@ Status RecordSession::start_writing() {
   manifest.set_clock(std::string(name(machine_->clock())));
   for (size_t i = 0; i < machine_->disks().size(); ++i)
     TRY(describe_disk(*machine_->disks()[i], *manifest.mutable_disks(static_cast<int>(i))));
+  if (const auto& branches = machine_->branch_clock()) manifest.set_branch_event(branches->event.name);
   TRY_ASSIGN(writer_, log::RecordingWriter::create(*options_.folder, std::move(manifest),
                                                    options_.files.image, writing));
   return {};

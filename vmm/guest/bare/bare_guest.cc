@@ -7,7 +7,8 @@ namespace reprise::vmm {
 Result<LoadedGuest> load_bare_guest(const MachineOptions& options, ConsoleSink console) {
   TRY_ASSIGN(const Image image, parse_image(options.image));
   TRY(check_fits(image, options.memory_bytes));
-  if (!options.free_run) TRY(require_safepoints(image));
+  const bool branches_count = options.clock == ClockKind::kBranches;
+  if (!options.free_run && !branches_count) TRY(require_safepoints(image));
   LoadedGuest guest;
   if (const auto& note = image.reprise; note.has_value()) {
     guest.private_range = {note->private_begin, note->private_end};
@@ -16,6 +17,7 @@ Result<LoadedGuest> load_bare_guest(const MachineOptions& options, ConsoleSink c
       guest.clock = ClockKind::kSafepoints;
     }
   }
+  if (branches_count) guest.clock = ClockKind::kBranches;
   TRY_ASSIGN(guest.memory, GuestMemory::create({.bytes = options.memory_bytes}, options.is_unprotected()));
   TRY_ASSIGN(guest.boot,
              load(image, guest.memory->writable(Gpa(0), guest.memory->bytes()), options.command_line));

@@ -231,7 +231,8 @@ Result<RepriseNote> require_safepoints(const Image& image) {
   if (image.reprise && image.reprise->safepoints) return *image.reprise;
   return bad_image(
       "the guest image has no safepoints (no ELF note Reprise 1 that says so): build it with the "
-      "guest-images tool chain");
+      "guest-images tool chain, or, where the host has a branch counter (reprise doctor), use --clock "
+      "branches");
 }
 
 Status check_fits(const Image& image, uint64_t ram_bytes) {
