@@ -45,8 +45,10 @@ std::string text_of_access(const analysis::RacingAccess& racing, const std::stri
         fmt::format("value changed: 0x{:0{}x} -> 0x{:0{}x}\n", access.before, digits, access.after, digits);
   else
     text += fmt::format("value: 0x{:0{}x}\n", access.before, digits);
-  return text + fmt::format("go there: reprise gdb {} --at {}{}\n", printable(folder),
-                            replay::to_text(racing.mark), racing.exact ? "" : " (shortly before it)");
+  // GDB numbers vCPUs from 1.
+  return text + fmt::format("go there: reprise gdb {} --at {} -- -ex 'thread {}'{}\n", printable(folder),
+                            replay::to_text(racing.mark), access.vcpu.raw + 1,
+                            racing.exact ? "" : " (shortly before it)");
 }
 
 nlohmann::json frames_json(const std::vector<analysis::CodeFrame>& frames) {

@@ -282,7 +282,7 @@ def ends_in_diversion(workload, vcpus):
 
 # For tenths of a second of native execution: each access to a watched page takes longer than 0.1 ms.
 LESS = {"lost_update": "n=10000", "false_sharing": "n=3000", "bank": "n=3000", "store_buffer": "n=2000", "message_passing": "n=1000", "iriw": "n=1000",
-        "read_mostly": "n=500", "fft": "n=256", "timer": "n=50000 period=20000", "lu": "n=32"}
+        "read_mostly": "n=500", "fft": "n=256", "timer": "n=50000 period=20000", "lu": "n=32", "first_touch": "n=1", "phases": "n=2 steps=500"}
 
 
 def small(workload):
