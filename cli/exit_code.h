@@ -11,7 +11,6 @@ enum ExitCode : int {
   kUsageError = 2,
   kDiverged = 10,
   kGuestFailed = 11,
-  kRacesFound = 12,
   kDamagedInput = 65,    // EX_DATAERR of sysexits.h: recording or image damaged or unreadable
   kInputNotFound = 66,   // EX_NOINPUT
   kHostCannot = 69,      // EX_UNAVAILABLE

@@ -22,7 +22,6 @@
 #include "cli/verbs.h"
 #include "log/file_io.h"
 #include "log/recording_reader.h"
-#include "replay/timeline/mark.h"
 #include "vmm/guest/linux/kernel_symbols.h"
 #include "vmm/guest/linux/kernel_unpack.h"
 
@@ -32,7 +31,6 @@ namespace {
 struct GdbArguments {
   GdbSessionArguments session;
   std::optional<std::string> vmlinux;
-  std::optional<std::string> at;  // a mark
   std::vector<std::string> words;
 };
 
@@ -116,10 +114,6 @@ Result<pid_t> start_gdb(const GdbArguments& arguments, const std::vector<std::st
   // image is one as well.
   words.insert(words.end(), {"-iex", "set remotetimeout 86400", "-iex", "set auto-connect-native-target off",
                              "-ix", folder.commands(), "-ex", "target extended-remote " + folder.socket()});
-  // GDB does not know that the machine has moved.
-  if (arguments.at.has_value())
-    words.insert(words.end(), {"-ex", "monitor seek " + *arguments.at, "-ex",
-                               "maintenance flush register-cache", "-ex", "maintenance flush dcache"});
   words.insert(words.end(), arguments.words.begin(), arguments.words.end());
   return start_program("gdb", std::move(words));
 }
@@ -186,7 +180,6 @@ void wake_listener(const std::string& socket) {
 }
 
 Result<ExitCode> debug_recording(const GdbArguments& arguments) {
-  if (arguments.at.has_value()) TRY(replay::parse_mark(*arguments.at));
   TRY_ASSIGN(const auto folder, PrivateFolder::create());
   const OnForcedEnd remove_folder([&] { folder.remove(); });
   TRY_ASSIGN(const auto symbols, symbol_words(arguments, folder.symbols()));
@@ -216,7 +209,6 @@ void add_gdb(CLI::App& app, Action& action) {
       "--vmlinux", arguments->vmlinux,
       "the Linux guest's kernel with its debugging information, instead of the symbols that it carries");
   add_moved_disks_option(*verb, arguments->session.disks);
-  verb->add_option("--at", arguments->at, "the mark to go to first, as `reprise races` says it");
   verb->add_option("words", arguments->words, "further arguments for GDB, after --");
   verb->callback([arguments, &action] { action = [arguments] { return debug_recording(*arguments); }; });
 }

@@ -77,7 +77,6 @@ int parse_and_act(int argc, char** argv) {
   add_pack(app, action);
   add_domains(app, action);
   add_domain_xml(app, action);
-  add_races(app, action);
   add_doctor(app, action);
   app.add_subcommand("help", "show what a verb does, and its options")->add_option("verb");
   auto words = words_of(argc, argv);

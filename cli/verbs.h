@@ -24,7 +24,6 @@ void add_verify(CLI::App& app, Action& action);
 void add_pack(CLI::App& app, Action& action);
 void add_domains(CLI::App& app, Action& action);
 void add_domain_xml(CLI::App& app, Action& action);
-void add_races(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
 
 }  // namespace reprise::cli

@@ -115,8 +115,7 @@ Result<std::unique_ptr<ReplayMachine>> ReplayMachine::create(const vmm::Kvm& kvm
   TRY_ASSIGN(auto options, machine_of(recording, kvm, views, moved_disks));
   if (total != nullptr && options.clock == vmm::ClockKind::kBranches)
     return fail(ErrorCode::kUsage,
-                "a recording with clock branches can be replayed, but not gone through by a debugger or "
-                "searched for races");
+                "a recording with clock branches can be replayed, but not gone through by a debugger");
   options.note_writes = total != nullptr;
   TRY_ASSIGN(ConsoleCheck check, ConsoleCheck::create(recording));
   std::unique_ptr<ReplayMachine> replay(new ReplayMachine(recording, std::move(check)));

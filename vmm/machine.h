@@ -55,7 +55,6 @@ class Machine {
   [[nodiscard]] uint64_t ownership_pages() const { return memory().pages() + tokens(); }
   [[nodiscard]] PageNumber first_token() const { return PageNumber(memory().pages()); }
   [[nodiscard]] ept::View& view(VcpuId vcpu) { return cpus_[vcpu.raw]->memory->view(); }
-  [[nodiscard]] ViewMemory& view_memory(VcpuId vcpu) { return *cpus_[vcpu.raw]->memory; }
   [[nodiscard]] Positioner& positioner(VcpuId vcpu) { return *cpus_[vcpu.raw]->positioner; }
 
   // Makes the vCPUs, as they are when the machine starts, journals[i] being vCPU i's. Call once, before

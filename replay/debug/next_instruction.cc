@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "vmm/kvm/cpu_state.h"
-#include "vmm/step/breakpoint_step.h"
 #include "vmm/step/single_step.h"
 #include "x86/linear_memory.h"
 
@@ -38,21 +37,13 @@ Result<std::vector<x86::DataTouch>> next_touches(vmm::Machine& machine, VcpuId v
   return next.has_value() ? std::move(next->touches) : std::vector<x86::DataTouch>();
 }
 
-namespace {
-
-Result<vmm::StepPlan> plan_next(vmm::Machine& machine, VcpuId vcpu) {
+Result<bool> trace_next(vmm::Machine& machine, VcpuId vcpu) {
   vmm::KvmVcpu& kvm = machine.kvm(vcpu);
   TRY_ASSIGN(const kvm_regs regs, kvm.registers());
   TRY_ASSIGN(const kvm_sregs sregs, kvm.special_registers());
   const vmm::WholeMemory physical(machine, vcpu);
-  return vmm::plan_step(kvm, x86::LinearMemory(vmm::paging_of(sregs), physical), regs, sregs);
-}
-
-}  // namespace
-
-Result<bool> trace_next(vmm::Machine& machine, VcpuId vcpu) {
-  vmm::KvmVcpu& kvm = machine.kvm(vcpu);
-  TRY_ASSIGN(const auto plan, plan_next(machine, vcpu));
+  TRY_ASSIGN(const auto plan,
+             vmm::plan_step(kvm, x86::LinearMemory(vmm::paging_of(sregs), physical), regs, sregs));
   if (plan.method != vmm::StepMethod::kTrace) return false;
   TRY_ASSIGN(const auto outcome, vmm::single_step(kvm, plan));
   return outcome.carried_out;
@@ -68,32 +59,6 @@ Result<bool> trace_next_if_granted(vmm::Machine& machine, VcpuId vcpu) {
     return false;
   for (const auto& access : next->set.pages()) TRY(machine.view(vcpu).prepare(access.page));
   return trace_next(machine, vcpu);
-}
-
-Result<bool> carry_out_next(vmm::Machine& machine, VcpuId vcpu) {
-  vmm::KvmVcpu& kvm = machine.kvm(vcpu);
-  TRY_ASSIGN(const auto plan, plan_next(machine, vcpu));
-  vmm::StepOutcome outcome;
-  if (plan.method == vmm::StepMethod::kTrace) {
-    TRY_ASSIGN(outcome, vmm::single_step(kvm, plan));
-  } else if (plan.method == vmm::StepMethod::kBreakpoints) {
-    TRY_ASSIGN(outcome, vmm::step_between_breakpoints(kvm, machine.view_memory(vcpu), plan));
-  }
-  if (outcome.exit.has_value() && vmm::is_completed_by_kvm(*outcome.exit))
-    return fail(ErrorCode::kHost,
-                "vCPU {}: KVM makes an exit in the middle of an instruction that is stepped over", vcpu.raw);
-  return outcome.carried_out;
-}
-
-void extend_repeated(std::vector<x86::DataTouch>& touches, const kvm_regs& before, const kvm_regs& after) {
-  const uint64_t done =
-      after.rip == before.rip || after.rcx < before.rcx ? before.rcx - after.rcx : before.rcx;
-  for (auto& touch : touches) {
-    if (!touch.repeats || done <= 1 || done > before.rcx) continue;
-    const uint64_t element = touch.bytes;
-    touch.bytes = done * element;
-    if (touch.downwards) touch.linear = Gva(touch.linear.raw - (done - 1) * element);
-  }
 }
 
 }  // namespace reprise::replay

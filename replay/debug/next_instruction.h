@@ -28,13 +28,4 @@ Result<bool> trace_next(vmm::Machine& machine, VcpuId vcpu);
 // done.
 Result<bool> trace_next_if_granted(vmm::Machine& machine, VcpuId vcpu);
 
-// The next instruction as trace_next() does it, or, where that cannot, natively between breakpoints
-// (vmm/step/breakpoint_step.h). False: neither can; it, or a part of it, may have been carried out. Requires:
-// as for trace_next().
-Result<bool> carry_out_next(vmm::Machine& machine, VcpuId vcpu);
-
-// Of a repeated string instruction: all elements that were gone through. One that has left the instruction
-// has gone through all, or to where they differ.
-void extend_repeated(std::vector<x86::DataTouch>& touches, const kvm_regs& before, const kvm_regs& after);
-
 }  // namespace reprise::replay

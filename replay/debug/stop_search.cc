@@ -25,6 +25,19 @@ Mark one_tick_before(const Mark& mark) {
   return {mark.event, {mark.at.stops, Ticks(mark.at.ticks.raw == 0 ? 0 : mark.at.ticks.raw - 1)}};
 }
 
+// Of a repeated string instruction: all elements that were gone through. One that has left the instruction
+// has gone through all, or to where they differ.
+void extend(std::vector<x86::DataTouch>& touches, const kvm_regs& before, const kvm_regs& after) {
+  const uint64_t done =
+      after.rip == before.rip || after.rcx < before.rcx ? before.rcx - after.rcx : before.rcx;
+  for (auto& touch : touches) {
+    if (!touch.repeats || done <= 1 || done > before.rcx) continue;
+    const uint64_t element = touch.bytes;
+    touch.bytes = done * element;
+    if (touch.downwards) touch.linear = Gva(touch.linear.raw - (done - 1) * element);
+  }
+}
+
 }  // namespace
 
 // --- what is looked for ---
@@ -169,7 +182,7 @@ Result<StopSearch::WatchedStep> StopSearch::watch_step(VcpuId vcpu, Begun& begun
   TRY_ASSIGN(done.completed, completed);
   if (!touches.empty()) {
     TRY_ASSIGN(const kvm_regs after, machine.kvm(vcpu).registers());
-    if (done.completed) extend_repeated(touches, before, after);
+    if (done.completed) extend(touches, before, after);
     TRY_ASSIGN(const auto touched, find_touched(machine, vcpu, touches, ranges_));
     if (touched.has_value()) begun.emplace(vcpu, watchpoint_at(vcpu, *touched, false));
   }

@@ -126,7 +126,7 @@ Status Timeline::run_to_sum(uint64_t sum) {
   const uint64_t start = event();
   const auto vcpu = turn();
   const PreemptionTimer::Beating beating(*preemption_timer_);
-  while (!at_end() && !caught_ && event() == start) {
+  while (!at_end() && event() == start) {
     if (machine().vcpu(*vcpu).position().sum() >= sum) break;
     ReplayJournal& journal = replay_->journal(*vcpu);
     journal.pause_at({});
@@ -351,14 +351,6 @@ Status Timeline::seek_sum(uint64_t event, uint64_t sum) {
 }
 
 Result<std::optional<Mark>> Timeline::run_watched(ExitWatcher& watcher, const Mark& end) {
-  return watched(watcher, [&] { return run_to(end.without_steps()); });
-}
-
-Result<std::optional<Mark>> Timeline::run_watched_to_sum(ExitWatcher& watcher, uint64_t sum) {
-  return watched(watcher, [&] { return run_to_sum(sum); });
-}
-
-Result<std::optional<Mark>> Timeline::watched(ExitWatcher& watcher, const std::function<Status()>& run) {
   const auto note_exit = [this](VcpuId vcpu) { exited_ = {exited_.event, machine().vcpu(vcpu).position()}; };
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu)
     machine().vcpu(vcpu).watch({
@@ -376,11 +368,10 @@ Result<std::optional<Mark>> Timeline::watched(ExitWatcher& watcher, const std::f
         .access = [&, vcpu](Gpa gpa, uint64_t bytes,
                             bool is_write) { return watcher.catches_access(vcpu, gpa, bytes, is_write); },
     });
-  // Else lift() would not be all.
-  REPRISE_CHECK(!tainted_ || (tainted_by_ == &watcher && !caught_));
+  REPRISE_CHECK(!tainted_);  // else lift() would not be all
   tainted_ = true;
-  tainted_by_ = watcher_ = &watcher;
-  const Status ran = run();
+  watcher_ = &watcher;
+  const Status ran = run_to(end.without_steps());
   watcher_ = nullptr;
   for (VcpuId vcpu; vcpu.raw < machine().vcpus(); ++vcpu) machine().vcpu(vcpu).watch({});
   TRY(ran);
@@ -470,7 +461,6 @@ Status Timeline::go_back(const std::shared_ptr<Checkpoint>& place) {
   steps_ = checkpoint.mark.at.steps;
   base_ = checkpoint.mark.without_steps();
   tainted_ = caught_ = is_past_mark_ = false;
-  tainted_by_ = nullptr;
   tainted_console_ = {};
   left_ = checkpoint.left;
   if (checkpoint.console_bytes > shown_) TRY(show_recorded(checkpoint.console_bytes));

@@ -100,11 +100,8 @@ class Timeline {
   // it caught one. The clock may be one ahead of the last position, in the middle of a safepoint. The watcher
   // changes the machine, so it is left where only seek() leads on, with now() undefined: *detect dirtily,
   // arrive cleanly*. Makes checkpoints on the way for as long as the watcher can lift what it did. Requires:
-  // is_at_mark(), or the last run was watched by the same one, which caught nothing: it goes on then. Errors:
-  // as run_to(); those of the watcher.
+  // is_at_mark(). Errors: as run_to(); those of the watcher.
   Result<std::optional<Mark>> run_watched(ExitWatcher& watcher, const Mark& end);
-  // The same in this event, to where the stops and ticks of its vCPU together are `sum` or more.
-  Result<std::optional<Mark>> run_watched_to_sum(ExitWatcher& watcher, uint64_t sum);
   // Whether only seek() leads on.
   [[nodiscard]] bool is_tainted() const { return tainted_; }
   // Whether the machine is where now() says; else a seek() there leads back. A run that was interrupted may
@@ -114,7 +111,6 @@ class Timeline {
   // takes what the guest writes.
   void taint(vmm::ConsoleSink console = {}) {
     tainted_ = true;
-    tainted_by_ = nullptr;
     tainted_console_ = std::move(console);
   }
   // Asked every now and then while it runs: true interrupts.
@@ -140,7 +136,6 @@ class Timeline {
   Status advance_to(const std::optional<Mark>& until);  // Requires: beats, for spins are stopped by them
   Status go_on();
   Status run_to_sum(uint64_t sum);
-  Result<std::optional<Mark>> watched(ExitWatcher& watcher, const std::function<Status()>& run);
   Status advanced(VcpuId vcpu, vmm::Vcpu::Advance how);
   void note_move(const Mark& before);
   void wrote(uint8_t byte);
@@ -170,7 +165,6 @@ class Timeline {
   Mark base_;
   Mark exited_;           // the last exit, while run_watched() runs
   bool tainted_ = false;  // by run_watched(), or by who changes it
-  const ExitWatcher* tainted_by_ = nullptr;
   // Where it is far between positions: some instructions behind the last one, nobody knows how many.
   bool is_past_mark_ = false;
   bool caught_ = false;
