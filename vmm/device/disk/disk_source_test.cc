@@ -81,7 +81,9 @@ TEST_F(DiskSourceTest, BackingFilesAreReadAndWatched) {
       "top");
   std::fill_n(expected.begin() + 65536, 512, uint8_t{0x5a});
   std::fill_n(expected.begin() + 512, 512, uint8_t{0x5b});
-  const auto source = DiskSource::open(folder_ / "top", "qcow2").value();
+  const auto opened = DiskSource::open(folder_ / "top", "qcow2");
+  ASSERT_TRUE(opened.has_value()) << opened.error().message;
+  const auto& source = *opened;
   EXPECT_EQ(all_of(*source), expected);
   overwrite("raw", 0, {1});
   const Status changed = source->check_unchanged();

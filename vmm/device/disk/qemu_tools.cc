@@ -37,7 +37,13 @@ class SaidBy {
   }
 
  private:
-  UniqueFd file_{::memfd_create("said", 0)};
+  // Not 3, where a server that is started by socket activation gets its socket.
+  static constexpr int kFirst = 10;
+  static int make_file() {
+    const UniqueFd low(::memfd_create("said", MFD_CLOEXEC));
+    return ::fcntl(low.get(), F_DUPFD, kFirst);
+  }
+  UniqueFd file_{make_file()};
 };
 
 std::vector<char*> argv_of(std::vector<std::string>& words) {
@@ -97,9 +103,11 @@ Result<std::unique_ptr<QemuNbd>> QemuNbd::start(const std::filesystem::path& ima
   std::unique_ptr<QemuNbd> server(new QemuNbd(image));
   const SaidBy said;
   if (server->nbd_ == nullptr) return cannot_use(image, "libnbd has no memory");
-  // A shell, for it alone can turn away from our standard error what the server says.
+  // A shell, for it alone can turn away from our standard error what the server says. By the file's path:
+  // dash knows numbers of one digit only.
   std::vector<std::string> words = {
-      "/bin/sh", "-c", fmt::format("exec \"$@\" 2>&{}", said.fd()), "sh", "qemu-nbd", "--format", format};
+      "/bin/sh",  "-c",  fmt::format("exec \"$@\" 2>>/proc/self/fd/{}", said.fd()), "sh", "qemu-nbd",
+      "--format", format};
   if (access == Access::kReadOnly) words.emplace_back("--read-only");
   words.push_back(image.string());
   if (::nbd_connect_systemd_socket_activation(server->nbd_, argv_of(words).data()) != 0) {
