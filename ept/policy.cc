@@ -28,9 +28,8 @@ constexpr uint64_t kClosely = 24;
 constexpr uint64_t kMostMicroseconds = 3'600'000'000;
 
 constexpr std::string_view kKnownChoices =
-    "hold=US or auto, block=US, grants=PAGES (a power of two up to 512), exclusive=, together= and "
-    "domains=on "
-    "or off";
+    "hold=US or hold=auto, block=US, grants=PAGES (a power of two up to 512), and exclusive, together and "
+    "domains, each =on or =off";
 
 std::optional<uint64_t> number(std::string_view text) {
   uint64_t value = 0;
@@ -96,7 +95,7 @@ Policy::Policy(const PolicyOptions& options, VcpuId vcpu)
   // No one rate finds every bug: some need many stops, some that a vCPU is held back while others come far.
   early_one_in_ = 1ull << below(4);
   early_doublings_ = 15 + below(6);
-  hold_back_doublings_ = 8 + below(6);
+  hold_back_doublings_ = kLeastDoublings + below(6);
 }
 
 uint64_t Policy::hold_ns() {
@@ -139,7 +138,8 @@ std::optional<uint64_t> Policy::early_stop() {
 
 uint64_t Policy::hold_back_ns() {
   if (closely_ != 0) return wait_ns(2, 7);
-  return wait_ns(32ull << ((hold_back_doublings_ - 8) / 2), hold_back_doublings_);
+  // The longer, the rarer.
+  return wait_ns(32ull << ((hold_back_doublings_ - kLeastDoublings) / 2), hold_back_doublings_);
 }
 
 uint64_t Policy::wait_ns(uint64_t one_in, uint64_t doublings) {

@@ -108,7 +108,8 @@ class Policy {
   // Of this vCPU in this recording.
   uint64_t early_one_in_ = 4;
   uint64_t early_doublings_ = 16;
-  uint64_t hold_back_doublings_ = 8;
+  static constexpr uint64_t kLeastDoublings = 8;
+  uint64_t hold_back_doublings_ = kLeastDoublings;
   uint64_t closely_ = 0;  // stops to come that are a few ticks apart
 };
 

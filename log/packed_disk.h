@@ -62,7 +62,7 @@ struct PackedDiskContent {
   std::function<Status(uint64_t offset, std::span<uint8_t> to)> read;
 };
 // Replaces what was there; how many bytes that are. Errors: kOutput; those of `read`. After one, what was
-// there is as it was.
+// there is as it was, unless the last of two renamings failed: then it is found to be damaged.
 Result<uint64_t> write_packed_disk(const std::filesystem::path& index, const PackedDiskContent& content);
 
 }  // namespace reprise::log

@@ -2,7 +2,6 @@
 
 #include "base/check.h"
 #include "base/time.h"
-#include "vmm/clock/branch_positioner.h"
 #include "vmm/register_digest.h"
 #include "vmm/vcpu/first_registers.h"
 #include "x86/rflags.h"
@@ -236,10 +235,9 @@ Result<Flow> Vcpu::step_over() {
   if (std::holds_alternative<VcpuStepper::MustLeave>(outcome)) return Flow::kLeave;
   if (const auto* exit = std::get_if<ExitKind>(&outcome)) return exited(*exit);
   Positioner& positioner = context_.parts().positioner;
-  if (positioner.names_every_place()) {
+  if (const auto until = positioner.nearest_limit()) {
     // It makes a stop by itself. If it does not, a place that was near is passed, which shows there.
-    positioner.arm({.until = positioner.ticks() + BranchPositioner::kShortestPeriod,
-                    .interrupt_waits = injector_.has_pending()});
+    positioner.arm({.until = *until, .interrupt_waits = injector_.has_pending()});
     return run_guest();
   }
   TRY_ASSIGN(const kvm_regs regs, context_.kvm().registers());

@@ -31,6 +31,7 @@ class BranchPositioner final : public Positioner {
   void kick() override { kvm_.forced_exit().request(); }
   [[nodiscard]] bool needs_interruptions() const override { return false; }
   [[nodiscard]] bool names_every_place() const override { return true; }
+  [[nodiscard]] std::optional<Ticks> nearest_limit() const override { return ticks() + kShortestPeriod; }
   Result<Interruption> interrupted(Journal& journal) override;
   Result<BreakpointExit> exited(ExitKind exit, Journal& journal) override;
   [[nodiscard]] bool uses_interrupt_windows() const override { return true; }

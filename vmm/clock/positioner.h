@@ -48,6 +48,8 @@ class Positioner : public ept::Kickable {
   // --- run it no further than this ---
   // Before each entry into the guest. Sequentially consistent: a kick after it is not lost (Mailbox::kick()).
   virtual void arm(const Limit& limit) = 0;
+  // The nearest one that stops it surely, where code without positions can be stopped at all.
+  [[nodiscard]] virtual std::optional<Ticks> nearest_limit() const { return std::nullopt; }
 
   // --- bring it to a position soon ---
   // kick() does it where the guest passes safepoints. Whether it has code that passes none and makes no

@@ -95,9 +95,13 @@ Status VirtioBlk::serve(const Chain& chain, Virtqueue& queue) {
   return {};
 }
 
+bool VirtioBlk::is_inside(uint64_t sector, uint64_t sectors) const {
+  return sector <= config_.capacity && sectors <= config_.capacity - sector;
+}
+
 bool VirtioBlk::is_possible(uint64_t sector, uint64_t bytes) const {
-  return bytes % kSectorBytes == 0 && bytes <= kMaxDiskRequestBytes && sector <= config_.capacity &&
-         bytes / kSectorBytes <= config_.capacity - sector;
+  return bytes % kSectorBytes == 0 && bytes <= kMaxDiskRequestBytes &&
+         is_inside(sector, bytes / kSectorBytes);
 }
 
 Result<VirtioBlk::Answer> VirtioBlk::carry_out(uint32_t type, uint64_t sector, const Chain& data) {
@@ -149,9 +153,7 @@ Result<VirtioBlk::Answer> VirtioBlk::discard(const Chain& data) {
   const auto range = range_of(data);
   if (!range.has_value()) return Answer::kError;
   if (range->flags != 0) return Answer::kUnsupported;
-  if (range->sectors > kMaxDiscardSectors || range->sector > config_.capacity ||
-      range->sectors > config_.capacity - range->sector)
-    return Answer::kError;
+  if (range->sectors > kMaxDiscardSectors || !is_inside(range->sector, range->sectors)) return Answer::kError;
   TRY(disk_.discard(range->sector * kSectorBytes, uint64_t{range->sectors} * kSectorBytes));
   return Answer::kOk;
 }
@@ -162,9 +164,7 @@ Result<VirtioBlk::Answer> VirtioBlk::write_zeros(const Chain& data) {
   if (!range.has_value()) return Answer::kError;
   if ((range->flags & ~kMayUnmap) != 0) return Answer::kUnsupported;
   const uint64_t bytes = uint64_t{range->sectors} * kSectorBytes;
-  if (range->sectors > kMaxZeroSectors || range->sector > config_.capacity ||
-      range->sectors > config_.capacity - range->sector)
-    return Answer::kError;
+  if (range->sectors > kMaxZeroSectors || !is_inside(range->sector, range->sectors)) return Answer::kError;
   for (uint64_t done = 0; done < bytes; done += kZeros.size())
     TRY(disk_.write(range->sector * kSectorBytes + done,
                     std::span(kZeros).first(std::min<uint64_t>(kZeros.size(), bytes - done))));

@@ -62,6 +62,7 @@ class VirtioBlk final : public VirtioDevice {
   Result<Answer> discard(const Chain& data);
   Result<Answer> write_zeros(const Chain& data);
   [[nodiscard]] Answer answer_name(const Chain& data) const;
+  [[nodiscard]] bool is_inside(uint64_t sector, uint64_t sectors) const;
   [[nodiscard]] bool is_possible(uint64_t sector, uint64_t bytes) const;
 
   Disk& disk_;
